@@ -1,0 +1,23 @@
+"""DCGAN (Radford, Metz & Chintala 2015, arXiv:1511.06434) on 28x28 digits.
+
+    python launch.py --config=configs/dcgan.py
+
+The paper's own 64x64x3 network:
+
+    python launch.py --config=configs/dcgan.py --workdir=runs/dcgan64 --config.data.image_size=64 \
+        --config.data.channels=3 --config.batch_size=64 --config.generator.widths="(512, 256, 128, 64)" \
+        --config.discriminator.widths="(64, 128, 256, 512)"
+"""
+
+from ml_collections import ConfigDict
+
+from gan_jax.config import default
+
+
+def get_config() -> ConfigDict:
+    config = default()
+    config.steps = 5000
+    config.model = "dcgan"
+    config.generator = ConfigDict({"widths": (128, 64)})  # from the 7x7 side up, one doubling each
+    config.discriminator = ConfigDict({"widths": (64, 128)})  # from the image down, one halving each
+    return config

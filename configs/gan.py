@@ -1,0 +1,28 @@
+"""The multilayer-perceptron GAN (Goodfellow et al. 2014, arXiv:1406.2661) on 28x28 digits.
+
+    python launch.py --config=configs/gan.py
+
+The deeper variant:
+
+    python launch.py --config=configs/gan.py --workdir=runs/gan_deep --config.generator.widths="(128, 256, 512, 1024)" \
+        --config.discriminator.widths="(512, 256, 128)"
+"""
+
+from ml_collections import ConfigDict
+
+from gan_jax.config import adam, default
+
+
+def get_config() -> ConfigDict:
+    config = default()
+    config.steps = 20000
+    config.steps_per_dispatch = 100
+    config.model = "mlp"
+    config.generator = ConfigDict({"widths": (128, 256)})
+    config.discriminator = ConfigDict({"widths": (256, 128)})
+    config.optimizer = ConfigDict({"generator": adam(b1=0.9), "discriminator": adam(b1=0.9)})
+    config.log.every = 200
+    config.sample.every = 1000
+    config.eval.every = 1000
+    config.checkpoint.every = 2000
+    return config

@@ -1,0 +1,137 @@
+"""What ``launch.py`` does once its flags are defined: parse them with errors of one line, and hand over to a mode.
+
+JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from gan_jax.errors import UserError, unknown_name
+
+_ERROR = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the process with one line and exit code 2 on a `UserError`, 130 on Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Parses the command line.
+
+    Raises:
+      UserError: anything wrong in it, or in the config file that it names.
+    """
+    try:
+        rest = values(list(argv))
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except AttributeError as error:
+        raise _unknown_key(values, argv) or error from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{' '.join(str(error).split())}; see --help") from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
+    return rest
+
+
+def run(mode: str, config: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
+    """Runs ``mode`` (one of `MODES`) on ``workdir``; the other arguments are the flags of the same names."""
+    _prepare_jax()
+    MODES[mode](config, workdir, out=out, count=count, seed=seed)
+
+
+def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+    from gan_jax import build
+    from gan_jax.train import train
+
+    if config is None:
+        raise UserError("training needs a config: --config=configs/dcgan.py")
+    build.enable_float64(config)
+    train(config, workdir)
+
+
+def _sample(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
+    from gan_jax import sample, visualize
+
+    gan, state, step = _restore(workdir)
+    out = out or workdir / "samples.png"
+    images = sample.sample(gan, state, seed, count)
+    visualize.save_images(images, out)
+    print(f"{count} samples of step {step:,}, seed {seed}: {out}")
+
+
+def _interpolate(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
+    from gan_jax import sample, visualize
+
+    gan, state, step = _restore(workdir)
+    out = out or workdir / "interpolations.png"
+    if out.suffix != ".png":
+        raise UserError(f"interpolations are one picture: --out must end in .png, not {str(out)!r}")
+    images = sample.interpolate(gan, state, seed, rows=10, columns=10)
+    visualize.save_png(visualize.grid(images, columns=10), out)
+    print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+
+
+MODES = {"train": _train, "sample": _sample, "interpolate": _interpolate}
+
+
+def _restore(workdir: Path) -> tuple[Any, Any, int]:
+    """The GAN, last state and step of the run in ``workdir``."""
+    import jax
+
+    from gan_jax import build
+    from gan_jax.checkpoint import Checkpoints
+    from gan_jax.state import init_state
+    from gan_jax.workdir import Workdir
+
+    place = Workdir(workdir)
+    config = place.config()
+    build.enable_float64(config)
+    gan, hyper = build.build_gan(config)
+    if not place.checkpoints.is_dir():
+        raise UserError(f"no checkpoint in {place.checkpoints} yet: train first")
+    with Checkpoints(place.checkpoints) as checkpoints:
+        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)))
+    return gan, jax.device_put(state), int(state.step)
+
+
+def _prepare_jax() -> None:
+    """Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "gan_jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _unknown_key(values: flags.FlagValues, argv: Sequence[str]) -> UserError | None:
+    """Which ``--config.KEY`` there is not."""
+    from gan_jax.config import dotted_keys
+
+    config = values["config"].value
+    if not isinstance(config, ConfigDict):
+        return None
+    known = dotted_keys(config)
+    for argument in argv[1:]:
+        key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and not any(k == key or k.startswith(f"{key}.") for k in known):
+            return unknown_name("config key", key, known)
+    return None

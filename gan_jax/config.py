@@ -1,0 +1,124 @@
+"""The configuration: every key with its default, what values it takes, and how two configurations differ.
+
+A file in ``configs/`` starts from `default` and sets what its paper sets. ``generator.*`` and ``discriminator.*`` are the
+fields of the chosen model's modules, ``optimizer.*`` the arguments of the chosen optimizers; both are checked where they
+are built (`gan_jax.build`). All others are checked here.
+"""
+
+import json
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax.errors import UserError, unknown_name
+
+_OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
+
+
+def default() -> ConfigDict:
+    """All keys, with their defaults; ``model``, the players and ``steps`` are for the config file to set."""
+    config = ConfigDict()
+    config.seed = 0
+    config.steps = 1000  # generator steps
+    config.batch_size = 128  # global, over all devices
+    config.d_steps = 1  # discriminator steps per generator step
+    config.steps_per_dispatch = 20  # training steps that one call of the compiled program makes
+    config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
+
+    config.model = "dcgan"
+    config.latent_dim = 100
+    config.generator = ConfigDict()
+    config.discriminator = ConfigDict()
+    config.loss = "non_saturating"
+    config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
+    config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
+    config.ema = ConfigDict({"decay": 0.999})  # of the generator's parameters; 0: none
+
+    config.data = ConfigDict()
+    config.data.source = "embedded"
+    config.data.name = "mnist5k"
+    config.data.dir = ""
+    config.data.image_size = 28
+    config.data.channels = 1
+    config.data.device_budget_mb = 1024  # data sets up to this size are kept on each device, as uint8
+
+    config.log = ConfigDict({"every": 50})
+    config.sample = ConfigDict({"every": 200, "rows": 10})  # a grid of rows x rows images
+    config.eval = ConfigDict({"every": 500})
+    config.checkpoint = ConfigDict({"every": 500, "keep": 3})
+    return config
+
+
+def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> ConfigDict:
+    """An Adam optimizer's entry; the defaults are DCGAN's."""
+    return ConfigDict({"name": "adam", "learning_rate": learning_rate, "b1": b1, "b2": b2})
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks keys, types and ranges.
+
+    Raises:
+      UserError: a key is unknown or missing, or a value is of the wrong type or out of range.
+    """
+    flat, known = _flatten(config.to_dict()), _flatten(default().to_dict())
+    for key in flat:
+        if key not in known and not key.startswith(tuple(f"{name}." for name in _OPEN)):
+            raise unknown_name("config key", key, known)
+    for key in known:
+        if key not in flat and not key.startswith(tuple(f"{name}." for name in _OPEN)):
+            raise UserError(f"config.{key} is missing: start from gan_jax.config.default()")
+        if key in flat and type(flat[key]) is not type(known[key]) and not _widens(flat[key], known[key]):
+            kind = type(known[key]).__name__
+            raise UserError(f"config.{key} must be of type {kind}, not {flat[key]!r}")
+    for key, (holds, rule) in _RANGES.items():
+        if not holds(flat[key]):
+            raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
+
+
+def to_plain(config: ConfigDict) -> dict[str, Any]:
+    """Nested dicts of JSON values, with keys in alphabetical order."""
+    plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    return plain
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """``["batch_size: 64 -> 128", ...]``: every dotted key whose value differs from ``one`` to ``other``."""
+    a, b = _flatten(one), _flatten(other)
+    keys = sorted(key for key in a.keys() | b.keys() if a.get(key, ...) != b.get(key, ...))
+    return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
+
+
+def dotted_keys(config: ConfigDict) -> list[str]:
+    """Every leaf's dotted key."""
+    return list(_flatten(config.to_dict()))
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _widens(value: Any, like: Any) -> bool:
+    return isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool)
+
+
+def _at_least(low: int) -> tuple[Any, str]:
+    return (lambda value: value >= low), f"at least {low}"
+
+
+_finite = (math.isfinite, "finite")
+_RANGES = {
+    "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
+    **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "steps_per_dispatch", "latent_dim")},
+    **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
+    **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size", "data.device_budget_mb")},
+    "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
+    "data.channels": ((1, 3).__contains__, "1 or 3"),
+    "ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
+    "labels.real": _finite,
+    "labels.fake": _finite,
+}

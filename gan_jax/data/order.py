@@ -1,0 +1,78 @@
+"""The order of the data: which image is example ``index`` of step ``step``, as a pure function of the seed.
+
+Every epoch is a permutation of the data set that nobody stores or sorts: a Feistel network over two digits of mixed
+radix (as in format-preserving encryption: Black & Rogaway 2002, "Ciphers with arbitrary finite domains"), which can be
+asked for one position at a time. It is written for NumPy and JAX alike, so host and device agree to the bit.
+"""
+
+import math
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ROUNDS = 8  # an even number; 4 make a pseudo-random permutation of good round functions, and these are cheap ones
+
+
+def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = jnp) -> Any:
+    """Where ``position`` goes in the permutation of ``range(length)`` that belongs to (seed, epoch).
+
+    Args:
+      position: uint32 array, each below ``length``.
+      length: from 1 to 2^31.
+      seed, epoch: uint32, scalars or of the shape of ``position``.
+      xp: ``jax.numpy`` or ``numpy``.
+
+    Returns:
+      uint32 of the shape of ``position``. For fixed seed and epoch a bijection of ``range(length)``.
+    """
+    # The domain is a x b, the smallest near-square rectangle that holds `length`; what falls beyond it walks on.
+    a = math.isqrt(length - 1) + 1
+    b = -(-length // a)
+    key = _mix(_mix(xp.asarray(seed, xp.uint32), xp) ^ xp.asarray(epoch, xp.uint32), xp)
+
+    def once(x: Any) -> Any:
+        left, right = x // xp.uint32(b), x % xp.uint32(b)
+        for turn in range(0, _ROUNDS, 2):
+            left = (left + _mix(right ^ _mix(key + xp.uint32(turn), xp), xp) % xp.uint32(a)) % xp.uint32(a)
+            right = (right + _mix(left ^ _mix(key + xp.uint32(turn + 1), xp), xp) % xp.uint32(b)) % xp.uint32(b)
+        return left * xp.uint32(b) + right
+
+    x = once(xp.asarray(position, xp.uint32))
+    if a * b == length:
+        return x
+    if xp is np:
+        while (x >= length).any():
+            x = np.where(x >= length, once(x), x)
+        return x
+    bound = xp.uint32(length)
+    return jax.lax.while_loop(lambda x: (x >= bound).any(), lambda x: jnp.where(x >= bound, once(x), x), x)
+
+
+def sample_index(step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp) -> Any:
+    """The image number of each example of training step ``step``: uint32 ``[d_steps, len(index)]``.
+
+    Args:
+      step: scalar, from 0.
+      index: ``[b]``, global example indices below ``batch_size``.
+      length: number of images.
+      batch_size: the global batch size.
+      d_steps: batches that a step takes.
+      seed: uint32 scalar.
+      xp: ``jax.numpy`` or ``numpy``.
+
+    Batches follow each other through the epochs without a gap: each epoch is every image exactly once, and a batch may
+    span two. Counts in uint32, so a run may draw up to 2^32 - 1 images (`gan_jax.build` refuses longer ones).
+    """
+    batch = xp.asarray(step, xp.uint32) * xp.uint32(d_steps) + xp.arange(d_steps, dtype=xp.uint32)
+    drawn = batch[:, None] * xp.uint32(batch_size) + xp.asarray(index, xp.uint32)[None]
+    return permute(drawn % xp.uint32(length), length, seed, drawn // xp.uint32(length), xp)
+
+
+def _mix(x: Any, xp: ModuleType) -> Any:
+    """The finaliser of MurmurHash3: a bijection of uint32 whose every output bit depends on every input bit."""
+    x = (x ^ (x >> xp.uint32(16))) * xp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> xp.uint32(13))) * xp.uint32(0xC2B2AE35)
+    return x ^ (x >> xp.uint32(16))

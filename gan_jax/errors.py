@@ -1,0 +1,16 @@
+"""The one error that users are meant to see, and how a wrong name is answered."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. Its text is one line: what is wrong, where, and what to do."""
+
+
+def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
+    """``unknown loss 'hing'; did you mean 'hinge'? Valid: hinge, minimax, ...``."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {what} {name!r};{hint} valid: {', '.join(names)}")

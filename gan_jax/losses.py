@@ -1,0 +1,83 @@
+"""Adversarial losses: ``loss(real_logits, fake_logits, ...) -> (discriminator loss, generator loss)``, each ``[B]``.
+
+One function a loss, on logits, one value per example, nothing averaged: callers take the mean. Both players' losses come
+from the same call; the one that a step doesn't differentiate is never computed, because XLA drops what nobody reads.
+``real_label`` and ``fake_label`` are the discriminator's targets where a loss has such; ``real_label=0.9`` is one-sided
+label smoothing (Salimans et al. 2016, arXiv:1606.03498).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Array = jax.Array
+Loss = Callable[..., tuple[Array, Array]]
+
+__all__ = ["hinge", "least_squares", "minimax", "non_saturating", "wasserstein"]
+
+
+def non_saturating(
+    real_logits: Array, fake_logits: Array, real_label: Array | float = 1.0, fake_label: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Binary cross-entropy; the generator maximises log D(G(z)) (Goodfellow et al. 2014, section 3).
+
+    ``D: BCE(real, real_label) + BCE(fake, fake_label);  G: BCE(fake, 1) = softplus(-fake)``. Label values smooth the
+    discriminator's targets alone.
+    """
+    discriminator = _cross_entropy(real_logits, real_label) + _cross_entropy(fake_logits, fake_label)
+    return discriminator, jax.nn.softplus(-fake_logits)
+
+
+def minimax(
+    real_logits: Array, fake_logits: Array, real_label: Array | float = 1.0, fake_label: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """The original saturating game (Goodfellow et al. 2014, eq. 1): the generator minimises log(1 - D(G(z))).
+
+    ``D`` as `non_saturating`; ``G: -softplus(fake)``.
+    """
+    discriminator = _cross_entropy(real_logits, real_label) + _cross_entropy(fake_logits, fake_label)
+    return discriminator, -jax.nn.softplus(fake_logits)
+
+
+def least_squares(
+    real_logits: Array, fake_logits: Array, real_label: Array | float = 1.0, fake_label: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """LSGAN (Mao et al. 2017, arXiv:1611.04076, eq. 9) with b = c = ``real_label`` and a = ``fake_label``.
+
+    ``D: ½ (real - b)² + ½ (fake - a)²;  G: ½ (fake - c)²``.
+    """
+    discriminator = 0.5 * (jnp.square(real_logits - real_label) + jnp.square(fake_logits - fake_label))
+    return discriminator, 0.5 * jnp.square(fake_logits - real_label)
+
+
+def wasserstein(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
+    """WGAN (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2): ``D: fake - real;  G: -fake``. Wants a Lipschitz critic."""
+    return fake_logits - real_logits, -fake_logits
+
+
+def hinge(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
+    """Hinge loss (Lim & Ye 2017, arXiv:1705.02894): ``D: max(0, 1 - real) + max(0, 1 + fake);  G: -fake``."""
+    return nn.relu(1 - real_logits) + nn.relu(1 + fake_logits), -fake_logits
+
+
+def discriminator_output(loss: Loss, logits: Array) -> Array:
+    """What D says of an image: the probability of "real" where the logits are log-odds, else the score itself."""
+    return jax.nn.sigmoid(logits) if loss in (non_saturating, minimax) else logits
+
+
+def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: dict[str, Array]) -> Array | float:
+    """The logit above which D is counted as saying "real".
+
+    Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean`` for
+    `wasserstein` (a critic's offset is arbitrary), else 0.
+    """
+    if loss is least_squares:
+        return 0.5 * (labels.get("real_label", 1.0) + labels.get("fake_label", 0.0))
+    return 0.5 * (real_mean + fake_mean) if loss is wasserstein else 0.0
+
+
+def _cross_entropy(logits: Array, label: Array | float) -> Array:
+    """``-label log σ(logits) - (1 - label) log(1 - σ(logits))``, finite for any finite logit."""
+    return jax.nn.softplus(logits) - label * logits

@@ -1,0 +1,65 @@
+"""Drawing from a trained generator: its averaged weights, in evaluation mode."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from gan_jax.state import GAN, Array, GANState, draw_latents, random_key
+
+_BATCH = 256
+
+
+@partial(jax.jit, static_argnums=0)
+def generate(gan: GAN, state: GANState, z: Array) -> Array:
+    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]``, by the averaged weights."""
+    variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
+    images = gan.generator.apply(variables, z, train=False)
+    return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
+    """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``."""
+    return draw_latents(gan, random_key(jnp.uint32(seed), "samples"), start + jnp.arange(count, dtype=jnp.int32))
+
+
+def sample(gan: GAN, state: GANState, seed: int, count: int) -> np.ndarray:
+    """``count`` images uint8 ``[count, H, W, C]``. Image i is a function of the state, ``seed`` and i alone."""
+    return _in_batches(gan, state, count, lambda start: fixed_latents(gan, seed, _BATCH, start))
+
+
+def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -> np.ndarray:
+    """Images uint8 ``[rows * columns, H, W, C]``: in each row spherical interpolations between two samples of ``seed``."""
+    ends = fixed_latents(gan, seed, 2 * rows).reshape(rows, 2, -1)
+    weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
+    z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
+    padded = jnp.pad(z, ((0, _BATCH), (0, 0)))
+    return _in_batches(gan, state, len(z), lambda start: padded[start : start + _BATCH])
+
+
+def slerp(a: Array, b: Array, t: Array) -> Array:
+    """Spherical interpolation from ``a`` (t = 0) to ``b`` (t = 1), both ``[Z]`` (Shoemake 1985; White 2016, arXiv:1609.04468).
+
+    ``(sin((1-t) w) a + sin(t w) b) / sin(w)`` with w the angle between them; linear where they are nearly parallel.
+    """
+    cosine = jnp.vdot(a, b) / jnp.maximum(jnp.linalg.norm(a) * jnp.linalg.norm(b), jnp.finfo(a.dtype).tiny)
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    sine = jnp.sin(angle)
+    parallel = sine < 1e-4
+    safe = jnp.where(parallel, 1, sine)
+    spherical = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / safe
+    return jnp.where(parallel, (1 - t) * a + t * b, spherical)
+
+
+def _in_batches(gan: GAN, state: GANState, count: int, latents: Callable[[int], Array]) -> np.ndarray:
+    """Always whole batches, the last cut to size: so one compiled program, and the same bytes whatever ``count`` is."""
+    out = np.empty((count, *gan.image_shape), np.uint8)
+    with tqdm(total=count, unit="image", disable=count <= 4 * _BATCH) as bar:
+        for start in range(0, count, _BATCH):
+            stop = min(count, start + _BATCH)
+            out[start:stop] = np.asarray(generate(gan, state, latents(start)))[: stop - start]
+            bar.update(stop - start)
+    return out

@@ -1,0 +1,241 @@
+"""The training loop: dispatch, log, sample, evaluate, save, stop."""
+
+import dataclasses
+import math
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from gan_jax import build, evaluate, parallel, visualize
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.data import Dataset
+from gan_jax.data.order import sample_index
+from gan_jax.errors import UserError
+from gan_jax.sample import fixed_latents, generate
+from gan_jax.state import GAN, Array, GANState, init_state, parameter_count
+from gan_jax.workdir import Logs, Workdir
+
+
+def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None = None) -> GANState | None:
+    """Trains what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
+
+    Args:
+      config: see `gan_jax.config`.
+      path: the workdir; see `gan_jax.workdir.Workdir` for what is written.
+      devices: those to train on; all local ones if None.
+
+    Returns:
+      The final state, or None if the run was finished already.
+
+    Raises:
+      UserError: anything that the user can mend; also a loss that is no longer finite.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    gan, hyper = build.build_gan(config)
+    parallel.shard_index(config.batch_size, len(devices))
+    workdir = Workdir(path)
+    workdir.claim(config)
+    if workdir.summary():
+        print(f"{path} holds a finished run of {config.steps} steps: nothing to do")
+        return None
+    dataset = build.build_dataset(config)
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
+        state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
+        resumed = checkpoints.latest()
+        if resumed is not None:
+            state = checkpoints.restore(state)
+        print(describe(config, gan, state, dataset, devices, path, resumed))
+        logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
+        run = Run(config, gan, dataset, devices, workdir, checkpoints, logs)
+        state = run.go(parallel.on_all(state, devices))
+    run.finish(state)
+    return state
+
+
+def describe(
+    config: ConfigDict,
+    gan: GAN,
+    state: GANState,
+    dataset: Dataset,
+    devices: Sequence[jax.Device],
+    path: Path,
+    resumed: int | None,
+) -> str:
+    """What a run says of itself at its start."""
+    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
+    size = "x".join(map(str, dataset.image_shape))
+    start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
+    return "\n".join(
+        f"{name:<14}{text}"
+        for name, text in {
+            "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
+            "parameters": f"generator {parameter_count(state.generator.params):,}, "
+            f"discriminator {parameter_count(state.discriminator.params):,}",
+            "data": f"{dataset.name}, {images} of {size}",
+            "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
+            "steps": f"{config.steps:,}, {start}",
+            "output": str(path),
+        }.items()
+    )
+
+
+@dataclasses.dataclass
+class Pending:
+    """A chunk of steps that has been dispatched and whose metrics nobody has looked at yet."""
+
+    first: int
+    count: int
+    metrics: Any
+    extra: dict[str, float]
+
+
+class Run:
+    """One run's loop and the figures it keeps of itself."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        gan: GAN,
+        dataset: Dataset,
+        devices: Sequence[jax.Device],
+        workdir: Workdir,
+        checkpoints: Checkpoints,
+        logs: Logs,
+    ) -> None:
+        self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
+        self.data = parallel.on_all(dataset.train_images, devices)
+        shown = np.random.default_rng(0).permutation
+        self.seen = dataset.train_images[shown(len(dataset.train_images))]
+        self.unseen = dataset.test_images[shown(len(dataset.test_images))]
+        self.chunk = parallel.compile_chunk(
+            gan, _fetch(config, gan, dataset), config.batch_size, config.steps_per_dispatch, devices
+        )
+        self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
+        self.images_per_step = config.batch_size * config.d_steps
+        self.last: dict[str, float] = {}
+        self.compile_seconds = 0.0
+
+    def go(self, state: GANState) -> GANState:
+        """From the state's step to the last."""
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(self.chunk(state, 0, self.data))
+        self.compile_seconds = time.perf_counter() - begin
+        self.first = first = int(state.step)
+        if first == 0:
+            self.draw(0, state)
+        self.begin = time.perf_counter()
+        with tqdm(total=self.config.steps, initial=first, unit="step", dynamic_ncols=True) as self.bar:
+            pending: Pending | None = None
+            for step, count in self.chunks(first):
+                state, metrics = self.chunk(state, count, self.data)
+                if pending:
+                    self.report(pending)
+                pending = Pending(step, count, metrics, {})
+                if self.due(step + count):
+                    self.pause(step + count, state, pending)
+                    pending = None
+        return state
+
+    def chunks(self, first: int) -> Iterator[tuple[int, int]]:
+        """``(step, count)`` of each dispatch, none of which runs past a step at which something is due."""
+        step = first
+        while step < self.config.steps:
+            stop = min(step + self.config.steps_per_dispatch, self.config.steps)
+            for every in (self.config.sample.every, self.config.eval.every, self.config.checkpoint.every):
+                stop = min(stop, (step // every + 1) * every)
+            yield step, stop - step
+            step = stop
+
+    def due(self, step: int) -> bool:
+        """Whether the loop must look at the state after ``step`` steps."""
+        c = self.config
+        return any(step % every == 0 for every in (c.sample.every, c.eval.every, c.checkpoint.every)) or step == c.steps
+
+    def pause(self, step: int, state: GANState, pending: Pending) -> None:
+        """What is due after ``step`` steps. The metrics come first, so that no bad state is ever saved."""
+        last = step == self.config.steps
+        if step % self.config.eval.every == 0 or last:
+            pending.extra |= evaluate.held_out(self.gan, state, self.seen, self.unseen)
+        self.report(pending)
+        if step % self.config.sample.every == 0 or last:
+            self.draw(step, state)
+        if step % self.config.checkpoint.every == 0 or last:
+            self.checkpoints.save(step, state)
+
+    def report(self, pending: Pending) -> None:
+        """Checks a chunk's metrics, moves the bar, and logs the steps that are due."""
+        metrics = {name: np.asarray(values)[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
+        for name, values in metrics.items():
+            if not np.isfinite(values).all():
+                step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+                raise UserError(self.diverged(name, step))
+        end = pending.first + pending.count
+        seconds = time.perf_counter() - self.begin
+        rate = (end - self.first) * self.images_per_step / seconds
+        for i in range(pending.count):
+            step = pending.first + i + 1
+            if step % self.config.log.every == 0 or (step == end and pending.extra):
+                values = {name: float(array[i]) for name, array in metrics.items()}
+                timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
+                self.logs.write({"step": step, **timing, **values, **(pending.extra if step == end else {})})
+        self.last = {name: float(array[-1]) for name, array in metrics.items()}
+        self.bar.set_postfix_str(
+            f"{rate:,.0f} images/s, D loss {self.last['d_loss']:.3f}, G loss {self.last['g_loss']:.3f}", refresh=False
+        )
+        self.bar.update(pending.count)
+
+    def diverged(self, name: str, step: int) -> str:
+        good = self.checkpoints.latest()
+        kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
+        return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
+
+    def draw(self, step: int, state: GANState) -> None:
+        """Saves the grid of the fixed latents."""
+        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents)), self.config.sample.rows)
+        self.workdir.save_grid(step, picture)
+        self.logs.write_picture(step, picture)
+
+    def finish(self, state: GANState) -> None:
+        """The animation, and the figures of the whole run."""
+        self.workdir.save_animation()
+        records = self.workdir.records()
+        last = self.last or (records[-1] if records else {})
+        done = int(state.step) - self.first
+        seconds = time.perf_counter() - self.begin
+        summary = {
+            "steps": int(state.step),
+            "images": int(state.step) * self.images_per_step,
+            "seconds": round(self.logs.seconds_before + seconds, 3),
+            "images_per_second": round(done * self.images_per_step / seconds, 1),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "peak_memory_mb": round(_peak_memory() / 2**20, 1),
+            **{name: last.get(name, math.nan) for name in ("d_loss", "g_loss", "d_real", "d_fake")},
+        }
+        self.workdir.save_summary(summary)
+        print(f"finished: {summary['steps']:,} steps in {summary['seconds']:,.0f} s; see {self.workdir.path}")
+
+
+def _fetch(config: ConfigDict, gan: GAN, dataset: Dataset) -> parallel.Fetch:
+    length = len(dataset.train_images)
+
+    def fetch(images: Array, seed: Array, step: Array, index: Array) -> Array:
+        chosen = sample_index(step, index, length, config.batch_size, config.d_steps, seed)
+        return images[chosen.astype(np.int32)].astype(gan.dtype) / 127.5 - 1
+
+    return fetch
+
+
+def _peak_memory() -> int:
+    """Bytes: of the accelerator where it says so, else of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))

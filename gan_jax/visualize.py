@@ -1,0 +1,79 @@
+"""Pictures: grids of images, and the animation of a run."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from gan_jax.errors import UserError
+
+
+def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
+    """uint8 ``[N, H, W, C]`` -> one picture uint8, row by row, ``[rows (H + border) + border, ..., C]``, black between."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    out = np.zeros((rows * (height + border) + border, columns * (width + border) + border, channels), np.uint8)
+    for i, image in enumerate(images):
+        top, left = (n * (side + border) + border for n, side in zip(divmod(i, columns), (height, width), strict=True))
+        out[top : top + height, left : left + width] = image
+    return out
+
+
+def save_png(picture: np.ndarray, path: Path) -> None:
+    """Writes uint8 ``[H, W, 1 or 3]`` as PNG, replacing ``path`` in one step."""
+    write_atomically(path, lambda file: _to_pil(picture).save(file, "PNG"))
+
+
+def save_images(images: np.ndarray, path: Path) -> None:
+    """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
+
+    Raises:
+      UserError: ``path`` ends in neither, or can't be written.
+    """
+    try:
+        if path.suffix == ".npz":
+            write_atomically(path, lambda file: np.savez(file, images=images))
+        elif path.suffix == ".png":
+            save_png(grid(images, math.isqrt(len(images) - 1) + 1), path)
+        elif path.suffix:
+            raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {path.name!r}")
+        else:
+            for i, image in enumerate(tqdm(images, unit="file", disable=len(images) < 1000)):
+                save_png(image, path / f"{i:06d}.png")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
+    """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last."""
+    pictures = [Image.open(frame).convert("P") for frame in frames]
+    pause = max(20, int(1000 * seconds / len(pictures)))
+    durations = [pause] * (len(pictures) - 1) + [1500]
+    write_atomically(
+        path,
+        lambda file: pictures[0].save(
+            file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
+        ),
+    )
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Lets ``write`` fill a temporary file beside ``path``, then renames it: readers see the old or the new, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _to_pil(picture: np.ndarray) -> Image.Image:
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)

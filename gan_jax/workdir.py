@@ -1,0 +1,146 @@
+"""What a run leaves on disk: its directory, and how each file in it is written."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import config as configuration
+from gan_jax import visualize
+from gan_jax.errors import UserError
+
+
+class Workdir:
+    """The directory of one run.
+
+    ``config.json`` (the resolved config), ``metrics.jsonl`` (one object a logged step), ``samples/step_*.png``,
+    ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/`` and ``checkpoints/``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._config = path / "config.json"
+        self._metrics = path / "metrics.jsonl"
+        self._summary = path / "summary.json"
+
+    def claim(self, config: ConfigDict) -> None:
+        """Makes the directory this config's own, or finds that it is.
+
+        Raises:
+          UserError: it can't be written, or belongs to another config; names the keys that differ.
+        """
+        plain = configuration.to_plain(config)
+        if self._config.exists():
+            differing = configuration.differences(configuration.to_plain(self.config()), plain)
+            if differing:
+                raise UserError(
+                    f"{self.path} holds a run of another config ({'; '.join(differing)}): "
+                    "give another --workdir, or the values that the run has"
+                )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_json(self._config, plain)
+        except OSError as error:
+            raise UserError(f"cannot write to the workdir {self.path}: {error.strerror or error}; give another --workdir") from error
+
+    def config(self) -> ConfigDict:
+        """The config of the run here.
+
+        Raises:
+          UserError: there is no run, or its config is damaged.
+        """
+        try:
+            return ConfigDict(json.loads(self._config.read_text()))
+        except FileNotFoundError as error:
+            raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {self._config}: {error}") from error
+
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures of a finished run, or None."""
+        try:
+            summary: dict[str, Any] = json.loads(self._summary.read_text())
+            return summary
+        except (OSError, ValueError):
+            return None
+
+    def save_summary(self, summary: Mapping[str, Any]) -> None:
+        self._write_json(self._summary, summary)
+
+    def save_grid(self, step: int, picture: np.ndarray) -> None:
+        visualize.save_png(picture, self.path / "samples" / f"step_{step:08d}.png")
+
+    def save_animation(self) -> None:
+        """``training.gif``, of all sample grids."""
+        visualize.save_animation(sorted((self.path / "samples").glob("step_*.png")), self.path / "training.gif")
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole records of ``metrics.jsonl``; a line torn by a crash is left out."""
+        records = []
+        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+        return records
+
+    def logs(self, after: int) -> "Logs":
+        """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped."""
+        kept = [record for record in self.records() if record["step"] <= after]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        visualize.write_atomically(self._metrics, lambda file: file.write(text.encode()))
+        return Logs(self._metrics, self.path / "tensorboard", after, kept[-1]["seconds"] if kept else 0.0)
+
+    @staticmethod
+    def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+        text = json.dumps(value, indent=2) + "\n"
+        visualize.write_atomically(path, lambda file: file.write(text.encode()))
+
+
+class Logs:
+    """``metrics.jsonl`` and the TensorBoard events of a run, both open for adding; a context manager."""
+
+    def __init__(self, metrics: Path, tensorboard: Path, after: int, seconds_before: float) -> None:
+        self.seconds_before = seconds_before
+        self._file = metrics.open("a")
+        self._events = _summary_writer(tensorboard, purge_step=after + 1)
+
+    def __enter__(self) -> "Logs":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._events.close()
+
+    def write(self, record: Mapping[str, float]) -> None:
+        """Adds one record: ``step``, ``seconds``, ``images_per_second`` and the metrics."""
+        self._file.write(json.dumps(dict(record)) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if name not in ("step", "seconds"):
+                self._events.add_scalar(name, value, record["step"])
+
+    def write_picture(self, step: int, picture: np.ndarray) -> None:
+        """Adds uint8 ``[H, W, C]`` to TensorBoard under the name ``samples``."""
+        self._events.add_image("samples", picture, step, dataformats="HWC")
+
+
+def _summary_writer(directory: Path, purge_step: int) -> Any:
+    """tensorboardX imports torch if it finds it, only to know its tensors: seconds, and hundreds of megabytes, for nothing."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter(str(directory), purge_step=purge_step)
