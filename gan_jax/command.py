@@ -4,6 +4,7 @@ JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag 
 """
 
 import os
+import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from gan_jax.config import dotted_keys
 from gan_jax.errors import UserError, unknown_name
 
 _ERROR = 2
@@ -38,17 +40,37 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     Raises:
       UserError: anything wrong in it, or in the config file that it names.
     """
+    path = _config_path(argv)
+    if path is not None:
+        _check_overrides(load_config(path), argv)
     try:
         rest = values(list(argv))
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except AttributeError as error:
-        raise _unknown_key(values, argv) or error from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{' '.join(str(error).split())}; see --help") from error
+    except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{_one_line(error)}; see --help") from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
     return rest
+
+
+def load_config(path: str) -> ConfigDict:
+    """What ``get_config`` of the Python file ``path`` returns; after a colon in ``path`` stands its argument.
+
+    Raises:
+      UserError: there is no such file, or running it fails.
+    """
+    file, *argument = path.split(":", 1)
+    if not Path(file).is_file():
+        near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("*.py")])
+        raise near if near.args[0].count(".py") > 1 else UserError(f"there is no config file {file!r}")
+    try:
+        config = runpy.run_path(file)["get_config"](*argument)
+    except UserError:
+        raise
+    except Exception as error:  # the file is the user's own code: anything may come
+        raise UserError(f"config file {file}: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {config!r}")
+    return config
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
@@ -122,16 +144,25 @@ def _prepare_jax() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def _unknown_key(values: flags.FlagValues, argv: Sequence[str]) -> UserError | None:
-    """Which ``--config.KEY`` there is not."""
-    from gan_jax.config import dotted_keys
+def _config_path(argv: Sequence[str]) -> str | None:
+    """The value of ``--config`` in ``argv``, the last one as for any flag."""
+    path = None
+    for i, argument in enumerate(argv[1:], start=1):
+        name, given, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            path = value if given else next(iter(argv[i + 1 :]), None)
+    return path
 
-    config = values["config"].value
-    if not isinstance(config, ConfigDict):
-        return None
+
+def _check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
     known = dotted_keys(config)
     for argument in argv[1:]:
-        key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
-        if argument.lstrip("-").startswith("config.") and not any(k == key or k.startswith(f"{key}.") for k in known):
-            return unknown_name("config key", key, known)
-    return None
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name.removeprefix("no").startswith("config."):
+            key = name.partition(".")[2]
+            if not any(k == key or k.startswith(f"{key}.") for k in known):
+                raise unknown_name("config key", key, known)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
