@@ -1,12 +1,12 @@
 """Trains, samples and interpolates: ``python launch.py --config=configs/dcgan.py [--config.KEY=VALUE ...]``."""
 
-import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gan_jax import command
+from gan_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; runs/<config's name> if not given.")
@@ -16,18 +16,19 @@ _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "How many images to samp
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", lower_bound=0)
 
 
-def main(_: list[str]) -> int:
-    name = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
-    if _WORKDIR.value is None and name is None:
-        raise command.UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
-    workdir = Path(_WORKDIR.value or Path("runs") / Path(name).stem)
+def main(_: list[str]) -> None:
+    """Hands the parsed flags over to their mode."""
+    if _WORKDIR.value:
+        workdir = Path(_WORKDIR.value)
+    elif _CONFIG.value is not None:
+        workdir = Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    else:
+        raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     out = Path(_OUT.value) if _OUT.value else None
     command.run(_MODE.value, _CONFIG.value, workdir, out=out, count=_NUM_SAMPLES.value, seed=_SEED.value)
-    return 0
 
 
 if __name__ == "__main__":
     logging.set_verbosity(logging.WARNING)  # orbax tells its life at INFO
     with command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))
-    sys.exit(0)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
@@ -30,7 +31,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     configuration.validate(config)
     compute = jnp.dtype(config.compute_dtype)
     wide = jnp.promote_types(compute, jnp.float32)
-    if config.compute_dtype == "float64" and not jax.config.jax_enable_x64:
+    if config.compute_dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise UserError("compute_dtype=float64 needs 64-bit mode: call gan_jax.build.enable_float64 first")
     if config.model not in models.__all__:
         raise unknown_name("model", config.model, models.__all__)
@@ -42,7 +43,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     g_optimizer, g_hyper = _optimizer(config, "generator", wide)
     d_optimizer, d_hyper = _optimizer(config, "discriminator", wide)
-    hyper = {
+    hyper: Hyper = {
         "generator": g_hyper,
         "discriminator": d_hyper,
         "loss": _labels(config, loss, wide),
@@ -63,7 +64,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         jax.eval_shape(lambda: init_state(gan, 0, hyper))
     except (ValueError, TypeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"model {config.model!r} can't be built from config.generator and .discriminator: {reason}") from error
+        raise UserError(f"model {config.model!r} can't be built: {reason}") from error
     return gan, hyper
 
 
@@ -104,12 +105,12 @@ def _module(
     return kind(**values, **given, dtype=compute, param_dtype=wide)
 
 
-def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[Any, dict[str, np.ndarray]]:
+def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[Any, dict[str, ArrayLike]]:
     values = config.optimizer[player].to_dict()
     name = values.pop("name", None)
     if name not in _OPTIMIZERS:
         raise unknown_name(f"config.optimizer.{player}.name", str(name), _OPTIMIZERS)
-    valid = [p for p in inspect.signature(_OPTIMIZERS[name]).parameters]
+    valid = list(inspect.signature(_OPTIMIZERS[name]).parameters)
     for key, value in values.items():
         if key not in valid:
             raise unknown_name(f"key of config.optimizer.{player} for {name}:", key, valid)
@@ -122,10 +123,10 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[Any, dict[st
     return _OPTIMIZERS[name], {key: np.asarray(value, wide) for key, value in values.items()}
 
 
-def _labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> dict[str, np.ndarray]:
+def _labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> dict[str, ArrayLike]:
     given = {"real_label": config.labels.real, "fake_label": config.labels.fake}
     if "real_label" in inspect.signature(loss).parameters:
         return {name: np.asarray(value, wide) for name, value in given.items()}
     if given != {"real_label": 1.0, "fake_label": 0.0}:
-        raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0, or take another loss")
+        raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0")
     return {}

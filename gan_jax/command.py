@@ -6,7 +6,7 @@ JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag 
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def _interpolate(_: ConfigDict | None, workdir: Path, *, out: Path | None, count
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
 
 
-MODES = {"train": _train, "sample": _sample, "interpolate": _interpolate}
+MODES: dict[str, Callable[..., None]] = {"train": _train, "sample": _sample, "interpolate": _interpolate}
 
 
 def _restore(workdir: Path) -> tuple[Any, Any, int]:
@@ -138,7 +138,7 @@ def _prepare_jax() -> None:
     """Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory."""
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.read("jax_compilation_cache_dir"):
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "gan_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

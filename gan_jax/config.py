@@ -1,8 +1,8 @@
 """The configuration: every key with its default, what values it takes, and how two configurations differ.
 
-A file in ``configs/`` starts from `default` and sets what its paper sets. ``generator.*`` and ``discriminator.*`` are the
-fields of the chosen model's modules, ``optimizer.*`` the arguments of the chosen optimizers; both are checked where they
-are built (`gan_jax.build`). All others are checked here.
+A file in ``configs/`` starts from `default` and sets what its paper sets. ``generator.*`` and ``discriminator.*`` are
+the fields of the chosen model's modules, ``optimizer.*`` the arguments of the chosen optimizers; both are checked where
+they are built (`gan_jax.build`). All others are checked here.
 """
 
 import json

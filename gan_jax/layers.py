@@ -55,7 +55,7 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
       kernel: ``[4, 4, f, c]``, laid out as for `strided_conv`.
 
     Returns:
-      ``[N, 2H, 2W, f]``. Equals PyTorch's ``ConvTranspose2d(c, f, 4, 2, 1)`` with ``weight[c, f, i, j] = kernel[i, j, f, c]``.
+      ``[N, 2H, 2W, f]``: PyTorch's ``ConvTranspose2d(c, f, 4, 2, 1)`` with ``weight[c, f, i, j] = kernel[i, j, f, c]``.
     """
     f = kernel.shape[2]
     if not _on_cpu():
@@ -81,7 +81,8 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
     f = fine.shape[-1]
     if not _on_cpu():
         shape = jax.ShapeDtypeStruct((4, 4, f, coarse.shape[-1]), fine.dtype)
-        return jax.linear_transpose(lambda kernel: _strided_conv_lax(fine, kernel), shape)(coarse)[0]
+        gradient: Array = jax.linear_transpose(lambda kernel: _strided_conv_lax(fine, kernel), shape)(coarse)[0]
+        return gradient
     if f <= _FEW_CHANNELS:
         return jnp.einsum("nhwijf,nhwc->ijfc", _patches(fine), coarse)
     # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
@@ -132,11 +133,12 @@ def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
     n, h, w, c = coarse.shape
     f = kernel.shape[2]
     columns = (coarse.reshape(-1, c) @ kernel.reshape(16 * f, c).T).reshape(n, h, w, 2, 2, 2, 2, f)
-    blocks = sum(
+    parts = [
         jnp.pad(columns[:, :, :, p, :, q], ((0, 0), (p, 1 - p), (q, 1 - q), (0, 0), (0, 0), (0, 0)))
         for p in (0, 1)
         for q in (0, 1)
-    )
+    ]
+    blocks = parts[0] + parts[1] + parts[2] + parts[3]
     return _depth_to_space(blocks.reshape(n, h + 1, w + 1, 4 * f))
 
 
@@ -173,11 +175,12 @@ class StridedConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features), self.param_dtype)
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-        return strided_conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        out: Array = strided_conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        return out
 
 
 class TransposedConv(nn.Module):
-    """`transposed_conv` with a learnt kernel and no bias: doubles the side. ``[N, H, W, c] -> [N, 2H, 2W, features]``."""
+    """`transposed_conv` with a learnt kernel and no bias: ``[N, H, W, c] -> [N, 2H, 2W, features]``."""
 
     features: int
     dtype: Dtype = jnp.float32
@@ -224,7 +227,8 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+        out: Array = (x * factor + (bias - mean * factor)).astype(self.dtype)
+        return out
 
 
 def _normal_about_one(key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:

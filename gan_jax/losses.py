@@ -1,12 +1,13 @@
 """Adversarial losses: ``loss(real_logits, fake_logits, ...) -> (discriminator loss, generator loss)``, each ``[B]``.
 
-One function a loss, on logits, one value per example, nothing averaged: callers take the mean. Both players' losses come
-from the same call; the one that a step doesn't differentiate is never computed, because XLA drops what nobody reads.
+One function a loss, on logits, one value per example, nothing averaged: callers take the mean. Both players' losses
+come from one call; the one that a step doesn't differentiate is never computed, because XLA drops what nobody reads.
 ``real_label`` and ``fake_label`` are the discriminator's targets where a loss has such; ``real_label=0.9`` is one-sided
 label smoothing (Salimans et al. 2016, arXiv:1606.03498).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,14 +68,15 @@ def discriminator_output(loss: Loss, logits: Array) -> Array:
     return jax.nn.sigmoid(logits) if loss in (non_saturating, minimax) else logits
 
 
-def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: dict[str, Array]) -> Array | float:
+def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: dict[str, Any]) -> Array | float:
     """The logit above which D is counted as saying "real".
 
-    Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean`` for
-    `wasserstein` (a critic's offset is arbitrary), else 0.
+    Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean``
+    for `wasserstein` (a critic's offset is arbitrary), else 0.
     """
     if loss is least_squares:
-        return 0.5 * (labels.get("real_label", 1.0) + labels.get("fake_label", 0.0))
+        half: Array = 0.5 * (labels.get("real_label", 1.0) + labels.get("fake_label", 0.0))
+        return half
     return 0.5 * (real_mean + fake_mean) if loss is wasserstein else 0.0
 
 

@@ -1,8 +1,8 @@
 """The only place that knows of devices: spreading a batch over them and running many steps in one dispatch, by pmap.
 
-The state goes in and comes out without a device axis (``in_axes=None``, ``out_axes=None``), so a checkpoint doesn't know
-how many devices wrote it. What is spread is the vector of global example indices, from which each device draws its own
-noise and fetches its own images.
+The state goes in and comes out without a device axis (``in_axes=None``, ``out_axes=None``), so a checkpoint doesn't
+know how many devices wrote it. What is spread is the vector of global example indices, from which each device draws its
+own noise and fetches its own images.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, batch_size: int, capacity: int, device
 
     Args:
       gan: what to train.
-      fetch: ``fetch(data, seed, step, index)`` gives the real images ``[d_steps, b, H, W, C]`` of the examples ``index``.
+      fetch: ``fetch(data, seed, step, index)`` gives the real images ``[d_steps, b, H, W, C]`` of examples ``index``.
       batch_size: the global batch size.
       capacity: the most steps that one call can make.
       devices: those to run on.
@@ -57,9 +57,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, batch_size: int, capacity: int, device
         final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
         return final
 
-    mapped = jax.pmap(
-        run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0
-    )
+    mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
     return lambda state, steps, data: mapped(state, np.int32(steps), data, index)
 
 
@@ -72,7 +70,9 @@ def shard_index(batch_size: int, devices: int) -> np.ndarray:
     if batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         near = f"{below} or {above}" if below else f"{above}"
-        raise UserError(f"batch_size {batch_size} is not divisible by the {devices} devices; the nearest that is: {near}")
+        raise UserError(
+            f"batch_size {batch_size} is not divisible by the {devices} devices; the nearest that is: {near}"
+        )
     return np.arange(batch_size, dtype=np.int32).reshape(devices, -1)
 
 
@@ -80,3 +80,8 @@ def on_all(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """The leaves of ``tree``, copied to every device, as `compile_chunk`'s program wants its state and data."""
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def on_first(tree: Any) -> Any:
+    """The copy of ``tree`` that lies on its first device: for work that one device does alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -17,7 +17,7 @@ _BATCH = 256
 def generate(gan: GAN, state: GANState, z: Array) -> Array:
     """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]``, by the averaged weights."""
     variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
-    images = gan.generator.apply(variables, z, train=False)
+    images: Array = gan.generator.apply(variables, z, train=False)  # type: ignore[assignment]
     return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
 
 
@@ -32,7 +32,7 @@ def sample(gan: GAN, state: GANState, seed: int, count: int) -> np.ndarray:
 
 
 def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -> np.ndarray:
-    """Images uint8 ``[rows * columns, H, W, C]``: in each row spherical interpolations between two samples of ``seed``."""
+    """Images uint8 ``[rows * columns, H, W, C]``: each row goes on a sphere from one sample of ``seed`` to another."""
     ends = fixed_latents(gan, seed, 2 * rows).reshape(rows, 2, -1)
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
     z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
@@ -41,7 +41,7 @@ def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
-    """Spherical interpolation from ``a`` (t = 0) to ``b`` (t = 1), both ``[Z]`` (Shoemake 1985; White 2016, arXiv:1609.04468).
+    """Spherical interpolation from ``a`` (t = 0) to ``b`` (t = 1), both ``[Z]`` (White 2016, arXiv:1609.04468).
 
     ``(sin((1-t) w) a + sin(t w) b) / sin(w)`` with w the angle between them; linear where they are nearly parallel.
     """

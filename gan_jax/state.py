@@ -18,7 +18,7 @@ from gan_jax.losses import Loss
 
 Array = jax.Array
 Params = Any
-Hyper = dict[str, dict[str, Array]]
+Hyper = dict[str, dict[str, Any]]  # scalars, of NumPy or JAX
 Optimizer = Callable[..., optax.GradientTransformation]
 
 
@@ -103,9 +103,15 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
     seed = jnp.asarray(seed, jnp.uint32)
     z = jnp.zeros((1, gan.latent_dim), gan.dtype)
     x = jnp.zeros((1, *gan.image_shape), gan.dtype)
-    generator = _init_player(gan.generator, random_key(seed, "init_generator"), z, gan.generator_optimizer, hyper["generator"])
+    generator = _init_player(
+        gan.generator, random_key(seed, "init_generator"), z, gan.generator_optimizer, hyper["generator"]
+    )
     discriminator = _init_player(
-        gan.discriminator, random_key(seed, "init_discriminator"), x, gan.discriminator_optimizer, hyper["discriminator"]
+        gan.discriminator,
+        random_key(seed, "init_discriminator"),
+        x,
+        gan.discriminator_optimizer,
+        hyper["discriminator"],
     )
     return GANState(
         step=jnp.zeros((), jnp.int32),
@@ -118,7 +124,7 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
     )
 
 
-def _init_player(module: nn.Module, key: Array, x: Array, optimizer: Optimizer, hyper: dict[str, Array]) -> Player:
+def _init_player(module: nn.Module, key: Array, x: Array, optimizer: Optimizer, hyper: dict[str, Any]) -> Player:
     variables = module.init(key, x, train=True)
     params = variables["params"]
     return Player(params, variables.get("batch_stats", {}), optimizer(**hyper).init(params))

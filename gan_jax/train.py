@@ -1,7 +1,6 @@
 """The training loop: dispatch, log, sample, evaluate, save, stop."""
 
 import dataclasses
-import math
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -122,7 +121,6 @@ class Run:
         )
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
-        self.last: dict[str, float] = {}
         self.compile_seconds = 0.0
 
     def go(self, state: GANState) -> GANState:
@@ -165,7 +163,7 @@ class Run:
         """What is due after ``step`` steps. The metrics come first, so that no bad state is ever saved."""
         last = step == self.config.steps
         if step % self.config.eval.every == 0 or last:
-            pending.extra |= evaluate.held_out(self.gan, state, self.seen, self.unseen)
+            pending.extra |= evaluate.held_out(self.gan, parallel.on_first(state), self.seen, self.unseen)
         self.report(pending)
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
@@ -174,7 +172,7 @@ class Run:
 
     def report(self, pending: Pending) -> None:
         """Checks a chunk's metrics, moves the bar, and logs the steps that are due."""
-        metrics = {name: np.asarray(values)[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
+        metrics = {name: values[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
         for name, values in metrics.items():
             if not np.isfinite(values).all():
                 step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
@@ -188,41 +186,39 @@ class Run:
                 values = {name: float(array[i]) for name, array in metrics.items()}
                 timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
                 self.logs.write({"step": step, **timing, **values, **(pending.extra if step == end else {})})
-        self.last = {name: float(array[-1]) for name, array in metrics.items()}
-        self.bar.set_postfix_str(
-            f"{rate:,.0f} images/s, D loss {self.last['d_loss']:.3f}, G loss {self.last['g_loss']:.3f}", refresh=False
-        )
+        losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
+        self.bar.set_postfix_str(f"{rate:,.0f} images/s, {losses}", refresh=False)
         self.bar.update(pending.count)
 
     def diverged(self, name: str, step: int) -> str:
+        """What is said when a metric is no longer finite."""
         good = self.checkpoints.latest()
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
 
     def draw(self, step: int, state: GANState) -> None:
         """Saves the grid of the fixed latents."""
-        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents)), self.config.sample.rows)
+        images = generate(self.gan, parallel.on_first(state), self.latents)
+        picture = visualize.grid(np.asarray(images), self.config.sample.rows)
         self.workdir.save_grid(step, picture)
         self.logs.write_picture(step, picture)
 
     def finish(self, state: GANState) -> None:
-        """The animation, and the figures of the whole run."""
+        """The animation, and the figures of the whole run; those of its last step are the last logged ones."""
         self.workdir.save_animation()
-        records = self.workdir.records()
-        last = self.last or (records[-1] if records else {})
-        done = int(state.step) - self.first
-        seconds = time.perf_counter() - self.begin
+        last = self.workdir.records()[-1]
+        steps = int(state.step)
         summary = {
-            "steps": int(state.step),
-            "images": int(state.step) * self.images_per_step,
-            "seconds": round(self.logs.seconds_before + seconds, 3),
-            "images_per_second": round(done * self.images_per_step / seconds, 1),
+            "steps": steps,
+            "images": steps * self.images_per_step,
+            "seconds": last["seconds"],
+            "images_per_second": round(steps * self.images_per_step / last["seconds"], 1),
             "compile_seconds": round(self.compile_seconds, 3),
             "peak_memory_mb": round(_peak_memory() / 2**20, 1),
-            **{name: last.get(name, math.nan) for name in ("d_loss", "g_loss", "d_real", "d_fake")},
+            **{name: value for name, value in last.items() if name.startswith(("d_", "g_"))},
         }
         self.workdir.save_summary(summary)
-        print(f"finished: {summary['steps']:,} steps in {summary['seconds']:,.0f} s; see {self.workdir.path}")
+        print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {self.workdir.path}")
 
 
 def _fetch(config: ConfigDict, gan: GAN, dataset: Dataset) -> parallel.Fetch:

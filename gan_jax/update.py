@@ -1,13 +1,13 @@
 """The heart: one training step of a GAN as a pure function, ``update(gan, state, batch) -> (state, metrics)``.
 
-It knows nothing of devices: under pmap it gets the name of the device axis and averages over it in one helper, and under
+It knows nothing of devices: under pmap it gets the name of the device axis and averages over it in one helper; under
 plain jit the name is None.
 
 Batch statistics, step by step:
 
-- The discriminator's step runs G in training mode (moments of its batch) and leaves G's running statistics alone. D runs
-  in training mode on the real and on the fake batch separately, each normalised by its own moments, and updates its
-  running statistics by both, real first.
+- The discriminator's step runs G in training mode (moments of its batch) and leaves G's running statistics alone. D
+  runs in training mode on the real and on the fake batch separately, each normalised by its own moments, and updates
+  its running statistics by both, real first.
 - The generator's step updates G's running statistics once, and runs D in training mode on the fakes without touching
   D's running statistics.
 """
@@ -25,7 +25,9 @@ from gan_jax.state import GAN, Array, GANState, Optimizer, Params, Player, draw_
 Metrics = dict[str, Array]
 
 
-def update(gan: GAN, state: GANState, batch: dict[str, Array], *, axis_name: str | None = None) -> tuple[GANState, Metrics]:
+def update(
+    gan: GAN, state: GANState, batch: dict[str, Array], *, axis_name: str | None = None
+) -> tuple[GANState, Metrics]:
     """``gan.d_steps`` discriminator steps, then one generator step, then the moving average.
 
     Args:
@@ -46,7 +48,9 @@ def update(gan: GAN, state: GANState, batch: dict[str, Array], *, axis_name: str
 
         def early_step(player: Player, inputs: tuple[Array, Array]) -> tuple[Player, None]:
             substep, real = inputs
-            fake, _ = _generate(gan, state.generator.params, state.generator, _latents(gan, state, batch, substep), axis_name)
+            fake, _ = _generate(
+                gan, state.generator.params, state.generator, _latents(gan, state, batch, substep), axis_name
+            )
             return discriminator_step(gan, state, player, real, fake, axis_name)[0], None
 
         early = (jnp.arange(gan.d_steps - 1), batch["image"][:-1])
@@ -96,7 +100,11 @@ def discriminator_step(
         "d_accuracy_fake": (fake_logits < boundary).mean(dtype=gan.dtype),
     }
     norms = {"d_grad_norm": optax.tree.norm(gradient), "d_param_norm": optax.tree.norm(player.params)}
-    return player.replace(batch_stats=stats), {"d_loss": means["d_loss"], **cross_device_mean(shares, axis_name), **norms}
+    return player.replace(batch_stats=stats), {
+        "d_loss": means["d_loss"],
+        **cross_device_mean(shares, axis_name),
+        **norms,
+    }
 
 
 def generator_step(
@@ -139,12 +147,12 @@ def _discriminate(gan: GAN, params: Params, stats: Params, x: Array, axis_name: 
     return logits, written.get("batch_stats", {})
 
 
-def _apply(player: Player, gradient: Params, optimizer: Optimizer, hyper: dict[str, Array]) -> Player:
+def _apply(player: Player, gradient: Params, optimizer: Optimizer, hyper: dict[str, Any]) -> Player:
     updates, opt_state = optimizer(**hyper).update(gradient, player.opt_state, player.params)
     return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
 
 
 def _moving_average(average: Params, params: Params, decay: Array, step: Array) -> Params:
-    """``d average + (1 - d) params`` with ``d = min(decay, (1 + step) / (10 + step))``, so that the start is forgotten."""
+    """``d average + (1 - d) params``, ``d = min(decay, (1 + step) / (10 + step))`` so that the start is forgotten."""
     decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(decay.dtype)
     return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)

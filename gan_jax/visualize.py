@@ -14,7 +14,7 @@ from gan_jax.errors import UserError
 
 
 def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
-    """uint8 ``[N, H, W, C]`` -> one picture uint8, row by row, ``[rows (H + border) + border, ..., C]``, black between."""
+    """uint8 ``[N, H, W, C]`` -> one picture uint8 ``[rows (H + border) + border, ..., C]``, row by row."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     out = np.zeros((rows * (height + border) + border, columns * (width + border) + border, channels), np.uint8)

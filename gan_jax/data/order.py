@@ -51,7 +51,9 @@ def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = 
     return jax.lax.while_loop(lambda x: (x >= bound).any(), lambda x: jnp.where(x >= bound, once(x), x), x)
 
 
-def sample_index(step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp) -> Any:
+def sample_index(
+    step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp
+) -> Any:
     """The image number of each example of training step ``step``: uint32 ``[d_steps, len(index)]``.
 
     Args:

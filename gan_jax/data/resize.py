@@ -7,7 +7,7 @@ from PIL import Image
 def fit(images: np.ndarray, size: int, channels: int) -> np.ndarray:
     """uint8 ``[N, H, W, C]`` -> uint8 ``[N, size, size, channels]``, unchanged where it already has that shape.
 
-    Resized by Pillow's antialiased Lanczos filter; grey becomes three equal channels, RGB becomes grey by ITU-R 601 luma.
+    Resized by Pillow's antialiased Lanczos filter; grey becomes three equal channels, RGB grey by its ITU-R 601 luma.
     """
     if images.shape[1:] == (size, size, channels):
         return images

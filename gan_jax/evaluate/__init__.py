@@ -3,6 +3,8 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gan_jax.losses import discriminator_output
 from gan_jax.state import GAN, Array, GANState
@@ -10,7 +12,7 @@ from gan_jax.state import GAN, Array, GANState
 _BATCH = 250
 
 
-def held_out(gan: GAN, state: GANState, train_images: Array, test_images: Array) -> dict[str, float]:
+def held_out(gan: GAN, state: GANState, train_images: ArrayLike, test_images: ArrayLike) -> dict[str, float]:
     """What D says of images it trains on and of images it never saw, in evaluation mode.
 
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
@@ -18,13 +20,13 @@ def held_out(gan: GAN, state: GANState, train_images: Array, test_images: Array)
     ``[N, H, W, C]``, in an order that mixes the classes).
     """
     return {
-        "d_seen": float(_mean_output(gan, state, train_images[:_BATCH])),
-        "d_unseen": float(_mean_output(gan, state, test_images[:_BATCH])),
+        "d_seen": float(_mean_output(gan, state, jnp.asarray(train_images)[:_BATCH])),
+        "d_unseen": float(_mean_output(gan, state, jnp.asarray(test_images)[:_BATCH])),
     }
 
 
 @partial(jax.jit, static_argnums=0)
 def _mean_output(gan: GAN, state: GANState, images: Array) -> Array:
     variables = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
-    logits = gan.discriminator.apply(variables, images.astype(gan.dtype) / 127.5 - 1, train=False)
+    logits: Array = gan.discriminator.apply(variables, images.astype(gan.dtype) / 127.5 - 1, train=False)  # type: ignore[assignment]
     return discriminator_output(gan.loss, logits).mean()

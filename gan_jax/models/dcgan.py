@@ -75,4 +75,4 @@ def _base_side(image_shape: tuple[int, int, int], widths: Sequence[int]) -> int:
             f"dcgan with {len(widths)} generator.widths makes images whose side is a multiple of {2 ** len(widths)}, "
             f"not {height}: 28 takes 1 or 2 widths, 32 up to 5, 64 up to 6"
         )
-    return height // 2 ** len(widths)
+    return int(height // 2 ** len(widths))

@@ -1,0 +1,34 @@
+"""Eight virtual CPU devices, one compilation cache for the whole run, and small GANs to test on."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"gan_jax_tests_{os.getuid()}"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import dcgan, gan
+
+ROOT = Path(__file__).parent.parent
+
+
+def small(name: str) -> ConfigDict:
+    """The config ``name`` (dcgan or gan) with narrow networks and a short run: the same code, in seconds."""
+    config: ConfigDict = {"dcgan": dcgan, "gan": gan}[name].get_config()
+    widths = {"dcgan": ((16, 8), (8, 16)), "gan": ((32, 48), (48, 32))}[name]
+    config.generator.widths, config.discriminator.widths = widths
+    config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
+    config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
+    config.sample.rows = 2
+    return config
+
+
+@pytest.fixture(params=["dcgan", "gan"])
+def config(request: pytest.FixtureRequest) -> ConfigDict:
+    """`small` of each config."""
+    return small(request.param)
