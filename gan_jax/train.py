@@ -117,7 +117,11 @@ class Run:
         self.seen = dataset.train_images[shown(len(dataset.train_images))]
         self.unseen = dataset.test_images[shown(len(dataset.test_images))]
         self.chunk = parallel.compile_chunk(
-            gan, _fetch(config, gan, dataset), config.batch_size, config.steps_per_dispatch, devices
+            gan,
+            fetch_from_memory(config, gan, len(dataset.train_images)),
+            config.batch_size,
+            config.steps_per_dispatch,
+            devices,
         )
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
@@ -221,8 +225,8 @@ class Run:
         print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {self.workdir.path}")
 
 
-def _fetch(config: ConfigDict, gan: GAN, dataset: Dataset) -> parallel.Fetch:
-    length = len(dataset.train_images)
+def fetch_from_memory(config: ConfigDict, gan: GAN, length: int) -> parallel.Fetch:
+    """How a step finds its images among ``length`` of them, uint8 on the device: `gan_jax.data.order`, scaled to [-1, 1]."""
 
     def fetch(images: Array, seed: Array, step: Array, index: Array) -> Array:
         chosen = sample_index(step, index, length, config.batch_size, config.d_steps, seed)

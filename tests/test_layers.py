@@ -1,0 +1,343 @@
+"""The convolutions against plain lax ones, and batch normalisation against NumPy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from gan_jax import layers
+from gan_jax.layers import BatchNorm, StridedConv, TransposedConv, kernel_gradient, strided_conv, transposed_conv
+
+Array = jax.Array
+Bilinear = Callable[[Array, Array], Array]
+Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fine channels, coarse channels
+
+# One for each branch; never square, so that no axis passes for another.
+FEW, SMALL, LARGE = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3)
+branches = pytest.mark.parametrize("shape", [FEW, SMALL, LARGE], ids=["few channels", "small side", "large side"])
+any_shape = st.one_of(
+    st.tuples(*map(st.integers, (1, 1, 1, 1, 1), (3, 7, 7, 4, 6))),
+    st.tuples(*map(st.integers, (1, 1, 1, 5, 1), (3, 4, 7, 9, 6))),
+    st.tuples(*map(st.integers, (1, 5, 1, 5, 1), (3, 7, 7, 9, 6))),
+)
+
+
+def lax_strided(fine: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        fine, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+    )
+
+
+def lax_transposed(coarse: Array, kernel: Array) -> Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    pad = ((2, 2), (2, 2))
+    return lax.conv_transpose(coarse, kernel, (2, 2), pad, None, layout, transpose_kernel=True, precision="highest")
+
+
+def lax_kernel_gradient(fine: Array, coarse: Array) -> Array:
+    kernel = jnp.zeros((4, 4, fine.shape[-1], coarse.shape[-1]), fine.dtype)
+    gradient: Array = jax.vjp(lambda kernel: lax_strided(fine, kernel), kernel)[1](coarse)[0]
+    return gradient
+
+
+def operands(shape: Shape, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fine, coarse and kernel in float64."""
+    n, h, w, f, c = shape
+    sizes = (n, 2 * h, 2 * w, f), (n, h, w, c), (4, 4, f, c)
+    fine, coarse, kernel = (np.random.default_rng([seed, i]).standard_normal(size) for i, size in enumerate(sizes))
+    return fine, coarse, kernel
+
+
+def values_and_gradients(fine: Array, coarse: Array, kernel: Array) -> list[tuple[Array, Array, Array]]:
+    """Of each of the three functions (transposed, strided, kernel gradient); each must give the same three arrays."""
+    down, down_vjp = jax.vjp(strided_conv, fine, kernel)
+    up, up_vjp = jax.vjp(transposed_conv, coarse, kernel)
+    weight, weight_vjp = jax.vjp(kernel_gradient, fine, coarse)
+    (up_1, weight_1), (down_2, weight_2), (up_3, down_3) = down_vjp(coarse), up_vjp(fine), weight_vjp(kernel)
+    return [(up, down, weight), (up_1, down_2, weight_1), (up_3, down_3, weight_2)]
+
+
+def lax_values(fine: Array, coarse: Array, kernel: Array) -> tuple[Array, Array, Array]:
+    return lax_transposed(coarse, kernel), lax_strided(fine, kernel), lax_kernel_gradient(fine, coarse)
+
+
+def assert_close(actual: Any, desired: Any, tolerance: float = 1e-12) -> None:
+    """Every leaf, to ``tolerance`` of the largest entry of the leaf that it should equal."""
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * max(np.abs(y).max(), 1))
+
+
+def autoencoder_loss(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -> Array:
+    """A scalar whose derivatives of every order depend on everything."""
+    return jnp.sin(up(jnp.sin(down(fine, kernel)), kernel)).mean()
+
+
+def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -> Array:
+    """WGAN-GP's (norm - 1)²."""
+    gradient = jax.grad(autoencoder_loss, 2)(down, up, fine, kernel)
+    return (jnp.sqrt(jnp.square(gradient).sum()) - 1) ** 2
+
+
+# --- convolutions -----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@example(LARGE, 0)
+@example(SMALL, 0)
+@example(FEW, 0)
+@given(any_shape, st.integers(0, 99))
+def test_values_and_gradients_are_those_of_lax(shape: Shape, seed: int) -> None:
+    with jax.enable_x64(True):
+        desired = jax.jit(lax_values)(*operands(shape, seed))
+        assert desired[0].dtype == jnp.float64
+        assert_close(jax.jit(values_and_gradients)(*operands(shape, seed)), [desired] * 3)
+
+
+@branches
+def test_gradients_of_a_gradient_penalty_are_those_of_lax(shape: Shape) -> None:
+    fine, _, kernel = operands(shape)
+    with jax.enable_x64(True):
+        gradients = jax.jit(jax.value_and_grad(gradient_penalty, (2, 3)), static_argnums=(0, 1))
+        actual = gradients(strided_conv, transposed_conv, fine, kernel)
+        desired = gradients(lax_strided, lax_transposed, fine, kernel)
+    assert all(np.abs(g).max() > 1e-3 for g in desired[1])
+    assert_close(actual, desired)
+
+
+@branches
+def test_the_gradients_of_kernel_gradient_differentiate_again(shape: Shape) -> None:
+    fine, coarse, _ = operands(shape)
+
+    def hessian_product(op: Bilinear, fine: Array, coarse: Array) -> Any:
+        slope = jax.grad(lambda fine, coarse: jnp.sin(op(fine, coarse) * 0.1).sum(), (0, 1))
+        return jax.vjp(slope, fine, coarse)[1]((fine, coarse))
+
+    with jax.enable_x64(True):
+        product = jax.jit(hessian_product, static_argnums=0)
+        assert_close(product(kernel_gradient, fine, coarse), product(lax_kernel_gradient, fine, coarse))
+
+
+@branches
+@pytest.mark.parametrize(("dtype", "roundings"), [(jnp.float32, 8), (jnp.bfloat16, 3)])
+def test_low_precision_is_within_a_few_roundings_of_the_exact_sums(shape: Shape, dtype: Any, roundings: int) -> None:
+    low = [jnp.asarray(x, dtype) for x in operands(shape)]
+    with jax.enable_x64(True):
+        exact = [np.asarray(x, np.float64) for x in low]
+        desired = map(np.asarray, jax.jit(lax_values)(*exact))
+        sizes = map(np.asarray, jax.jit(lax_values)(*map(np.abs, exact)))  # rounding errors are proportional to these
+    for i, (d, size) in enumerate(zip(desired, sizes, strict=True)):
+        for actual in jax.jit(values_and_gradients)(*low):
+            assert actual[i].dtype == dtype
+            error = np.abs(np.asarray(actual[i], np.float64) - d) / size
+            assert error.max() < roundings * jnp.finfo(dtype).eps
+
+
+@branches
+def test_gradient_descent_in_a_scan_is_that_of_lax(shape: Shape) -> None:
+    fine, _, kernel = operands(shape)
+
+    def descend(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -> Any:
+        def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+            loss, gradients = jax.value_and_grad(autoencoder_loss, (2, 3))(down, up, *carry)
+            return jax.tree.map(lambda x, g: x - 0.5 * g, carry, gradients), loss
+
+        return lax.scan(step, (fine, kernel), length=3)
+
+    with jax.enable_x64(True):
+        run = jax.jit(descend, static_argnums=(0, 1))
+        actual = run(strided_conv, transposed_conv, fine, kernel)
+        desired = run(lax_strided, lax_transposed, fine, kernel)
+    assert np.ptp(desired[1]) > 1e-4
+    assert_close(actual, desired)
+
+
+@branches
+def test_the_body_of_a_fori_loop_computes_what_it_does_outside(shape: Shape) -> None:
+    fine, coarse, kernel = operands(shape)
+
+    def body(i: Array, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, values_and_gradients(fine * (i + 1.0), coarse, kernel))
+
+    with jax.enable_x64(True):
+        up, down, weight = jax.jit(lax_values)(fine, coarse, kernel)
+        zeros = [tuple(map(jnp.zeros_like, (up, down, weight)))] * 3
+        actual = jax.jit(lambda steps: lax.fori_loop(0, steps, body, zeros))(3)
+        assert_close(actual, [(3 * up, 6 * down, 6 * weight)] * 3)
+
+
+@branches
+@pytest.mark.parametrize("axes", [(0, 0, 0), (0, 0, None)], ids=["all", "images"])
+def test_a_vmapped_function_is_the_function_of_each(shape: Shape, axes: tuple[int | None, ...]) -> None:
+    each = [operands(shape, seed) for seed in range(3)]
+    if axes[2] is None:
+        each = [(fine, coarse, each[0][2]) for fine, coarse, _ in each]
+    stacked = [np.stack(x) if axis == 0 else x[0] for x, axis in zip(zip(*each, strict=True), axes, strict=True)]
+    with jax.enable_x64(True):
+        actual = jax.jit(jax.vmap(values_and_gradients, axes))(*stacked)
+        alone = [jax.jit(lax_values)(*one) for one in each]
+        assert_close(actual, [jax.tree.map(lambda *xs: jnp.stack(xs), *alone)] * 3)
+
+
+@branches
+def test_transposed_conv_is_the_adjoint_of_strided_conv(shape: Shape) -> None:
+    fine, coarse, kernel = operands(shape)
+    with jax.enable_x64(True):
+        left = np.vdot(strided_conv(fine, kernel), coarse)
+        assert np.vdot(fine, transposed_conv(coarse, kernel)) == pytest.approx(left, rel=1e-12)
+        assert np.vdot(kernel, kernel_gradient(fine, coarse)) == pytest.approx(left, rel=1e-12)
+
+
+@branches
+@pytest.mark.parametrize("form", ["lax", "columns", "subpixel"])
+def test_every_formulation_is_right_at_every_shape(shape: Shape, form: str) -> None:
+    _, coarse, kernel = operands(shape)
+    with jax.enable_x64(True):
+        actual = jax.jit(getattr(layers, f"_transposed_conv_{form}"))(coarse, kernel)
+        assert_close(actual, jax.jit(lax_transposed)(coarse, kernel))
+
+
+@branches
+def test_off_the_cpu_plain_convolutions_do_everything(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Array) -> Array:
+        raise AssertionError("a formulation for the CPU")
+
+    monkeypatch.setattr(layers, "_on_cpu", lambda: False)
+    for name in ("_transposed_conv_columns", "_transposed_conv_subpixel", "_patches"):
+        monkeypatch.setattr(layers, name, refuse)
+    monkeypatch.setattr(lax, "optimization_barrier", refuse)
+    with jax.enable_x64(True):
+        desired = jax.jit(lax_values)(*operands(shape))
+        # A new function for jit: what it traced for another test has the other branch in it.
+        assert_close(jax.jit(lambda *arrays: values_and_gradients(*arrays))(*operands(shape)), [desired] * 3)
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (7, 4), (4, 7), (8, 8)])
+def test_a_strided_conv_pads_odd_sides_by_one_at_their_end(height: int, width: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, height, width, 3)).astype(np.float32)
+    kernel = np.random.default_rng(1).standard_normal((4, 4, 3, 5)).astype(np.float32)
+    actual = StridedConv(5).apply({"params": {"kernel": kernel}}, x)
+    even = np.zeros((2, height + height % 2, width + width % 2, 3), np.float32)
+    even[:, :height, :width] = x
+    assert actual.shape == (2, -(-height // 2), -(-width // 2), 5)
+    np.testing.assert_allclose(actual, lax_strided(even, kernel), atol=1e-5)
+
+
+def test_a_transposed_conv_doubles_the_sides() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
+    kernel = np.random.default_rng(1).standard_normal((4, 4, 6, 4)).astype(np.float32)
+    actual = TransposedConv(6).apply({"params": {"kernel": kernel}}, x)
+    assert actual.shape == (2, 6, 10, 6)
+    np.testing.assert_allclose(actual, lax_transposed(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [StridedConv, TransposedConv])
+def test_a_conv_computes_in_its_dtype_from_float32_parameters(module: Any) -> None:
+    x = jnp.ones((1, 4, 4, 64), jnp.float32)
+    y, variables = jax.jit(module(64, dtype=jnp.bfloat16).init_with_output)(jax.random.key(0), x)
+    kernel = variables["params"]["kernel"]
+    assert (y.dtype, kernel.dtype, list(variables["params"])) == (jnp.bfloat16, jnp.float32, ["kernel"])
+    assert kernel.mean() == pytest.approx(0, abs=4 * 0.02 / kernel.size**0.5)
+    assert kernel.std() == pytest.approx(0.02, rel=4 / (2 * kernel.size) ** 0.5)
+
+
+def images(shape: tuple[int, ...] = (8, 3, 5, 6)) -> np.ndarray:
+    return np.random.default_rng(1).normal(np.arange(shape[-1]) - 2.0, 1.5, shape)
+
+
+def batch_norm_by_hand(
+    x: np.ndarray, params: dict[str, np.ndarray], stats: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Training output and the new running moments, in float64."""
+    flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    y = (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5) * params["scale"] + params["bias"]
+    batch = {"mean": flat.mean(0), "var": flat.var(0, ddof=1)}
+    return y, {name: 0.9 * stats[name] + 0.1 * batch[name] for name in batch}
+
+
+def batch_norm_variables(features: int = 6) -> dict[str, dict[str, np.ndarray]]:
+    scale, bias, mean, var = np.random.default_rng(2).uniform(0.5, 2, (4, features))
+    return {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 5, 6), (7, 6), (1, 6)])
+def test_batch_norm_in_training_is_that_of_numpy(shape: tuple[int, ...]) -> None:
+    x, variables = images(shape), batch_norm_variables()
+    if len(x) == 1:  # no unbiased variance of one value: it counts as 0
+        x_numpy, repeated = x, np.repeat(x, 2, 0)
+        desired = variables["params"]["bias"] + 0 * x_numpy, batch_norm_by_hand(repeated, **unpack(variables))[1]
+    else:
+        desired = batch_norm_by_hand(x, **unpack(variables))
+    with jax.enable_x64(True):
+        module = BatchNorm(jnp.float64, jnp.float64)
+        y, new = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    assert_close((y, new["batch_stats"]), desired)
+
+
+def unpack(variables: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+    return {"params": variables["params"], "stats": variables["batch_stats"]}
+
+
+def test_batch_norm_in_evaluation_uses_the_running_moments_and_leaves_them() -> None:
+    x, variables = images(), batch_norm_variables()
+    params, stats = variables["params"], variables["batch_stats"]
+    with jax.enable_x64(True):
+        module = BatchNorm(jnp.float64, jnp.float64)
+        y, new = module.apply(variables, x, train=False, mutable=["batch_stats"])
+    assert_close(y, (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["scale"] + params["bias"])
+    assert_close(new["batch_stats"], stats, 0)
+
+
+def test_a_new_batch_norm_has_seen_nothing_and_scales_by_about_one() -> None:
+    x = jnp.asarray(images((4, 4096)), jnp.float32)
+    variables = jax.jit(lambda key: BatchNorm().init(key, x, train=True))(jax.random.key(0))
+    params, stats = variables["params"], variables["batch_stats"]
+    assert not stats["mean"].any()
+    assert not params["bias"].any()
+    assert (stats["var"] == 1).all()
+    assert params["scale"].mean() == pytest.approx(1, abs=4 * 0.02 / 64)
+    assert params["scale"].std() == pytest.approx(0.02, rel=0.05)
+
+
+def test_batch_norm_of_bfloat16_takes_float32_moments() -> None:
+    x = jnp.asarray(np.random.default_rng(3).normal(1, 0.3, (4096, 6)), jnp.bfloat16)
+    variables = jax.tree.map(jnp.float32, batch_norm_variables())
+    y, new = BatchNorm(jnp.bfloat16).apply(variables, x, train=True, mutable=["batch_stats"])
+    wide = np.asarray(x, np.float64)
+    desired_y, desired = batch_norm_by_hand(wide, **unpack(jax.tree.map(np.float64, variables)))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(y, np.float64), desired_y, rtol=2**-8, atol=1e-4)
+    for name, value in new["batch_stats"].items():
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, desired[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int) -> None:
+    x, variables = images(), batch_norm_variables()
+
+    def run(x: Array, axis_name: str | None) -> Any:
+        def loss(x: Array) -> Any:
+            y, new = module.apply(variables, x, train=True, axis_name=axis_name, mutable=["batch_stats"])
+            return jnp.sin(y).sum(), (y, new["batch_stats"])
+
+        gradient, (y, stats) = jax.grad(loss, has_aux=True)(x)
+        return (y, gradient), stats
+
+    with jax.enable_x64(True):
+        module = BatchNorm(jnp.float64, jnp.float64)
+        spread = jax.pmap(lambda x: run(x, "device"), "device", devices=jax.devices()[:devices])
+        sharded, stats = spread(x.reshape(devices, -1, *x.shape[1:]))
+        whole, whole_stats = jax.jit(lambda x: run(x, None))(x)
+        assert np.abs(whole[1]).max() > 1e-2
+        assert_close([part.reshape(x.shape) for part in sharded], list(whole))
+        assert_close(stats, jax.tree.map(lambda value: jnp.stack([value] * devices), whole_stats))

@@ -1,0 +1,144 @@
+"""One training step: who changes what, and when."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax import losses
+from gan_jax.build import build_gan
+from gan_jax.losses import Array
+from gan_jax.state import GAN, GANState, draw_latents, init_state, random_key
+from gan_jax.update import discriminator_step, update
+from tests.conftest import small
+
+
+def start(config: ConfigDict) -> tuple[GAN, GANState, dict[str, Array]]:
+    gan, hyper = build_gan(config)
+    state = init_state(gan, config.seed, hyper)
+    shape = (config.d_steps, config.batch_size, *gan.image_shape)
+    image = jax.random.uniform(jax.random.key(5), shape, gan.dtype, -1, 1)
+    return gan, state, {"image": image, "index": jnp.arange(config.batch_size)}
+
+
+def differ(a: object, b: object) -> bool:
+    """Whether every leaf differs somewhere."""
+    return all(bool((x != y).any()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def same(a: object, b: object) -> bool:
+    return all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_each_players_every_parameter_moves_and_metrics_are_flat_finite_scalars(config: ConfigDict) -> None:
+    gan, before, batch = start(config)
+    after, metrics = jax.jit(partial(update, gan))(before, batch)
+    assert differ(before.generator.params, after.generator.params)
+    assert differ(before.discriminator.params, after.discriminator.params)
+    assert int(after.step) == 1
+    assert same(before.hyper, after.hyper)
+    assert set(metrics) == {
+        *("d_loss", "g_loss", "d_real", "d_fake", "d_accuracy_real", "d_accuracy_fake"),
+        *("d_grad_norm", "g_grad_norm", "d_param_norm", "g_param_norm"),
+    }
+    assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
+    assert metrics["d_grad_norm"] > 0
+    assert metrics["g_grad_norm"] > 0
+
+
+@pytest.mark.parametrize("frozen", ["generator", "discriminator"])
+def test_a_player_with_learning_rate_zero_keeps_its_parameters_whatever_the_other_does(
+    config: ConfigDict, frozen: str
+) -> None:
+    config.optimizer[frozen].learning_rate = 0.0
+    gan, before, batch = start(config)
+    after, metrics = jax.jit(partial(update, gan))(before, batch)
+    other = {"generator": "discriminator", "discriminator": "generator"}[frozen]
+    assert same(getattr(before, frozen).params, getattr(after, frozen).params)
+    assert differ(getattr(before, other).params, getattr(after, other).params)
+    assert metrics["d_grad_norm"] > 0
+    assert metrics["g_grad_norm"] > 0
+
+
+def test_batch_statistics_follow_the_stated_policy() -> None:
+    gan, before, batch = start(small("dcgan"))
+    after, _ = jax.jit(partial(update, gan))(before, batch)
+
+    def forward(player: str, stats: object, x: Array) -> tuple[Array, object]:
+        variables = {"params": getattr(before, player).params, "batch_stats": stats}
+        out, written = getattr(gan, player).apply(variables, x, train=True, mutable=["batch_stats"])
+        return out, written["batch_stats"]
+
+    z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
+    # G: once, by the latents of the step. D: by the real batch, then by the fakes; not by the generator's step.
+    fake, g_stats = forward("generator", before.generator.batch_stats, z)
+    _, d_stats = forward("discriminator", before.discriminator.batch_stats, batch["image"][0])
+    _, d_stats = forward("discriminator", d_stats, fake)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.generator.batch_stats, g_stats
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.discriminator.batch_stats, d_stats
+    )
+    assert differ(before.generator.batch_stats, after.generator.batch_stats)
+
+
+def test_d_steps_take_their_own_images_and_train_the_discriminator_more() -> None:
+    config = small("gan")
+    config.d_steps = 3
+    gan, before, batch = start(config)
+    after, _ = jax.jit(partial(update, gan))(before, batch)
+    # The same three steps by hand.
+    player = before.discriminator
+    for i in range(3):
+        z = draw_latents(gan, random_key(before.seed, "latents", before.step, i), batch["index"])
+        fake = gan.generator.apply({"params": before.generator.params}, z, train=True)
+        player, _ = discriminator_step(gan, before, player, batch["image"][i], fake, None)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), after.discriminator.params, player.params
+    )
+
+
+@pytest.mark.parametrize("loss", losses.__all__)
+def test_metrics_say_what_they_are_called_after(loss: str) -> None:
+    config = small("gan")
+    config.loss = loss
+    gan, before, batch = start(config)
+    _, metrics = jax.jit(partial(update, gan))(before, batch)
+    z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
+    fake = gan.generator.apply({"params": before.generator.params}, z, train=True)
+    judge = partial(gan.discriminator.apply, {"params": before.discriminator.params}, train=True)
+    real_logits, fake_logits = (np.asarray(judge(x), np.float64) for x in (batch["image"][0], fake))
+    boundary = {"least_squares": 0.5, "wasserstein": (real_logits.mean() + fake_logits.mean()) / 2}.get(loss, 0.0)
+    squash = (lambda x: 1 / (1 + np.exp(-x))) if loss in ("non_saturating", "minimax") else (lambda x: x)
+    expected = {
+        "d_real": squash(real_logits).mean(),
+        "d_fake": squash(fake_logits).mean(),
+        "d_accuracy_real": (real_logits > boundary).mean(),
+        "d_accuracy_fake": (fake_logits < boundary).mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_hyperparameters_are_leaves_so_changing_them_compiles_nothing() -> None:
+    gan, state, batch = start(small("gan"))
+    step = jax.jit(partial(update, gan))
+    step(state, batch)
+    hyper = jax.tree.map(lambda leaf: leaf * 0.5, state.hyper)
+    step(state.replace(hyper=hyper, seed=jnp.uint32(7)), batch)
+    assert step._cache_size() == 1
+
+
+def test_latents_depend_on_seed_step_and_global_index_alone() -> None:
+    gan, *_ = start(small("gan"))
+    key = random_key(jnp.uint32(1), "latents", 3, 0)
+    whole = draw_latents(gan, key, jnp.arange(16))
+    parts = [draw_latents(gan, key, jnp.arange(16)[part]) for part in (slice(0, 4), slice(4, 16))]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    assert len(np.unique(np.asarray(whole))) == whole.size
+    for other in (random_key(jnp.uint32(2), "latents", 3, 0), random_key(jnp.uint32(1), "latents", 4, 0)):
+        assert not np.isin(draw_latents(gan, other, jnp.arange(16)), whole).any()
