@@ -31,7 +31,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     configuration.validate(config)
     compute = jnp.dtype(config.compute_dtype)
     wide = jnp.promote_types(compute, jnp.float32)
-    if config.compute_dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if config.compute_dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise UserError("compute_dtype=float64 needs 64-bit mode: call gan_jax.build.enable_float64 first")
     if config.model not in models.__all__:
         raise unknown_name("model", config.model, models.__all__)

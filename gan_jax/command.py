@@ -138,7 +138,7 @@ def _prepare_jax() -> None:
     """Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory."""
     import jax
 
-    if not jax.config.read("jax_compilation_cache_dir"):
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "gan_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -41,11 +41,12 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     gan, hyper = build.build_gan(config)
     parallel.shard_index(config.batch_size, len(devices))
     workdir = Workdir(path)
-    workdir.claim(config)
+    workdir.check(config)
     if workdir.summary():
-        print(f"{path} holds a finished run of {config.steps} steps: nothing to do")
+        print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
     dataset = build.build_dataset(config)
+    workdir.claim(config)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
         state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
@@ -226,7 +227,7 @@ class Run:
 
 
 def fetch_from_memory(config: ConfigDict, gan: GAN, length: int) -> parallel.Fetch:
-    """How a step finds its images among ``length`` of them, uint8 on the device: `gan_jax.data.order`, scaled to [-1, 1]."""
+    """How a step finds its images among ``length`` on the device, by `gan_jax.data.order`; scaled to [-1, 1]."""
 
     def fetch(images: Array, seed: Array, step: Array, index: Array) -> Array:
         chosen = sample_index(step, index, length, config.batch_size, config.d_steps, seed)

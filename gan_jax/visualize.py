@@ -51,7 +51,10 @@ def save_images(images: np.ndarray, path: Path) -> None:
 
 def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
     """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last."""
-    pictures = [Image.open(frame).convert("P") for frame in frames]
+    pictures = []
+    for frame in frames:
+        with Image.open(frame) as picture:
+            pictures.append(picture.convert("P"))
     pause = max(20, int(1000 * seconds / len(pictures)))
     durations = [pause] * (len(pictures) - 1) + [1500]
     write_atomically(

@@ -29,23 +29,31 @@ class Workdir:
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"
 
-    def claim(self, config: ConfigDict) -> None:
-        """Makes the directory this config's own, or finds that it is.
+    def check(self, config: ConfigDict) -> None:
+        """Refuses a directory that holds the run of another config.
 
         Raises:
-          UserError: it can't be written, or belongs to another config; names the keys that differ.
+          UserError: names the keys that differ.
         """
-        plain = configuration.to_plain(config)
-        if self._config.exists():
-            differing = configuration.differences(configuration.to_plain(self.config()), plain)
-            if differing:
-                raise UserError(
-                    f"{self.path} holds a run of another config ({'; '.join(differing)}): "
-                    "give another --workdir, or the values that the run has"
-                )
+        if not self._config.exists():
+            return
+        ours = configuration.to_plain(config)
+        differing = configuration.differences(configuration.to_plain(self.config()), ours)
+        if differing:
+            raise UserError(
+                f"{self.path} holds a run of another config ({'; '.join(differing)}): "
+                "give another --workdir, or the values that the run has"
+            )
+
+    def claim(self, config: ConfigDict) -> None:
+        """Makes the directory, and ``config.json`` in it.
+
+        Raises:
+          UserError: it can't be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._write_json(self._config, plain)
+            self._write_json(self._config, configuration.to_plain(config))
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from gan_jax import build, parallel, state, update
+from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
 from gan_jax.train import fetch_from_memory
@@ -66,7 +67,7 @@ def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: p
     reference = trained(float64, 1)
     from gan_jax import train
 
-    honest = train.sample_index
+    honest = sample_index
     monkeypatch.setattr(
         train, "sample_index", lambda step, index, *rest: honest(step, jnp.arange(index.shape[0]), *rest)
     )

@@ -1,6 +1,7 @@
 """One training step: who changes what, and when."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +96,7 @@ def test_d_steps_take_their_own_images_and_train_the_discriminator_more() -> Non
     player = before.discriminator
     for i in range(3):
         z = draw_latents(gan, random_key(before.seed, "latents", before.step, i), batch["index"])
-        fake = gan.generator.apply({"params": before.generator.params}, z, train=True)
+        fake: Any = gan.generator.apply({"params": before.generator.params}, z, train=True)
         player, _ = discriminator_step(gan, before, player, batch["image"][i], fake, None)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), after.discriminator.params, player.params
@@ -130,7 +131,7 @@ def test_hyperparameters_are_leaves_so_changing_them_compiles_nothing() -> None:
     step(state, batch)
     hyper = jax.tree.map(lambda leaf: leaf * 0.5, state.hyper)
     step(state.replace(hyper=hyper, seed=jnp.uint32(7)), batch)
-    assert step._cache_size() == 1
+    assert step._cache_size() == 1  # type: ignore[attr-defined]
 
 
 def test_latents_depend_on_seed_step_and_global_index_alone() -> None:

@@ -1,0 +1,153 @@
+"""The command line as users have it: each in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, small
+from tests.test_train import assert_identical, records, saved
+
+SMALL = [
+    *("--config.generator.widths=(16,8)", "--config.discriminator.widths=(8,16)", "--config.latent_dim=8"),
+    *("--config.batch_size=16", "--config.steps_per_dispatch=4", "--config.sample.rows=2"),
+    *("--config.log.every=1", "--config.sample.every=5", "--config.eval.every=5", "--config.checkpoint.every=4"),
+]
+DCGAN = "--config=configs/dcgan.py"
+
+
+def launch(*flags: str, code: int = 0) -> str:
+    """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback."""
+    done = subprocess.run([sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed, printed
+    assert done.returncode == code, printed
+    return printed
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give --config=FILE"),
+        (["--config=configs/dcgn.py"], "unknown config file 'configs/dcgn.py'; did you mean 'configs/dcgan.py'?"),
+        (["--config=elsewhere/none.py"], "there is no config file 'elsewhere/none.py'"),
+        ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
+        ([DCGAN, "--config.steps=many"], "--config.steps=many"),
+        ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
+        ([DCGAN, "--config.optimizer=1"], "--config.optimizer=1"),
+        ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
+        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sample|interpolate>"),
+        ([DCGAN, "more"], "unexpected argument 'more'"),
+        ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
+        ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),
+        ([DCGAN, "--workdir=/dev/null/x"], "cannot write to the workdir /dev/null/x"),
+        (["--mode=sample", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(flags: list[str], message: str) -> None:
+    (line,) = [line for line in launch(*flags, code=2).splitlines() if line]
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_config(): return None", "must return an ml_collections.ConfigDict"),
+        ("x = 1", "get_config"),
+    ],
+)
+def test_a_config_file_that_fails_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    (line,) = launch(f"--config={file}", code=2).splitlines()
+    assert message in line
+    assert "mine.py" in line
+
+
+def test_train_sample_and_interpolate_as_a_user_does(tmp_path: Path) -> None:
+    run = f"--workdir={tmp_path}/run"
+    printed = launch(DCGAN, run, *SMALL, "--config.steps=8")
+    for said in ("generator 15,", "embedded:mnist5k, 4,500 train and 500 test images of 28x28x1", "finished: 8 steps"):
+        assert said in printed
+    assert "nothing to do" in launch(DCGAN, run, *SMALL, "--config.steps=8")
+    assert "steps: 8 -> 9" in launch(DCGAN, run, *SMALL, "--config.steps=9", code=2)
+
+    for name in ("a.npz", "b.npz"):
+        launch("--mode=sample", run, "--num_samples=5", f"--out={tmp_path}/{name}", "--seed=3")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    images = np.load(tmp_path / "a.npz")["images"]
+    assert (images.shape, images.dtype) == ((5, 28, 28, 1), np.uint8)
+    launch("--mode=sample", DCGAN, run, "--num_samples=3", f"--out={tmp_path}/folder", "--seed=3")
+    for i in range(3):
+        np.testing.assert_array_equal(picture(tmp_path / f"folder/{i:06d}.png"), images[i, ..., 0])
+    launch("--mode=sample", run, "--num_samples=9", f"--out={tmp_path}/grid.png", "--seed=4")
+    assert picture(tmp_path / "grid.png").shape == (92, 92)
+    launch("--mode=interpolate", run, f"--out={tmp_path}/between.png")
+    assert picture(tmp_path / "between.png").shape == (302, 302)
+    assert "must end in .png" in launch("--mode=interpolate", run, f"--out={tmp_path}/x.npz", code=2)
+    assert "must end in .npz or .png" in launch("--mode=sample", run, f"--out={tmp_path}/x.jpg", code=2)
+
+
+def test_a_run_killed_by_sigkill_resumes_and_ends_bit_identical(tmp_path: Path) -> None:
+    flags = [DCGAN, *SMALL, "--config.steps=60"]
+    launch(*flags, f"--workdir={tmp_path}/whole")
+    command = [sys.executable, "launch.py", *flags, f"--workdir={tmp_path}/cut"]
+    kills = 0
+    for steps in (9, 30):  # killed twice, somewhere after these steps
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            log = tmp_path / "cut" / "metrics.jsonl"
+            while process.poll() is None:
+                if log.exists() and log.read_text().count("\n") > steps:
+                    process.send_signal(signal.SIGKILL)
+                    break
+                time.sleep(0.01)
+        kills += process.returncode == -signal.SIGKILL
+    assert kills == 2
+    assert "resumed from the checkpoint of step" in launch(*flags, f"--workdir={tmp_path}/cut")
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    assert len(records(tmp_path / "whole")) == 60
+    config = small("dcgan")
+    assert_identical(saved(config, tmp_path / "cut"), saved(config, tmp_path / "whole"))
+
+
+def test_float64_is_switched_on_by_the_config(tmp_path: Path) -> None:
+    launch(DCGAN, *SMALL, "--config.steps=2", "--config.compute_dtype=float64", f"--workdir={tmp_path}")
+    config = small("dcgan")
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        state = saved(config, tmp_path)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.generator.params, state.ema))} == {np.dtype(np.float64)}
+
+
+def test_help_and_mistakes_answer_before_jax_is_imported() -> None:
+    code = "import sys; sys.argv = ['launch.py', '--help']; import launch; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_training_imports_neither_tensorflow_nor_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, jax; from configs import gan; from gan_jax.train import train; c = gan.get_config();"
+        f"c.steps = 1; train(c, pathlib.Path({str(tmp_path)!r}), jax.devices()[:1]);"
+        "print([m for m in ('torch', 'tensorflow', 'mlxtend', 'pandas', 'sklearn') if sys.modules.get(m)])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 1

@@ -1,0 +1,137 @@
+"""Configs: every key is read, everything wrong is said in one line."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax import build
+from gan_jax import config as configuration
+from gan_jax.errors import UserError
+from gan_jax.train import train
+from tests.conftest import ROOT, small
+
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("[a-z]*.py"))
+
+
+class Recorder(ConfigDict):  # type: ignore[misc]
+    """A config that remembers which keys were asked for one by one."""
+
+    def __init__(self, config: ConfigDict, seen: set[str], prefix: str = "") -> None:
+        super().__init__()
+        for key, value in config.items():
+            super().__setitem__(
+                key, Recorder(value, seen, f"{prefix}{key}.") if isinstance(value, ConfigDict) else value
+            )
+        object.__setattr__(self, "_seen", (seen, prefix))
+
+    def __getitem__(self, key: str) -> Any:
+        if "_seen" in self.__dict__:
+            seen, prefix = self.__dict__["_seen"]
+            seen.add(f"{prefix}{key}")
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_of_every_config_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+    config = Recorder(small(name), seen)
+    monkeypatch.setattr(configuration, "validate", lambda config: None)  # reads all, which proves nothing
+    train(config, tmp_path, jax.devices()[:1])
+    # These reach their readers as a whole, which refuse what they don't know (tested below).
+    by_owner = ("generator.", "discriminator.", "optimizer.generator.", "optimizer.discriminator.")
+    unread = {key for key in configuration.dotted_keys(small(name)) if not key.startswith(by_owner)} - seen
+    assert not unread
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_and_says_its_command_and_paper(name: str) -> None:
+    module = importlib.import_module(f"configs.{name}")
+    build.build_gan(module.get_config())
+    assert module.__doc__ is not None
+    assert f"python launch.py --config=configs/{name}.py" in module.__doc__
+    assert "arXiv:" in module.__doc__
+
+
+def build_all(config: ConfigDict) -> None:
+    build.build_gan(config)
+    build.build_dataset(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("loss", "hing", "unknown loss 'hing'; did you mean 'hinge'?"),
+        ("model", "dcgun", "unknown model 'dcgun'; did you mean 'dcgan'?"),
+        ("steps", 0, "config.steps must be at least 1, not 0"),
+        ("seed", 2**32, "config.seed must be from 0"),
+        ("compute_dtype", "float16", "config.compute_dtype must be float32, bfloat16 or float64"),
+        ("ema.decay", 1.0, "config.ema.decay must be from 0 to below 1"),
+        ("labels.real", float("nan"), "config.labels.real must be finite"),
+        ("data.source", "embeded", "did you mean 'embedded'?"),
+        ("data.dir", "there", "data.dir"),
+        ("data.channels", 2, "config.data.channels must be 1 or 3"),
+        ("data.device_budget_mb", 1, "more than data.device_budget_mb=1"),
+        ("generator.widths", (8, 0), "config.generator.widths must be positive whole numbers"),
+        ("generator.widths", (8, 8, 8), "side is a multiple of 8, not 28"),
+        ("generator.widths", (), "generator.widths is empty"),
+        ("optimizer.generator.learning_rate", -1.0, "config.optimizer.generator.learning_rate must be"),
+        ("optimizer.discriminator.b1", 1.0, "config.optimizer.discriminator.b1 must be from 0 to below 1"),
+        ("optimizer.generator.name", "adan", "did you mean 'adam'?"),
+        ("steps", 2**30, "below 2^32 images"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_line(key: str, value: object, message: str) -> None:
+    config = small("dcgan")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError) as error:
+        build_all(config)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_and_missing_keys_and_wrong_types_in_a_config_file_are_named() -> None:
+    config = small("dcgan")
+    config.optimiser = ConfigDict({"rate": 1})
+    with pytest.raises(UserError, match=r"unknown config key 'optimiser.rate'"):
+        build.build_gan(config)
+    config = small("dcgan")
+    del config.data.name
+    with pytest.raises(UserError, match=r"config.data.name is missing"):
+        build.build_gan(config)
+    config = small("dcgan")
+    with config.ignore_type():
+        config.steps = "many"
+    with pytest.raises(UserError, match=r"config.steps must be of type int, not 'many'"):
+        build.build_gan(config)
+    config = small("dcgan")
+    config.generator.depth = 3
+    with pytest.raises(UserError, match=r"unknown key of config.generator for model 'dcgan': 'depth'"):
+        build.build_gan(config)
+    config = small("dcgan")
+    config.optimizer.generator.lr = 0.1
+    with pytest.raises(UserError, match=r"unknown key of config.optimizer.generator for adam: 'lr'"):
+        build.build_gan(config)
+
+
+def test_labels_are_for_losses_that_have_them() -> None:
+    config = small("gan")
+    config.labels.real = 0.9
+    _, hyper = build.build_gan(config)
+    assert float(hyper["loss"]["real_label"]) == pytest.approx(0.9)
+    config.loss = "hinge"
+    with pytest.raises(UserError, match=r"loss 'hinge' has no labels"):
+        build.build_gan(config)
+
+
+def test_a_config_survives_json() -> None:
+    config = small("dcgan")
+    plain = configuration.to_plain(config)
+    again = ml_collections.ConfigDict(plain)
+    assert configuration.differences(configuration.to_plain(again), plain) == []
+    one, two = build.build_gan(config)[0], build.build_gan(again)[0]
+    assert one == two

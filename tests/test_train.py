@@ -1,0 +1,231 @@
+"""Whole runs: what they write, that they repeat to the bit, and that they go on where they stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from gan_jax import build, train
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.errors import UserError
+from gan_jax.state import GANState, init_state
+from tests.conftest import small
+
+ONE = jax.devices()[:1]
+
+
+def run(config: ConfigDict, path: Path, devices: list[jax.Device] = ONE) -> GANState:
+    state = train.train(config, path, devices)
+    assert state is not None
+    result: GANState = jax.device_get(state)
+    return result
+
+
+def saved(config: ConfigDict, path: Path) -> GANState:
+    """The state in the newest checkpoint of a workdir."""
+    gan, hyper = build.build_gan(config)
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        state: GANState = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)))
+    return state
+
+
+def assert_identical(a: Any, b: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def records(path: Path) -> list[dict[str, float]]:
+    """The logged metrics, without the times."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+
+
+class StopError(Exception):
+    """An interruption made by a test."""
+
+
+def run_until(config: ConfigDict, path: Path, devices: list[jax.Device], dies: str, at: int | None = None) -> None:
+    """Runs until `train.Run`'s method ``dies`` is called (for step ``at``, if given), and dies there."""
+    honest = getattr(train.Run, dies)
+
+    def dying(self: train.Run, *arguments: Any) -> None:
+        if at in (None, arguments[0]):
+            raise StopError
+        honest(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Run, dies, dying)
+        with pytest.raises(StopError):
+            run(config, path, devices)
+
+
+def test_a_run_writes_what_the_readme_says(config: ConfigDict, tmp_path: Path) -> None:
+    final = run(config, tmp_path)
+    assert int(final.step) == config.steps
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
+    assert [line["step"] for line in records(tmp_path)] == list(range(1, 11))
+    assert ["d_unseen" in line for line in records(tmp_path)] == [step in (5, 10) for step in range(1, 11)]
+    pictures = sorted((tmp_path / "samples").iterdir())
+    assert [p.name for p in pictures] == [f"step_{step:08d}.png" for step in (0, 5, 10)]
+    with Image.open(pictures[0]) as picture, Image.open(tmp_path / "training.gif") as animation:
+        assert picture.size == (62, 62)  # 2 x 2 images of 28, with borders of 2
+        assert animation.n_frames == 3  # type: ignore[attr-defined]
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 8, 10]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 10
+    assert summary["images"] == 160
+    for name in ("seconds", "images_per_second", "compile_seconds", "peak_memory_mb"):
+        assert summary[name] > 0, name
+    assert summary["d_loss"] == records(tmp_path)[-1]["d_loss"]
+
+
+def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    run(small("gan"), tmp_path)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, events, at = file.read_bytes(), [], 0
+    while at < len(data):  # a record: length, its checksum, the event, its checksum
+        size = int.from_bytes(data[at : at + 8], "little")
+        events.append(Event.FromString(data[at + 12 : at + 12 + size]))
+        at += 16 + size
+    values = [(event.step, value) for event in events for value in event.summary.value]
+    logged = {step: value.simple_value for step, value in values if value.tag == "d_loss"}
+    assert logged == pytest.approx({line["step"]: line["d_loss"] for line in records(tmp_path)}, rel=1e-6)
+    assert [step for step, value in values if value.tag == "samples"] == [0, 5, 10]
+
+
+def test_the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_another(
+    config: ConfigDict, tmp_path: Path
+) -> None:
+    one, two = run(config, tmp_path / "one"), run(config, tmp_path / "two")
+    assert_identical(one, two)
+    assert records(tmp_path / "one") == records(tmp_path / "two")
+    for picture in (tmp_path / "one" / "samples").iterdir():
+        assert picture.read_bytes() == (tmp_path / "two" / "samples" / picture.name).read_bytes()
+    config.seed = 1
+    three = run(config, tmp_path / "three")
+    assert not (jax.tree.leaves(one.ema)[-1] == jax.tree.leaves(three.ema)[-1]).any()
+
+
+def test_an_interrupted_run_resumes_and_ends_bit_identical(
+    config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(config, tmp_path / "whole")
+    run_until(config, tmp_path / "cut", ONE, "draw", at=5)  # between two checkpoints, and within an epoch
+    assert_identical(run(config, tmp_path / "cut"), whole)
+    assert "resumed from the checkpoint of step 4" in capsys.readouterr().out
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    assert_identical(saved(config, tmp_path / "cut"), saved(config, tmp_path / "whole"))
+
+
+def test_the_cut_into_dispatches_changes_nothing(tmp_path: Path) -> None:
+    config = small("gan")
+    one = run(config, tmp_path / "one")
+    config.steps_per_dispatch = 1
+    config.checkpoint.every = 7
+    assert_identical(one, run(config, tmp_path / "two"))
+
+
+def test_a_run_may_resume_on_another_number_of_devices(config: ConfigDict, tmp_path: Path) -> None:
+    run_until(config, tmp_path, jax.devices()[:2], "draw", at=5)
+    assert int(run(config, tmp_path, jax.devices()[:4]).step) == 10
+    assert [line["step"] for line in records(tmp_path)] == list(range(1, 11))
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small("gan")
+    run(config, tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert train.train(config, tmp_path, ONE) is None
+    assert "finished run of 10 steps: nothing to do" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_run_that_died_after_its_last_checkpoint_is_finished_off(tmp_path: Path) -> None:
+    config = small("gan")
+    run_until(config, tmp_path, ONE, "finish")
+    assert not (tmp_path / "summary.json").exists()
+    run(config, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 10
+    assert len(records(tmp_path)) == 10
+
+
+def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path: Path) -> None:
+    config = small("gan")
+    run(config, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    config.optimizer.generator.learning_rate = 1e-3
+    config.generator.widths = (8,)
+    with pytest.raises(
+        UserError, match=r"generator.widths: \[32, 48\] -> \[8\]; optimizer.generator.learning_rate: 0.0002"
+    ):
+        train.train(config, tmp_path, ONE)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_config_that_cannot_start_does_not_claim_its_workdir(tmp_path: Path) -> None:
+    config = small("gan")
+    config.data.name = "mnist6k"
+    with pytest.raises(UserError, match="did you mean 'mnist5k'"):
+        train.train(config, tmp_path / "run", ONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_stops_the_run_names_step_and_checkpoint_and_saves_nothing_bad(tmp_path: Path) -> None:
+    config = small("gan")
+    config.loss = "least_squares"
+    config.optimizer.discriminator.learning_rate = 1e12
+    config.checkpoint.every = 1
+    with pytest.raises(UserError, match=r"d_\w+ is not finite at step \d+: the training diverged; .*checkpoint"):
+        train.train(config, tmp_path, ONE)
+    if (tmp_path / "checkpoints").exists() and any((tmp_path / "checkpoints").iterdir()):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved(config, tmp_path)))
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
+    config = small("gan")
+    run(config, tmp_path)
+    for file in (tmp_path / "checkpoints" / "10").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match="cannot restore checkpoint 10"):
+        saved(config, tmp_path)
+
+
+def test_one_run_compiles_its_training_program_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small("gan")
+    config.steps = 13
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        run(config, tmp_path)
+    compiled = [r.getMessage().split()[1] for r in caplog.records if r.getMessage().startswith("Compiling ")]
+    assert compiled.count("jit(_fun)") == 1, compiled  # pmap's name for what it is given
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(config: ConfigDict, tmp_path: Path) -> None:
+    config.compute_dtype = "bfloat16"
+    gan, hyper = build.build_gan(config)
+    state = init_state(gan, 0, hyper)
+    variables = {"params": state.generator.params, "batch_stats": state.generator.batch_stats}
+    images: Any = gan.generator.apply(variables, np.zeros((2, 8), np.float32), train=False)
+    assert images.dtype == jax.numpy.bfloat16
+    final = run(config, tmp_path)
+    assert {leaf.dtype for leaf in jax.tree.leaves((final.generator.params, final.ema))} == {np.dtype(np.float32)}
+    assert np.isfinite(records(tmp_path)[-1]["g_loss"])
+
+
+@pytest.mark.parametrize("d_steps", [2])
+def test_images_of_another_size_and_in_colour_and_several_d_steps(d_steps: int, tmp_path: Path) -> None:
+    config = small("dcgan")
+    config.data.image_size, config.data.channels, config.d_steps, config.steps = 32, 3, d_steps, 2
+    config.generator.widths, config.discriminator.widths = (8, 8, 8), (8, 8, 8)
+    final = run(config, tmp_path, jax.devices()[:2])
+    assert np.isfinite(records(tmp_path)[-1]["g_loss"])
+    with Image.open(tmp_path / "samples" / "step_00000002.png") as picture:
+        assert picture.mode == "RGB"
+    assert int(final.step) == 2
