@@ -33,8 +33,8 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def save(self, step: int, state: Any) -> None:
-        """Saves ``state`` as that of ``step``.
+    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
+        """Saves ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
 
         Raises:
           UserError: it can't be written.
@@ -42,7 +42,8 @@ class Checkpoints:
         # A true copy: on the CPU a NumPy view would share the buffer that the next step is given to overwrite.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(host))
+            items = {"state": ocp.args.StandardSave(host), "config": ocp.args.JsonSave(config)}
+            self._manager.save(step, args=ocp.args.Composite(**items))
         except OSError as error:
             raise UserError(f"cannot write a checkpoint to {self.directory}: {error}") from error
 
@@ -57,7 +58,8 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {self.directory}: train first, with the same --workdir")
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            return self._manager.restore(step, args=items).state
         except (ValueError, KeyError, TypeError, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(f"cannot restore checkpoint {step} in {self.directory}: {reason}") from error

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from gan_jax import build, evaluate, parallel, visualize
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.config import to_plain
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
@@ -173,7 +174,7 @@ class Run:
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
         if step % self.config.checkpoint.every == 0 or last:
-            self.checkpoints.save(step, state)
+            self.checkpoints.save(step, state, to_plain(self.config))
 
     def report(self, pending: Pending) -> None:
         """Checks a chunk's metrics, moves the bar, and logs the steps that are due."""

@@ -154,5 +154,6 @@ def _apply(player: Player, gradient: Params, optimizer: Optimizer, hyper: dict[s
 
 def _moving_average(average: Params, params: Params, decay: Array, step: Array) -> Params:
     """``d average + (1 - d) params``, ``d = min(decay, (1 + step) / (10 + step))`` so that the start is forgotten."""
-    decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(decay.dtype)
+    step = step.astype(decay.dtype)  # an integer's quotient would be float32, in float64 runs too
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)

@@ -75,6 +75,8 @@ def test_a_run_writes_what_the_readme_says(config: ConfigDict, tmp_path: Path) -
         assert picture.size == (62, 62)  # 2 x 2 images of 28, with borders of 2
         assert animation.n_frames == 3  # type: ignore[attr-defined]
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 8, 10]
+    kept = json.loads((tmp_path / "checkpoints" / "10" / "config" / "metadata").read_text())
+    assert kept == json.loads((tmp_path / "config.json").read_text())
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 10
     assert summary["images"] == 160

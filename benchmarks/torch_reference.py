@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+torch.set_num_threads(1)  # on few cores its spinning threads and XLA's starve each other
+
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
@@ -98,8 +100,8 @@ class Trainer:
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: nn.Sequential,
+        discriminator: nn.Sequential,
         loss: str,
         labels: tuple[float, float],
         g_adam: dict[str, Any],
@@ -179,4 +181,4 @@ def kept_statistics(net: nn.Module) -> Iterator[None]:
 
 
 def norm(tensors: Any) -> float:
-    return sum(t.detach().pow(2).sum().item() for t in tensors) ** 0.5
+    return float(sum(t.detach().pow(2).sum().item() for t in tensors) ** 0.5)
