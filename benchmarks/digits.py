@@ -57,7 +57,7 @@ def main() -> None:
     theirs = visualize.grid(np.round((drawn + 1) * 127.5).astype(np.uint8), config.sample.rows)
     last = max((flags.workdir / "samples").glob("step_*.png"))
     with Image.open(last) as picture:
-        ours = np.asarray(picture).reshape(theirs.shape)
+        ours: np.ndarray = np.asarray(picture).reshape(theirs.shape)
     between = np.full((len(ours), 12, ours.shape[-1]), 255, np.uint8)
     visualize.save_png(np.concatenate([ours, between, theirs], axis=1), flags.out)
     print(f"left {last}, right PyTorch after as many images: {flags.out}")

@@ -13,7 +13,7 @@ _BATCH = 250
 
 
 def held_out(gan: GAN, state: GANState, train_images: ArrayLike, test_images: ArrayLike) -> dict[str, float]:
-    """What D says of images it trains on and of images it never saw, in evaluation mode.
+    """What D says of images it trains on and of images it never saw, each batch normalised by itself as in training.
 
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
     al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
@@ -28,5 +28,6 @@ def held_out(gan: GAN, state: GANState, train_images: ArrayLike, test_images: Ar
 @partial(jax.jit, static_argnums=0)
 def _mean_output(gan: GAN, state: GANState, images: Array) -> Array:
     variables = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
-    logits: Array = gan.discriminator.apply(variables, images.astype(gan.dtype) / 127.5 - 1, train=False)  # type: ignore[assignment]
+    scaled = images.astype(gan.dtype) / 127.5 - 1
+    logits, _ = gan.discriminator.apply(variables, scaled, train=True, mutable=["batch_stats"])
     return discriminator_output(gan.loss, logits).mean()
