@@ -128,31 +128,33 @@ class Run:
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
         self.compile_seconds = 0.0
+        self.first = 0  # the step that this process starts from
+        self.begin = 0.0  # when it started, on the clock of time.perf_counter
 
     def go(self, state: GANState) -> GANState:
         """From the state's step to the last."""
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(self.chunk(state, 0, self.data))
         self.compile_seconds = time.perf_counter() - begin
-        self.first = first = int(state.step)
-        if first == 0:
+        self.first = int(state.step)
+        if self.first == 0:
             self.draw(0, state)
         self.begin = time.perf_counter()
-        with tqdm(total=self.config.steps, initial=first, unit="step", dynamic_ncols=True) as self.bar:
-            pending: Pending | None = None
-            for step, count in self.chunks(first):
+        pending: Pending | None = None
+        with tqdm(total=self.config.steps, initial=self.first, unit="step", dynamic_ncols=True) as bar:
+            for step, count in self.chunks():
                 state, metrics = self.chunk(state, count, self.data)
-                if pending:
-                    self.report(pending)
+                if pending:  # looked at while the next chunk runs
+                    self.report(pending, bar)
                 pending = Pending(step, count, metrics, {})
                 if self.due(step + count):
-                    self.pause(step + count, state, pending)
+                    self.pause(step + count, state, pending, bar)
                     pending = None
         return state
 
-    def chunks(self, first: int) -> Iterator[tuple[int, int]]:
+    def chunks(self) -> Iterator[tuple[int, int]]:
         """``(step, count)`` of each dispatch, none of which runs past a step at which something is due."""
-        step = first
+        step = self.first
         while step < self.config.steps:
             stop = min(step + self.config.steps_per_dispatch, self.config.steps)
             for every in (self.config.sample.every, self.config.eval.every, self.config.checkpoint.every):
@@ -165,18 +167,18 @@ class Run:
         c = self.config
         return any(step % every == 0 for every in (c.sample.every, c.eval.every, c.checkpoint.every)) or step == c.steps
 
-    def pause(self, step: int, state: GANState, pending: Pending) -> None:
+    def pause(self, step: int, state: GANState, pending: Pending, bar: tqdm) -> None:
         """What is due after ``step`` steps. The metrics come first, so that no bad state is ever saved."""
         last = step == self.config.steps
         if step % self.config.eval.every == 0 or last:
             pending.extra |= evaluate.held_out(self.gan, parallel.on_first(state), self.seen, self.unseen)
-        self.report(pending)
+        self.report(pending, bar)
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
         if step % self.config.checkpoint.every == 0 or last:
             self.checkpoints.save(step, state, to_plain(self.config))
 
-    def report(self, pending: Pending) -> None:
+    def report(self, pending: Pending, bar: tqdm) -> None:
         """Checks a chunk's metrics, moves the bar, and logs the steps that are due."""
         metrics = {name: values[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
         for name, values in metrics.items():
@@ -193,8 +195,8 @@ class Run:
                 timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
                 self.logs.write({"step": step, **timing, **values, **(pending.extra if step == end else {})})
         losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
-        self.bar.set_postfix_str(f"{rate:,.0f} images/s, {losses}", refresh=False)
-        self.bar.update(pending.count)
+        bar.set_postfix_str(f"{rate:,.0f} images/s, {losses}", refresh=False)
+        bar.update(pending.count)
 
     def diverged(self, name: str, step: int) -> str:
         """What is said when a metric is no longer finite."""

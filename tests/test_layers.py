@@ -14,7 +14,7 @@ from jax import lax
 from gan_jax import layers
 from gan_jax.layers import BatchNorm, StridedConv, TransposedConv, kernel_gradient, strided_conv, transposed_conv
 
-Array = jax.Array
+Array = Any  # of NumPy or JAX
 Bilinear = Callable[[Array, Array], Array]
 Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fine channels, coarse channels
 
@@ -80,9 +80,9 @@ def autoencoder_loss(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -
 
 
 def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -> Array:
-    """WGAN-GP's (norm - 1)²."""
-    gradient = jax.grad(autoencoder_loss, 2)(down, up, fine, kernel)
-    return (jnp.sqrt(jnp.square(gradient).sum()) - 1) ** 2
+    """WGAN-GP's (norm - 1)², of the gradients with respect to the image and to the kernel."""
+    gradients = jax.grad(autoencoder_loss, (2, 3))(down, up, fine, kernel)
+    return sum((jnp.sqrt(jnp.square(g).sum()) - 1) ** 2 for g in gradients)
 
 
 # --- convolutions -----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_off_the_cpu_plain_convolutions_do_everything(shape: Shape, monkeypatch:
 def test_a_strided_conv_pads_odd_sides_by_one_at_their_end(height: int, width: int) -> None:
     x = np.random.default_rng(0).standard_normal((2, height, width, 3)).astype(np.float32)
     kernel = np.random.default_rng(1).standard_normal((4, 4, 3, 5)).astype(np.float32)
-    actual = StridedConv(5).apply({"params": {"kernel": kernel}}, x)
+    actual: Array = StridedConv(5).apply({"params": {"kernel": kernel}}, x)
     even = np.zeros((2, height + height % 2, width + width % 2, 3), np.float32)
     even[:, :height, :width] = x
     assert actual.shape == (2, -(-height // 2), -(-width // 2), 5)
@@ -235,7 +235,7 @@ def test_a_strided_conv_pads_odd_sides_by_one_at_their_end(height: int, width: i
 def test_a_transposed_conv_doubles_the_sides() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
     kernel = np.random.default_rng(1).standard_normal((4, 4, 6, 4)).astype(np.float32)
-    actual = TransposedConv(6).apply({"params": {"kernel": kernel}}, x)
+    actual: Array = TransposedConv(6).apply({"params": {"kernel": kernel}}, x)
     assert actual.shape == (2, 6, 10, 6)
     np.testing.assert_allclose(actual, lax_transposed(x, kernel), atol=1e-5)
 
