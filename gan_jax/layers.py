@@ -215,7 +215,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
         if train:
-            wide = x.astype(self.param_dtype)
+            wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
             axes = tuple(range(x.ndim - 1))
             mean, square = cross_device_mean((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)
             var = jnp.maximum(square - jnp.square(mean), 0)

@@ -82,4 +82,4 @@ def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: di
 
 def _cross_entropy(logits: Array, label: Array | float) -> Array:
     """``-label log σ(logits) - (1 - label) log(1 - σ(logits))``, finite for any finite logit."""
-    return jax.nn.softplus(logits) - label * logits
+    return label * jax.nn.softplus(-logits) + (1 - label) * jax.nn.softplus(logits)

@@ -54,7 +54,7 @@ def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> 
     pictures = []
     for frame in frames:
         with Image.open(frame) as picture:
-            pictures.append(picture.convert("P"))
+            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
     pause = max(20, int(1000 * seconds / len(pictures)))
     durations = [pause] * (len(pictures) - 1) + [1500]
     write_atomically(

@@ -88,7 +88,7 @@ def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -
 # --- convolutions -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @example(LARGE, 0)
 @example(SMALL, 0)
 @example(FEW, 0)
@@ -173,14 +173,11 @@ def test_the_body_of_a_fori_loop_computes_what_it_does_outside(shape: Shape) -> 
 
 
 @branches
-@pytest.mark.parametrize("axes", [(0, 0, 0), (0, 0, None)], ids=["all", "images"])
-def test_a_vmapped_function_is_the_function_of_each(shape: Shape, axes: tuple[int | None, ...]) -> None:
+def test_a_vmapped_function_is_the_function_of_each(shape: Shape) -> None:
     each = [operands(shape, seed) for seed in range(3)]
-    if axes[2] is None:
-        each = [(fine, coarse, each[0][2]) for fine, coarse, _ in each]
-    stacked = [np.stack(x) if axis == 0 else x[0] for x, axis in zip(zip(*each, strict=True), axes, strict=True)]
+    stacked = [np.stack(arrays) for arrays in zip(*each, strict=True)]
     with jax.enable_x64(True):
-        actual = jax.jit(jax.vmap(values_and_gradients, axes))(*stacked)
+        actual = jax.jit(jax.vmap(values_and_gradients))(*stacked)
         alone = [jax.jit(lax_values)(*one) for one in each]
         assert_close(actual, [jax.tree.map(lambda *xs: jnp.stack(xs), *alone)] * 3)
 

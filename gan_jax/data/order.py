@@ -16,6 +16,7 @@ import numpy as np
 _ROUNDS = 8  # an even number; 4 make a pseudo-random permutation of good round functions, and these are cheap ones
 
 
+@np.errstate(over="ignore")  # uint32 is meant to wrap
 def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = jnp) -> Any:
     """Where ``position`` goes in the permutation of ``range(length)`` that belongs to (seed, epoch).
 
