@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.checkpoint.every = 1000
     config.steps_per_dispatch = 50
     config.model = "dcgan"
+    config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
     config.generator = ConfigDict({"widths": (128, 64)})  # from the 7x7 side up, one doubling each
     config.discriminator = ConfigDict({"widths": (64, 128)})  # from the image down, one halving each
     return config

@@ -12,8 +12,8 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
+from gan_jax import augment, data, losses, models
 from gan_jax import config as configuration
-from gan_jax import data, losses, models
 from gan_jax.errors import UserError, unknown_name
 from gan_jax.state import GAN, Hyper, init_state
 
@@ -39,6 +39,8 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         raise unknown_name("loss", config.loss, losses.__all__)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
+    if config.augment not in augment.__all__:
+        raise unknown_name("augment", config.augment, augment.__all__)
     family, loss = getattr(models, config.model), getattr(losses, config.loss)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     g_optimizer, g_hyper = _optimizer(config, "generator", wide)
@@ -58,6 +60,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         latent_dim=config.latent_dim,
         image_shape=shape,
         d_steps=config.d_steps,
+        augment=getattr(augment, config.augment),
         dtype=wide,
     )
     try:

@@ -31,6 +31,7 @@ def default() -> ConfigDict:
     config.generator = ConfigDict()
     config.discriminator = ConfigDict()
     config.loss = "non_saturating"
+    config.augment = "none"  # of all images that the discriminator sees: none or translation
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
     config.ema = ConfigDict({"decay": 0.999})  # of the generator's parameters; 0: none

@@ -14,6 +14,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from gan_jax.augment import Augmentation, none
 from gan_jax.losses import Loss
 
 Array = jax.Array
@@ -35,6 +36,7 @@ class GAN:
       latent_dim: length of the latent vector, drawn from N(0, 1).
       image_shape: (height, width, channels).
       d_steps: discriminator steps per generator step.
+      augment: one of `gan_jax.augment`, applied to every image that D sees.
       dtype: of parameters, logits, losses and moments: float32, or float64 in float64 runs.
     """
 
@@ -46,6 +48,7 @@ class GAN:
     latent_dim: int
     image_shape: tuple[int, int, int]
     d_steps: int = 1
+    augment: Augmentation = none
     dtype: Any = jnp.float32
 
 
@@ -86,7 +89,7 @@ def random_key(seed: Array, purpose: str, *counters: Array | int) -> Array:
 
 
 # The order is part of what a seed means: only ever append.
-_PURPOSES = ("init_generator", "init_discriminator", "latents", "samples")
+_PURPOSES = ("init_generator", "init_discriminator", "latents", "samples", "augment_real", "augment_fake")
 
 
 def draw_latents(gan: GAN, key: Array, index: Array) -> Array:

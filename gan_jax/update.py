@@ -48,9 +48,8 @@ def update(
 
         def early_step(player: Player, inputs: tuple[Array, Array]) -> tuple[Player, None]:
             substep, real = inputs
-            fake, _ = _generate(
-                gan, state.generator.params, state.generator, _latents(gan, state, batch, substep), axis_name
-            )
+            real = _augment(gan, state, batch, real, substep, "augment_real")
+            fake, _ = _fakes(gan, state, state.generator.params, batch, substep, axis_name)
             return discriminator_step(gan, state, player, real, fake, axis_name)[0], None
 
         early = (jnp.arange(gan.d_steps - 1), batch["image"][:-1])
@@ -58,11 +57,11 @@ def update(
 
     # The last fakes serve D's step and G's: G runs forward once, and `pull_back` takes the gradient of G's loss with
     # respect to those images, under the D just updated, to G's parameters.
-    z = _latents(gan, state, batch, gan.d_steps - 1)
+    last = gan.d_steps - 1
+    real = _augment(gan, state, batch, batch["image"][last], last, "augment_real")
     fake, pull_back, g_stats = jax.vjp(
-        lambda params: _generate(gan, params, state.generator, z, axis_name), state.generator.params, has_aux=True
+        lambda params: _fakes(gan, state, params, batch, last, axis_name), state.generator.params, has_aux=True
     )
-    real = batch["image"][-1]
     discriminator, d_metrics = discriminator_step(gan, state, discriminator, real, fake, axis_name)
     generator, g_metrics = generator_step(gan, state, discriminator, real, fake, pull_back, axis_name)
     generator = generator.replace(batch_stats=g_stats)
@@ -131,14 +130,22 @@ def generator_step(
     }
 
 
-def _latents(gan: GAN, state: GANState, batch: dict[str, Array], substep: Array | int) -> Array:
-    return draw_latents(gan, random_key(state.seed, "latents", state.step, substep), batch["index"])
-
-
-def _generate(gan: GAN, params: Params, player: Player, z: Array, axis_name: str | None) -> tuple[Array, Params]:
-    variables = {"params": params, "batch_stats": player.batch_stats}
+def _fakes(
+    gan: GAN, state: GANState, params: Params, batch: dict[str, Array], substep: Array | int, axis_name: str | None
+) -> tuple[Array, Params]:
+    """Augmented images by the generator with ``params``, and its new running statistics."""
+    z = draw_latents(gan, random_key(state.seed, "latents", state.step, substep), batch["index"])
+    variables = {"params": params, "batch_stats": state.generator.batch_stats}
     images, written = gan.generator.apply(variables, z, train=True, axis_name=axis_name, mutable=["batch_stats"])
-    return images, written.get("batch_stats", {})
+    return _augment(gan, state, batch, images, substep, "augment_fake"), written.get("batch_stats", {})
+
+
+def _augment(
+    gan: GAN, state: GANState, batch: dict[str, Array], images: Array, substep: Array | int, purpose: str
+) -> Array:
+    """What D sees of ``images``: each one transformed by a key of its own."""
+    key = random_key(state.seed, purpose, state.step, substep)
+    return jax.vmap(lambda image, i: gan.augment(image, jax.random.fold_in(key, i)))(images, batch["index"])
 
 
 def _discriminate(gan: GAN, params: Params, stats: Params, x: Array, axis_name: str | None) -> tuple[Array, Params]:

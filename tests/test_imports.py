@@ -12,7 +12,7 @@ PACKAGE = ROOT / "gan_jax"
 LAYERS = [
     {"errors"},
     {"layers"},
-    {"models", "losses"},
+    {"augment", "models", "losses"},
     {"state"},
     {"update"},
     {"config", "data", "evaluate", "sample", "visualize", "checkpoint", "parallel"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"train"},
     {"command"},
 ]
-CORE = {"layers", "models", "losses", "state", "update"}
+CORE = {"augment", "layers", "models", "losses", "state", "update"}
 CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "math", "typing"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -236,6 +236,7 @@ EMA_DECAY = 0.15  # above the warm-up's 1/10 at the first step, below its 2/11 a
 def build(overrides: dict[str, Any]) -> tuple[GAN, GANState]:
     """A narrow float64 GAN and a state with nothing trivial in it."""
     config = small(overrides.get("family", "dcgan"))
+    config.augment = "none"
     config.update({"compute_dtype": "float64", "latent_dim": 6, "batch_size": 8})
     config.ema.decay = EMA_DECAY
     for name, (rate, b1, b2) in ADAM.items():
