@@ -9,8 +9,10 @@ from gan_jax import command
 from gan_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; runs/<config's name> if not given.")
-_MODE = flags.DEFINE_enum("mode", "train", list(command.MODES), "What to do.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", list(command.MODES), "What to do; all but train take the config of the run in --workdir."
+)
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "How many images to sample.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", lower_bound=0)

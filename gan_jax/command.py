@@ -23,10 +23,10 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line and exit code 2 on a `UserError`, 130 on Ctrl-C."""
+    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 130 on Ctrl-C."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_ERROR)
     except KeyboardInterrupt:
@@ -104,10 +104,8 @@ def _interpolate(_: ConfigDict | None, workdir: Path, *, out: Path | None, count
 
     gan, state, step = _restore(workdir)
     out = out or workdir / "interpolations.png"
-    if out.suffix != ".png":
-        raise UserError(f"interpolations are one picture: --out must end in .png, not {str(out)!r}")
     images = sample.interpolate(gan, state, seed, rows=10, columns=10)
-    visualize.save_png(visualize.grid(images, columns=10), out)
+    visualize.save_images(images, out)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
 
 
