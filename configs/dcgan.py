@@ -16,7 +16,7 @@ from gan_jax.config import default
 
 def get_config() -> ConfigDict:
     config = default()
-    config.steps = 10000
+    config.steps = 7500
     config.batch_size = (
         32  # on so few images many small steps beat few large ones: as good after half the images as 128
     )
@@ -29,5 +29,5 @@ def get_config() -> ConfigDict:
     config.model = "dcgan"
     config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
     config.generator = ConfigDict({"widths": (128, 64)})  # from the 7x7 side up, one doubling each
-    config.discriminator = ConfigDict({"widths": (64, 128)})  # from the image down, one halving each
+    config.discriminator = ConfigDict({"widths": (64, 128, 256)})  # from the image down, one halving each
     return config
