@@ -4,8 +4,9 @@
     python -m benchmarks.digits --workdir=runs/dcgan --out=digits.png
 
 Needs PyTorch (the extra ``oracle``). Trains pytorch/examples' DCGAN by its own recipe (N(0, .02), Adam 2e-4 (.5, .999),
-no average of the weights) on the data and for the steps of the run in ``--workdir``, then saves one picture: our last
-grid on the left, PyTorch's on the right, which draws in evaluation mode.
+no average of the weights) on the data and for the steps of the run in ``--workdir``, then saves one picture: our grid
+on the left, PyTorch's on the right, which draws in evaluation mode. Where our discriminator pads an odd side (7 to
+8, and so to 4), PyTorch's convolution floors it (to 3).
 """
 
 import argparse
@@ -28,6 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="a finished run of configs/dcgan.py")
     parser.add_argument("--out", type=Path, required=True, help="the picture, .png")
+    parser.add_argument(
+        "--steps", type=int, help="compare after so many steps, at which the run drew a grid; all if not given"
+    )
     parser.add_argument("--threads", type=int, default=2)
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
@@ -37,16 +41,17 @@ def main() -> None:
     config = workdir.config()
     images: np.ndarray = build_dataset(config).train_images
     data = torch.from_numpy(np.moveaxis(images, -1, 1) / np.float32(127.5) - 1)
-    side = images.shape[1] // 2 ** len(config.generator.widths)
-    generator = dcgan_generator(config.latent_dim, config.generator.widths, side, images.shape[-1])
-    discriminator = dcgan_discriminator(config.discriminator.widths, side, images.shape[-1])
+    g_side, d_side = (images.shape[1] // 2 ** len(config[p].widths) for p in ("generator", "discriminator"))
+    generator = dcgan_generator(config.latent_dim, config.generator.widths, g_side, images.shape[-1])
+    discriminator = dcgan_discriminator(config.discriminator.widths, d_side, images.shape[-1])
     generator.apply(initialise)
     discriminator.apply(initialise)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
     trainer = Trainer(generator, discriminator, "non_saturating", (1.0, 0.0), adam, adam)
     fixed = torch.randn(config.sample.rows**2, config.latent_dim)
     order = torch.randperm(len(data))
-    for _ in trange(config.steps, unit="step"):
+    steps = flags.steps or config.steps
+    for _ in trange(steps, unit="step"):
         if len(order) < config.batch_size:
             order = torch.randperm(len(data))
         chosen, order = order[: config.batch_size], order[config.batch_size :]
@@ -55,12 +60,12 @@ def main() -> None:
     with torch.no_grad():
         drawn = generator.eval()(fixed).permute(0, 2, 3, 1).numpy()
     theirs = visualize.grid(np.round((drawn + 1) * 127.5).astype(np.uint8), config.sample.rows)
-    last = max((flags.workdir / "samples").glob("step_*.png"))
-    with Image.open(last) as picture:
+    grid = flags.workdir / "samples" / f"step_{steps:08d}.png"
+    with Image.open(grid) as picture:
         ours: np.ndarray = np.asarray(picture).reshape(theirs.shape)
     between = np.full((len(ours), 12, ours.shape[-1]), 255, np.uint8)
     visualize.save_png(np.concatenate([ours, between, theirs], axis=1), flags.out)
-    print(f"left {last}, right PyTorch after as many images: {flags.out}")
+    print(f"left {grid}, right PyTorch after as many images: {flags.out}")
 
 
 def initialise(module: nn.Module) -> None:
