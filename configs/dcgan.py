@@ -16,7 +16,7 @@ from gan_jax.config import default
 
 def get_config() -> ConfigDict:
     config = default()
-    config.steps = 7500
+    config.steps = 6000
     config.batch_size = 32  # on so few images many small steps beat few large ones
     config.ema.decay = 0.9995
     config.log.every = 100
