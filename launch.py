@@ -15,7 +15,7 @@ _MODE = flags.DEFINE_enum(
 )
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "How many images to sample.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
 
 
 def main(_: list[str]) -> None:

@@ -62,4 +62,7 @@ class Checkpoints:
             return self._manager.restore(step, args=items).state
         except (ValueError, KeyError, TypeError, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UserError(f"cannot restore checkpoint {step} in {self.directory}: {reason}") from error
+            raise UserError(
+                f"cannot restore checkpoint {step} in {self.directory} ({reason}): "
+                f"move {self.directory / str(step)} away to go on from the one before"
+            ) from error

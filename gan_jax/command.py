@@ -26,11 +26,17 @@ def one_line_errors() -> Iterator[None]:
     """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 130 on Ctrl-C."""
     try:
         yield
-    except (UserError, OSError) as error:
+    except (UserError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_ERROR)
+    except RuntimeError as error:
+        # What JAX says of the machine; any other is a fault of ours, with its traceback.
+        if not any(said in str(error) for said in ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")):
+            raise
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(_ERROR)
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(_INTERRUPTED)
 
 
@@ -60,7 +66,7 @@ def load_config(path: str) -> ConfigDict:
     """
     file, *argument = path.split(":", 1)
     if not Path(file).is_file():
-        near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("*.py")])
+        near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("[!_]*.py")])
         raise near if near.args[0].count(".py") > 1 else UserError(f"there is no config file {file!r}")
     try:
         config = runpy.run_path(file)["get_config"](*argument)
@@ -92,8 +98,9 @@ def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
 def _sample(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
     from gan_jax import sample, visualize
 
-    gan, state, step = _restore(workdir)
     out = out or workdir / "samples.png"
+    visualize.check_ending(out)
+    gan, state, step = _restore(workdir)
     images = sample.sample(gan, state, seed, count)
     visualize.save_images(images, out)
     print(f"{count} samples of step {step:,}, seed {seed}: {out}")
@@ -102,8 +109,9 @@ def _sample(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int
 def _interpolate(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
     from gan_jax import sample, visualize
 
-    gan, state, step = _restore(workdir)
     out = out or workdir / "interpolations.png"
+    visualize.check_ending(out)
+    gan, state, step = _restore(workdir)
     images = sample.interpolate(gan, state, seed, rows=10, columns=10)
     visualize.save_images(images, out)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")

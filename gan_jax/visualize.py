@@ -29,19 +29,28 @@ def save_png(picture: np.ndarray, path: Path) -> None:
     write_atomically(path, lambda file: _to_pil(picture).save(file, "PNG"))
 
 
+def check_ending(path: Path) -> None:
+    """Refuses what `save_images` can't write, before the images are made.
+
+    Raises:
+      UserError: ``path`` ends in neither .npz nor .png, and isn't a folder's name without an ending.
+    """
+    if path.suffix.lower() not in ("", ".npz", ".png"):
+        raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {str(path)!r}")
+
+
 def save_images(images: np.ndarray, path: Path) -> None:
     """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
 
     Raises:
       UserError: ``path`` ends in neither, or can't be written.
     """
+    check_ending(path)
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             write_atomically(path, lambda file: np.savez(file, images=images))
-        elif path.suffix == ".png":
+        elif path.suffix.lower() == ".png":
             save_png(grid(images, math.isqrt(len(images) - 1) + 1), path)
-        elif path.suffix:
-            raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {path.name!r}")
         else:
             for i, image in enumerate(tqdm(images, unit="file", disable=len(images) < 1000)):
                 save_png(image, path / f"{i:06d}.png")

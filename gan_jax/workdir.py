@@ -52,10 +52,11 @@ class Workdir:
           UserError: it can't be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.checkpoints, self.path / "samples", self.path / "tensorboard"):
+                folder.mkdir(parents=True, exist_ok=True)
             self._write_json(self._config, configuration.to_plain(config))
         except OSError as error:
-            reason = error.strerror or error
+            reason = f"{error.filename}: {error.strerror}"
             raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error
 
     def config(self) -> ConfigDict:
@@ -65,11 +66,13 @@ class Workdir:
           UserError: there is no run, or its config is damaged.
         """
         try:
-            return ConfigDict(json.loads(self._config.read_text()))
+            config = ConfigDict(json.loads(self._config.read_text()))
         except FileNotFoundError as error:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self._config}: {error}") from error
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"cannot read {self._config}: {error}; mend it, or give another --workdir") from error
+        configuration.validate(config)
+        return config
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
@@ -96,9 +99,11 @@ class Workdir:
         records = []
         for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(record, dict) and {"step", "seconds"} <= record.keys():
+                records.append(record)
         return records
 
     def logs(self, after: int) -> "Logs":

@@ -55,6 +55,9 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),
         ([DCGAN, "--workdir=/dev/null/x"], "cannot write to the workdir /dev/null/x"),
         (["--mode=sample", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
+        (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
+        (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
+        ([DCGAN, "--config.data.image_size=100000"], "more than data.device_budget_mb=1024"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(flags: list[str], message: str) -> None:
@@ -83,7 +86,11 @@ def test_a_config_file_that_fails_is_one_line(text: str, message: str, tmp_path:
 def test_train_sample_and_interpolate_as_a_user_does(tmp_path: Path) -> None:
     run = f"--workdir={tmp_path}/run"
     printed = launch(DCGAN, run, *SMALL, "--config.steps=8")
-    for said in ("generator 15,", "embedded:mnist5k, 4,500 train and 500 test images of 28x28x1", "finished: 8 steps"):
+    for said in (
+        "generator 8,496, discriminator 2,992",
+        "embedded:mnist5k, 4,500 train and 500 test images of 28x28x1",
+        "finished: 8 steps",
+    ):
         assert said in printed
     assert "nothing to do" in launch(DCGAN, run, *SMALL, "--config.steps=8")
     assert "steps: 8 -> 9" in launch(DCGAN, run, *SMALL, "--config.steps=9", code=2)

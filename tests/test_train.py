@@ -178,6 +178,30 @@ def test_a_config_that_cannot_start_does_not_claim_its_workdir(tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"steps": 1}'])
+def test_a_damaged_config_is_one_clear_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        train.train(small("gan"), tmp_path, ONE)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "tensorboard"])
+def test_a_file_where_a_folder_should_be_is_said_before_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"cannot write to the workdir .*{name}"):
+        train.train(small("gan"), tmp_path, ONE)
+
+
+def test_damaged_lines_of_the_log_are_dropped(tmp_path: Path) -> None:
+    config = small("gan")
+    run_until(config, tmp_path, ONE, "draw", at=5)
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("[1]\n{}\n" + log.read_text() + '{"step": 5, "sec')
+    run(config, tmp_path)
+    assert [line["step"] for line in records(tmp_path)] == list(range(1, 11))
+
+
 def test_divergence_stops_the_run_names_step_and_checkpoint_and_saves_nothing_bad(tmp_path: Path) -> None:
     config = small("gan")
     config.loss = "least_squares"

@@ -88,7 +88,7 @@ def test_images_to_a_folder_are_one_file_each(tmp_path: Path) -> None:
 
 
 def test_an_ending_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.npz or \.png, or be a folder.*not 'a\.jpg'"):
+    with pytest.raises(UserError, match=r"\.npz or \.png, or be a folder.*a\.jpg"):
         save_images(random_images(2, 4, 4, 1), tmp_path / "a.jpg")
     assert not list(tmp_path.iterdir())
 

@@ -37,11 +37,12 @@ class Dataset:
         return height, width, channels
 
 
-def load(source: str, name: str, directory: str, image_size: int, channels: int) -> Dataset:
+def load(source: str, name: str, directory: str, image_size: int, channels: int, budget_mb: int) -> Dataset:
     """The data set ``name`` of ``source``, its images brought to ``image_size`` squared and ``channels`` (1 or 3).
 
     Raises:
-      UserError: the source or name is unknown, or ``directory`` is given where nothing is read from one.
+      UserError: the source or name is unknown, ``directory`` is given where nothing is read from one, or the train
+        images would take more than ``budget_mb``.
     """
     if source != "embedded":
         raise unknown_name("data.source", source, ["embedded"])
@@ -50,6 +51,12 @@ def load(source: str, name: str, directory: str, image_size: int, channels: int)
     if directory:
         raise UserError(f"data.dir is {directory!r}, but the embedded source reads no directory: leave data.dir empty")
     train_images, train_labels, test_images, test_labels = _EMBEDDED[name]()
+    megabytes = len(train_images) * image_size**2 * channels / 2**20
+    if megabytes > budget_mb:
+        raise UserError(
+            f"the images of {name} take {megabytes:,.0f} MB a device, more than data.device_budget_mb={budget_mb}: "
+            "raise that, or lower data.image_size"
+        )
     return Dataset(
         name=f"{source}:{name}",
         train_images=fit(train_images, image_size, channels),
