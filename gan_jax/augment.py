@@ -1,4 +1,4 @@
-"""Differentiable augmentation: ``augment(images, key) -> image`` for one image, applied to all that D sees.
+"""Differentiable augmentation: ``augment(image, key) -> image`` for one image, applied to all that D sees.
 
 One function an augmentation. The same transformations of real and of fake images, with gradients through those of the
 fakes, keep D from learning a small training set by heart without teaching G to draw them (Zhao et al. 2020,

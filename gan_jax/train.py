@@ -116,8 +116,8 @@ class Run:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
         self.data = parallel.on_all(dataset.train_images, devices)
         shown = np.random.default_rng(0).permutation
-        self.seen = dataset.train_images[shown(len(dataset.train_images))]
-        self.unseen = dataset.test_images[shown(len(dataset.test_images))]
+        self.seen = dataset.train_images[shown(len(dataset.train_images))[: evaluate.BATCH]]
+        self.unseen = dataset.test_images[shown(len(dataset.test_images))[: evaluate.BATCH]]
         self.chunk = parallel.compile_chunk(
             gan,
             fetch_from_memory(config, gan, len(dataset.train_images)),

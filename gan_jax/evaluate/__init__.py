@@ -4,15 +4,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from gan_jax.losses import discriminator_output
 from gan_jax.state import GAN, Array, GANState
 
-_BATCH = 250
+BATCH = 250  # images that `held_out` looks at
 
 
-def held_out(gan: GAN, state: GANState, train_images: ArrayLike, test_images: ArrayLike) -> dict[str, float]:
+def held_out(gan: GAN, state: GANState, train_images: np.ndarray, test_images: np.ndarray) -> dict[str, float]:
     """What D says of images it trains on and of images it never saw, each batch normalised by itself as in training.
 
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
@@ -20,8 +20,8 @@ def held_out(gan: GAN, state: GANState, train_images: ArrayLike, test_images: Ar
     ``[N, H, W, C]``, in an order that mixes the classes).
     """
     return {
-        "d_seen": float(_mean_output(gan, state, jnp.asarray(train_images)[:_BATCH])),
-        "d_unseen": float(_mean_output(gan, state, jnp.asarray(test_images)[:_BATCH])),
+        "d_seen": float(_mean_output(gan, state, jnp.asarray(train_images[:BATCH]))),
+        "d_unseen": float(_mean_output(gan, state, jnp.asarray(test_images[:BATCH]))),
     }
 
 
