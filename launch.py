@@ -23,7 +23,7 @@ def main(_: list[str]) -> None:
     if _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     elif _CONFIG.value is not None:
-        workdir = Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        workdir = Path("runs") / command.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     out = Path(_OUT.value) if _OUT.value else None
@@ -31,6 +31,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.WARNING)  # orbax tells its life at INFO
+    logging.set_verbosity(logging.ERROR)  # orbax and TFDS tell their lives below
     with command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))

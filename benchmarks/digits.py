@@ -5,8 +5,7 @@
 
 Needs PyTorch (the extra ``oracle``). Trains pytorch/examples' DCGAN by its own recipe (N(0, .02), Adam 2e-4 (.5, .999),
 no average of the weights) on the data and for the steps of the run in ``--workdir``, then saves one picture: our grid
-on the left, PyTorch's on the right, which draws in evaluation mode. Where our discriminator pads an odd side (7 to
-8, and so to 4), PyTorch's convolution floors it (to 3).
+on the left, PyTorch's on the right, which draws in evaluation mode.
 """
 
 import argparse
@@ -39,11 +38,12 @@ def main() -> None:
 
     workdir = Workdir(flags.workdir)
     config = workdir.config()
-    images: np.ndarray = build_dataset(config).train_images
+    dataset = build_dataset(config, cache=None)
+    images = dataset.train_images[np.arange(len(dataset.train_images))]
     data = torch.from_numpy(np.moveaxis(images, -1, 1) / np.float32(127.5) - 1)
-    g_side, d_side = (images.shape[1] // 2 ** len(config[p].widths) for p in ("generator", "discriminator"))
-    generator = dcgan_generator(config.latent_dim, config.generator.widths, g_side, images.shape[-1])
-    discriminator = dcgan_discriminator(config.discriminator.widths, d_side, images.shape[-1])
+    _, side, _, channels = images.shape
+    generator = dcgan_generator(config.latent_dim, config.generator.widths, side, channels)
+    discriminator = dcgan_discriminator(config.discriminator.widths, side, channels)
     generator.apply(initialise)
     discriminator.apply(initialise)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}

@@ -19,22 +19,36 @@ torch.set_num_threads(1)  # on few cores its spinning threads and XLA's starve e
 
 
 def dcgan_generator(latent: int, widths: Sequence[int], side: int, channels: int) -> nn.Sequential:
-    """1x1 -> side x side -> ... ; main.py's is ``(100, (512, 256, 128, 64), 4, 3)``, that is 64x64x3."""
+    """1x1 -> ... -> side x side; main.py's is ``(100, (512, 256, 128, 64), 64, 3)``."""
+    first, *larger = halved(side, len(widths))[::-1]
     layers: list[nn.Module] = [
         nn.Unflatten(1, (latent, 1, 1)),
-        nn.ConvTranspose2d(latent, widths[0], side, 1, 0, bias=False),
+        nn.ConvTranspose2d(latent, widths[0], first, 1, 0, bias=False),
     ]
-    for before, after in zip(widths, (*widths[1:], channels), strict=True):
+    for before, after, grown in zip(widths, (*widths[1:], channels), larger, strict=True):
         layers += [nn.BatchNorm2d(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
+        layers += [nn.ZeroPad2d((0, -1, 0, -1))] if grown % 2 else []
     return nn.Sequential(*layers, nn.Tanh())
 
 
 def dcgan_discriminator(widths: Sequence[int], side: int, channels: int) -> nn.Sequential:
-    """... -> side x side -> 1x1; main.py's is ``((64, 128, 256, 512), 4, 3)``."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
-    for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side, 1, 0, bias=False), nn.Flatten(0))
+    """side x side -> ... -> 1x1; main.py's is ``((64, 128, 256, 512), 64, 3)``."""
+    *sides, last = halved(side, len(widths))
+    layers: list[nn.Module] = []
+    for block, (before, after) in enumerate(pairwise((channels, *widths))):
+        layers += [nn.ZeroPad2d((0, 1, 0, 1))] if sides[block] % 2 else []
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False)]
+        layers += [nn.BatchNorm2d(after)] if block else []
+        layers += [nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, last, 1, 0, bias=False), nn.Flatten(0))
+
+
+def halved(side: int, times: int) -> list[int]:
+    """``side`` and what is left of it each time it is halved, rounded up."""
+    sides = [side]
+    for _ in range(times):
+        sides.append((sides[-1] + 1) // 2)
+    return sides
 
 
 def mlp_generator(latent: int, widths: Sequence[int], image_shape: tuple[int, int, int]) -> nn.Sequential:

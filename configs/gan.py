@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from gan_jax.config import adam, default
 
 
-def get_config() -> ConfigDict:
-    config = default()
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = default(dataset)
     config.steps = 20000
     config.steps_per_dispatch = 100
     config.model = "mlp"

@@ -1,10 +1,14 @@
-"""Differentiable augmentation: ``augment(image, key) -> image`` for one image, applied to all that D sees.
+"""Differentiable augmentation (DiffAugment): ``augment(image, key) -> image``, applied to every image that D sees.
 
 One function an augmentation. The same transformations of real and of fake images, with gradients through those of the
 fakes, keep D from learning a small training set by heart without teaching G to draw them (Zhao et al. 2020,
-arXiv:2006.10738). Each image has a key of its own, so that devices and batches make no difference.
+arXiv:2006.10738). Each image has a key of its own, so that devices and batches make no difference. Images are
+``[H, W, C]`` in [-1, 1]; colour may leave that range, as in the paper's own code.
+
+Where an image was moved away or cut out, the paper has 0, mid-grey. So has `cutout`; `translation` has -1, black.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -13,22 +17,70 @@ import jax.numpy as jnp
 Array = jax.Array
 Augmentation = Callable[[Array, Array], Array]
 
-__all__ = ["none", "translation"]
+__all__ = ["color", "cutout", "none", "translation"]
 
-_RATIO = 1 / 8  # of the side, as in the paper
+_MOVE = 1 / 8  # of the side, as in the paper
+_CUT = 1 / 2
 
 
 def none(image: Array, key: Array) -> Array:
-    """The image ``[H, W, C]`` as it is."""
+    """The image as it is."""
     del key
     return image
 
 
+def color(image: Array, key: Array) -> Array:
+    """Brightness, saturation, contrast, in this order, each by a uniform draw.
+
+    ``x + b``, b in [-.5, .5]; ``m + s (x - m)``, m the pixel's mean over its channels, s in [0, 2] (nothing, of grey
+    images); ``m + c (x - m)``, m the image's mean, c in [.5, 1.5].
+    """
+    brightness, saturation, contrast = jax.random.uniform(key, (3,), image.dtype)
+    image = image + (brightness - 0.5)
+    mean = image.mean(-1, keepdims=True)
+    image = mean + 2 * saturation * (image - mean)
+    mean = image.mean()
+    out: Array = mean + (contrast + 0.5) * (image - mean)
+    return out
+
+
 def translation(image: Array, key: Array) -> Array:
-    """``[H, W, C]`` in [-1, 1], moved by up to an eighth of its height and width, uniformly; -1 where nothing was."""
+    """Moved by up to an eighth of its height and of its width, uniformly; -1 where nothing was."""
     height, width, channels = image.shape
-    rows, columns = round(height * _RATIO), round(width * _RATIO)
+    rows, columns = _part(height, _MOVE), _part(width, _MOVE)
     padded = jnp.pad(image, ((rows, rows), (columns, columns), (0, 0)), constant_values=-1)
     limits = jnp.asarray([2 * rows, 2 * columns])
     top, left = jax.random.randint(key, (2,), 0, limits + 1)
     return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), (height, width, channels))
+
+
+def cutout(image: Array, key: Array) -> Array:
+    """A rectangle of half its height and half its width set to 0.
+
+    Its centre is uniform over the image, so that part of it may lie outside.
+    """
+    height, width, _ = image.shape
+    inside = []
+    for side, axis_key in zip((height, width), jax.random.split(key), strict=True):
+        cut = _part(side, _CUT)
+        centre = jax.random.randint(axis_key, (), 0, side + 1 - cut % 2)
+        at = jnp.arange(side)
+        inside.append((at >= centre - cut // 2) & (at < centre - cut // 2 + cut))
+    return jnp.where((inside[0][:, None] & inside[1])[..., None], 0, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """All of ``augmentations``, one after the other, each by a key of its own."""
+
+    augmentations: tuple[Augmentation, ...]
+
+    def __call__(self, image: Array, key: Array) -> Array:
+        for i, augment in enumerate(self.augmentations):
+            image = augment(image, jax.random.fold_in(key, i))
+        return image
+
+
+def _part(side: int, share: float) -> int:
+    """``share`` of ``side``, rounded half up."""
+    return int(side * share + 0.5)

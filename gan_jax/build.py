@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from ml_collections import ConfigDict
 from gan_jax import augment, data, losses, models
 from gan_jax import config as configuration
 from gan_jax.errors import UserError, unknown_name
+from gan_jax.feed import Feed, feed
 from gan_jax.state import GAN, Hyper, init_state
 
 # Arguments of these that are numbers become hyperparameters in the state.
@@ -39,8 +42,6 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         raise unknown_name("loss", config.loss, losses.__all__)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
-    if config.augment not in augment.__all__:
-        raise unknown_name("augment", config.augment, augment.__all__)
     family, loss = getattr(models, config.model), getattr(losses, config.loss)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     g_optimizer, g_hyper = _optimizer(config, "generator", wide)
@@ -60,7 +61,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         latent_dim=config.latent_dim,
         image_shape=shape,
         d_steps=config.d_steps,
-        augment=getattr(augment, config.augment),
+        augment=_augmentation(config.augment),
         dtype=wide,
     )
     try:
@@ -71,20 +72,53 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     return gan, hyper
 
 
-def build_dataset(config: ConfigDict) -> data.Dataset:
-    """The data set that a config names.
+def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
+    """The data set that a config names; what must be decoded for it is kept in the directory ``cache``.
 
     Raises:
-      UserError: see `gan_jax.data.load`.
+      UserError: see `gan_jax.data.load`; also if it has fewer images than a batch.
     """
-    c = config.data
-    return data.load(c.source, c.name, c.dir, c.image_size, c.channels, c.device_budget_mb)
+    dataset = data.load(_options(config), cache)
+    if len(dataset.train_images) < config.batch_size:
+        raise UserError(
+            f"{dataset.name} has {len(dataset.train_images):,} images to train on, fewer than "
+            f"batch_size={config.batch_size}: lower that, or add images"
+        )
+    return dataset
+
+
+def build_feed(config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device]) -> Feed:
+    """How the steps of a run get their images; see `gan_jax.feed`."""
+    return feed(
+        dataset,
+        _options(config),
+        batch_size=config.batch_size,
+        d_steps=config.d_steps,
+        seed=config.seed,
+        steps_per_dispatch=config.steps_per_dispatch,
+        dtype=gan.dtype,
+        devices=devices,
+    )
+
+
+def _options(config: ConfigDict) -> data.Options:
+    return data.Options(**{field.name: config.data[field.name] for field in dataclasses.fields(data.Options)})
 
 
 def enable_float64(config: ConfigDict) -> None:
     """Switches JAX to 64-bit mode if ``compute_dtype`` is float64. For a program's start: it holds for the process."""
     if config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
+
+
+def _augmentation(names: str) -> augment.Augmentation:
+    """What the names with commas between them stand for."""
+    chosen = [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in augment.__all__:
+            raise unknown_name("augment", name, augment.__all__)
+    functions = tuple(getattr(augment, name) for name in chosen)
+    return functions[0] if len(functions) == 1 else augment.Chain(functions)
 
 
 def _module(

@@ -4,6 +4,7 @@ JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag 
 """
 
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +78,12 @@ def load_config(path: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {config!r}")
     return config
+
+
+def run_name(path: str) -> str:
+    """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``."""
+    file, _, argument = path.partition(":")
+    return Path(file).stem + "".join(f"_{part}" for part in re.findall(r"\w+", argument))
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:

@@ -10,14 +10,40 @@ import math
 from typing import Any
 
 from ml_collections import ConfigDict
+from PIL import ImageColor
 
 from gan_jax.errors import UserError, unknown_name
+
+# What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels.
+DATASETS = {
+    "mnist5k": ("embedded", "", 28, 1),
+    "shapes32": ("embedded", "shapes32", 32, 3),
+    "shapes64": ("embedded", "shapes64", 64, 3),
+    "mnist": ("tfds", "mnist", 28, 1),
+    "fashion_mnist": ("tfds", "fashion_mnist", 28, 1),
+    "cifar10": ("tfds", "cifar10", 32, 3),
+    "celeb_a": ("tfds", "celeb_a", 64, 3),
+    "oxford_flowers102": ("tfds", "oxford_flowers102", 64, 3),
+    "lsun_bedroom": ("tfds", "lsun/bedroom", 64, 3),
+    "folder": ("folder", "", 64, 3),
+    "npz": ("npz", "", 64, 3),
+}
 
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
-def default() -> ConfigDict:
-    """All keys, with their defaults; ``model``, the players and ``steps`` are for the config file to set."""
+def default(dataset: str = "mnist5k") -> ConfigDict:
+    """All keys, with their defaults; ``model``, the players and ``steps`` are for the config file to set.
+
+    Args:
+      dataset: one of `DATASETS`, which ``data`` starts from. A config file takes it after a colon:
+        ``--config=configs/dcgan.py:cifar10``.
+
+    Raises:
+      UserError: ``dataset`` is another.
+    """
+    if dataset not in DATASETS:
+        raise unknown_name("data set after the config file's colon", dataset, DATASETS)
     config = ConfigDict()
     config.seed = 0
     config.steps = 1000  # generator steps
@@ -31,18 +57,29 @@ def default() -> ConfigDict:
     config.generator = ConfigDict()
     config.discriminator = ConfigDict()
     config.loss = "non_saturating"
-    config.augment = "none"  # of all images that the discriminator sees: none or translation
+    config.augment = "none"  # of all that the discriminator sees: color, translation, cutout, several with commas
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
     config.ema = ConfigDict({"decay": 0.999})  # of the generator's parameters; 0: none
 
-    config.data = ConfigDict()
-    config.data.source = "embedded"
-    config.data.name = "mnist5k"
-    config.data.dir = ""
-    config.data.image_size = 28
-    config.data.channels = 1
-    config.data.device_budget_mb = 1024  # data sets up to this size are kept on each device, as uint8
+    config.data = ConfigDict()  # each explained in gan_jax/data/options.py
+    source, name, image_size, channels = DATASETS[dataset]
+    config.data.source = source  # embedded, tfds, folder or npz
+    config.data.name = name  # of the embedded source: mnist5k (if empty), shapes32, shapes64; of tfds: any of its names
+    config.data.dir = ""  # the folder, the .npz file, or where TFDS keeps its data
+    config.data.image_size = image_size
+    config.data.channels = channels  # 1 or 3
+    config.data.fit = "crop"  # images of another shape: crop, resize, or none (an error)
+    config.data.background = "white"  # behind transparent images
+    config.data.labels = False  # whether classes are needed; then a folder's subfolders are its classes
+    config.data.image_key = ""
+    config.data.label_key = ""
+    config.data.test_fraction = 0.05  # held out where a source has no test images of its own
+    config.data.strict = False  # whether an unreadable image is an error, or is left out
+    config.data.flip = False  # mirror half of the images, left for right
+    config.data.device_budget_mb = 1024  # data sets up to this size are kept on each device, larger ones streamed
+    config.data.cache_budget_mb = 16384  # decoded images up to this size are kept on disk beside the workdir
+    config.data.workers = 0  # processes that read a stream; 0: threads
 
     config.log = ConfigDict({"every": 50})
     config.sample = ConfigDict({"every": 200, "rows": 10})  # a grid of rows x rows images
@@ -72,6 +109,10 @@ def validate(config: ConfigDict) -> None:
         if key in flat and type(flat[key]) is not type(known[key]) and not _widens(flat[key], known[key]):
             kind = type(known[key]).__name__
             raise UserError(f"config.{key} must be of type {kind}, not {flat[key]!r}")
+    try:
+        ImageColor.getrgb(config.data.background)
+    except ValueError as error:
+        raise UserError(f"config.data.background: {error}; give a name or #rrggbb") from error
     for key, (holds, rule) in _RANGES.items():
         if not holds(flat[key]):
             raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
@@ -116,9 +157,12 @@ _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
     **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "steps_per_dispatch", "latent_dim")},
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
-    **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size", "data.device_budget_mb")},
+    **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
+    **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),
+    "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
+    "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
     "ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
     "labels.real": _finite,
     "labels.fake": _finite,

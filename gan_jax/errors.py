@@ -3,14 +3,17 @@
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 60  # names in a message
+
 
 class UserError(Exception):
     """A mistake that the user can mend. Its text is one line: what is wrong, where, and what to do."""
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
-    """``unknown loss 'hing'; did you mean 'hinge'? Valid: hinge, minimax, ...``."""
+    """``unknown loss 'hing'; did you mean 'hinge'? valid: hinge, minimax, ...``; of many names, the first ones."""
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {what} {name!r};{hint} valid: {', '.join(names)}")
+    shown = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return UserError(f"unknown {what} {name!r};{hint} valid: {shown}")

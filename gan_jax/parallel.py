@@ -5,6 +5,8 @@ know how many devices wrote it. What is spread is the vector of global example i
 own noise and fetches its own images.
 """
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,34 +20,29 @@ from gan_jax.update import Metrics, update
 
 AXIS = "device"
 
-Fetch = Callable[[Any, Array, Array, Array], Array]
-Chunk = Callable[[GANState, int, Any], tuple[GANState, Metrics]]
+Fetch = Callable[[Any, Any, Array, Array], dict[str, Array]]
+Chunk = Callable[[GANState, int, Any, Any], tuple[GANState, Metrics]]
 
 
-def compile_chunk(gan: GAN, fetch: Fetch, batch_size: int, capacity: int, devices: Sequence[jax.Device]) -> Chunk:
-    """The compiled training program: ``chunk(state, steps, data) -> (state, metrics)``.
+def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device]) -> Chunk:
+    """The compiled training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
 
     Args:
       gan: what to train.
-      fetch: ``fetch(data, seed, step, index)`` gives the real images ``[d_steps, b, H, W, C]`` of examples ``index``.
-      batch_size: the global batch size.
+      fetch: ``fetch(data, share, seed, step)`` gives a device's batch for a step, as `gan_jax.update.update` wants it.
       capacity: the most steps that one call can make.
       devices: those to run on.
 
     Returns:
-      A function of a state (donated), a number of steps up to ``capacity`` and the data (on every device). Its metrics
-      are arrays ``[capacity]``, of which the first ``steps`` entries are filled. The number of steps is an argument of
-      the program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
-
-    Raises:
-      UserError: the devices don't divide the batch.
+      A function of a state (donated), a number of steps up to ``capacity``, the data that lies on every device, and the
+      shares of it that differ: arrays with a leading axis of devices, see `spread`. Its metrics are arrays
+      ``[capacity]``, of which the first ``steps`` entries are filled. The number of steps is an argument of the
+      program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
     """
-    index = shard_index(batch_size, len(devices))
 
-    def run(state: GANState, steps: Array, data: Any, index: Array) -> tuple[GANState, Metrics]:
+    def run(state: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
         def step(state: GANState, axis_name: str | None) -> tuple[GANState, Metrics]:
-            batch = {"image": fetch(data, state.seed, state.step, index), "index": index}
-            return update(gan, state, batch, axis_name=axis_name)
+            return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
 
         def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
             state, log = carry
@@ -58,7 +55,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, batch_size: int, capacity: int, device
         return final
 
     mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
-    return lambda state, steps, data: mapped(state, np.int32(steps), data, index)
+    return lambda state, steps, data, share: mapped(state, np.int32(steps), data, share)
 
 
 def shard_index(batch_size: int, devices: int) -> np.ndarray:
@@ -76,10 +73,35 @@ def shard_index(batch_size: int, devices: int) -> np.ndarray:
     return np.arange(batch_size, dtype=np.int32).reshape(devices, -1)
 
 
+def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
+    """Refuses what can't be, before anything is allocated.
+
+    Raises:
+      UserError: ``tree`` (of arrays or their shapes) is larger than the memory of a device, or, on a CPU, than each
+        device's part of the machine's.
+    """
+    if devices[0].platform == "cpu":
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    else:
+        limit = (devices[0].memory_stats() or {}).get("bytes_limit", sys.maxsize)
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    if needed > limit:
+        raise UserError(
+            f"the training state (parameters, their average, the optimizers' moments) takes {needed / 2**30:,.1f} GB, "
+            f"and a device has {limit / 2**30:,.1f}: lower the networks' widths or data.image_size"
+        )
+
+
 def on_all(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """The leaves of ``tree``, copied to every device, as `compile_chunk`'s program wants its state and data."""
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Each leaf ``[devices, ...]`` of ``tree`` cut along its first axis, a slice to each device."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
 
 
 def on_first(tree: Any) -> Any:

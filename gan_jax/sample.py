@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from gan_jax.images import to_uint8
 from gan_jax.state import GAN, Array, GANState, draw_latents, random_key
 
 _BATCH = 256
@@ -18,7 +19,7 @@ def generate(gan: GAN, state: GANState, z: Array) -> Array:
     """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]``, by the averaged weights."""
     variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
     images: Array = gan.generator.apply(variables, z, train=False)  # type: ignore[assignment]
-    return jnp.round(jnp.clip((images.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+    return to_uint8(images)
 
 
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:

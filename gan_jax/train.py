@@ -2,9 +2,10 @@
 
 import dataclasses
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from gan_jax import build, evaluate, parallel, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.data import Dataset
-from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
+from gan_jax.feed import Feed
 from gan_jax.sample import fixed_latents, generate
-from gan_jax.state import GAN, Array, GANState, init_state, parameter_count
+from gan_jax.state import GAN, GANState, init_state, parameter_count
 from gan_jax.workdir import Logs, Workdir
 
 
@@ -46,7 +47,8 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     if workdir.summary():
         print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
-    dataset = build.build_dataset(config)
+    parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
+    dataset = build.build_dataset(config, cache=path.parent / "data_cache")
     workdir.claim(config)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
@@ -54,9 +56,12 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
         resumed = checkpoints.latest()
         if resumed is not None:
             state = checkpoints.restore(state)
-        print(describe(config, gan, state, dataset, devices, path, resumed))
+        for warning in dataset.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        feed = build.build_feed(config, gan, dataset, devices)
+        print(describe(config, gan, state, dataset, feed, devices, path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
-        run = Run(config, gan, dataset, devices, workdir, checkpoints, logs)
+        run = Run(config, gan, dataset, feed, devices, workdir, checkpoints, logs)
         state = run.go(parallel.on_all(state, devices))
     run.finish(state)
     return state
@@ -67,6 +72,7 @@ def describe(
     gan: GAN,
     state: GANState,
     dataset: Dataset,
+    feed: Feed,
     devices: Sequence[jax.Device],
     path: Path,
     resumed: int | None,
@@ -75,6 +81,8 @@ def describe(
     kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
     size = "x".join(map(str, dataset.image_shape))
+    classes = f", {dataset.classes} classes" if dataset.classes else ""
+    place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.0f} MB"
     start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
     return "\n".join(
         f"{name:<14}{text}"
@@ -82,7 +90,7 @@ def describe(
             "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
             "parameters": f"generator {parameter_count(state.generator.params):,}, "
             f"discriminator {parameter_count(state.discriminator.params):,}",
-            "data": f"{dataset.name}, {images} of {size}",
+            "data": f"{dataset.name}, {images} of {size}{classes}; {place}",
             "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
             "steps": f"{config.steps:,}, {start}",
             "output": str(path),
@@ -108,23 +116,18 @@ class Run:
         config: ConfigDict,
         gan: GAN,
         dataset: Dataset,
+        feed: Feed,
         devices: Sequence[jax.Device],
         workdir: Workdir,
         checkpoints: Checkpoints,
         logs: Logs,
     ) -> None:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
-        self.data = parallel.on_all(dataset.train_images, devices)
+        self.feed = feed
         shown = np.random.default_rng(0).permutation
         self.seen = dataset.train_images[shown(len(dataset.train_images))[: evaluate.BATCH]]
         self.unseen = dataset.test_images[shown(len(dataset.test_images))[: evaluate.BATCH]]
-        self.chunk = parallel.compile_chunk(
-            gan,
-            fetch_from_memory(config, gan, len(dataset.train_images)),
-            config.batch_size,
-            config.steps_per_dispatch,
-            devices,
-        )
+        self.chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
         self.compile_seconds = 0.0
@@ -134,16 +137,20 @@ class Run:
     def go(self, state: GANState) -> GANState:
         """From the state's step to the last."""
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(self.chunk(state, 0, self.data))
+        state, _ = jax.block_until_ready(self.chunk(state, 0, self.feed.data, self.feed.nothing))
         self.compile_seconds = time.perf_counter() - begin
         self.first = int(state.step)
         if self.first == 0:
             self.draw(0, state)
         self.begin = time.perf_counter()
         pending: Pending | None = None
-        with tqdm(total=self.config.steps, initial=self.first, unit="step", dynamic_ncols=True) as bar:
-            for step, count in self.chunks():
-                state, metrics = self.chunk(state, count, self.data)
+        plan = list(self.chunks())
+        with (
+            tqdm(total=self.config.steps, initial=self.first, unit="step", dynamic_ncols=True) as bar,
+            closing(self.feed.shares(plan)) as shares,
+        ):
+            for (step, count), share in zip(plan, shares, strict=True):
+                state, metrics = self.chunk(state, count, self.feed.data, share)
                 if pending:  # looked at while the next chunk runs
                     self.report(pending, bar)
                 pending = Pending(step, count, metrics, {})
@@ -156,7 +163,7 @@ class Run:
         """``(step, count)`` of each dispatch, none of which runs past a step at which something is due."""
         step = self.first
         while step < self.config.steps:
-            stop = min(step + self.config.steps_per_dispatch, self.config.steps)
+            stop = min(step + self.feed.capacity, self.config.steps)
             for every in (self.config.sample.every, self.config.eval.every, self.config.checkpoint.every):
                 stop = min(stop, (step // every + 1) * every)
             yield step, stop - step
@@ -227,16 +234,6 @@ class Run:
         }
         self.workdir.save_summary(summary)
         print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {self.workdir.path}")
-
-
-def fetch_from_memory(config: ConfigDict, gan: GAN, length: int) -> parallel.Fetch:
-    """How a step finds its images among ``length`` on the device, by `gan_jax.data.order`; scaled to [-1, 1]."""
-
-    def fetch(images: Array, seed: Array, step: Array, index: Array) -> Array:
-        chosen = sample_index(step, index, length, config.batch_size, config.d_steps, seed)
-        return images[chosen.astype(np.int32)].astype(gan.dtype) / 127.5 - 1
-
-    return fetch
 
 
 def _peak_memory() -> int:

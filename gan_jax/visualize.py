@@ -1,16 +1,15 @@
 """Pictures: grids of images, and the animation of a run."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from gan_jax.errors import UserError
+from gan_jax.files import write_atomically
 
 
 def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
@@ -72,19 +71,6 @@ def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> 
             file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
         ),
     )
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, then renames it: readers see the old or the new, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _to_pil(picture: np.ndarray) -> Image.Image:

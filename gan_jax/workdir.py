@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configuration
 from gan_jax import visualize
 from gan_jax.errors import UserError
+from gan_jax.files import write_atomically
 
 
 class Workdir:
@@ -110,13 +111,13 @@ class Workdir:
         """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped."""
         kept = [record for record in self.records() if record["step"] <= after]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        visualize.write_atomically(self._metrics, lambda file: file.write(text.encode()))
+        write_atomically(self._metrics, lambda file: file.write(text.encode()))
         return Logs(self._metrics, self.path / "tensorboard", after, kept[-1]["seconds"] if kept else 0.0)
 
     @staticmethod
     def _write_json(path: Path, value: Mapping[str, Any]) -> None:
         text = json.dumps(value, indent=2) + "\n"
-        visualize.write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, lambda file: file.write(text.encode()))
 
 
 class Logs:

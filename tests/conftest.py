@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -13,8 +14,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import dcgan, gan
+from gan_jax.config import default
+from gan_jax.data.options import Options
 
 ROOT = Path(__file__).parent.parent
+
+
+def data_options(**changed: Any) -> Options:
+    """The options of `default` with some changed."""
+    return Options(**(default().data.to_dict() | changed))
 
 
 def small(name: str) -> ConfigDict:

@@ -57,7 +57,7 @@ def picture(path: Path) -> np.ndarray:
         (["--mode=sample", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
         (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
         (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
-        ([DCGAN, "--config.data.image_size=100000"], "more than data.device_budget_mb=1024"),
+        ([DCGAN, "--config.data.image_size=100000"], "GB, and a device has"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(flags: list[str], message: str) -> None:

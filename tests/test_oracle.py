@@ -142,10 +142,10 @@ def radford(player: str, dtype: Any = np.float32) -> tuple[linen.Module, nn.Sequ
     types = {"dtype": dtype, "param_dtype": dtype}
     if player == "generator":
         ours: linen.Module = dcgan.Generator((64, 64, 3), (512, 256, 128, 64), **types)
-        theirs, x = reference.dcgan_generator(100, (512, 256, 128, 64), 4, 3), rng.normal(size=(4, 100))
+        theirs, x = reference.dcgan_generator(100, (512, 256, 128, 64), 64, 3), rng.normal(size=(4, 100))
     else:
         ours = dcgan.Discriminator((64, 128, 256, 512), **types)
-        theirs, x = reference.dcgan_discriminator((64, 128, 256, 512), 4, 3), rng.uniform(-1, 1, (4, 64, 64, 3))
+        theirs, x = reference.dcgan_discriminator((64, 128, 256, 512), 64, 3), rng.uniform(-1, 1, (4, 64, 64, 3))
     return ours, theirs.to(torch.from_numpy(np.zeros(0, dtype)).dtype), x.astype(dtype)
 
 
@@ -270,9 +270,8 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         generator = reference.mlp_generator(gan.latent_dim, g_widths, shape)
         discriminator = reference.mlp_discriminator(d_widths, shape)
     else:
-        side = shape[0] // 2 ** len(g_widths)
-        generator = reference.dcgan_generator(gan.latent_dim, g_widths, side, shape[2])
-        discriminator = reference.dcgan_discriminator(d_widths, side, shape[2])
+        generator = reference.dcgan_generator(gan.latent_dim, g_widths, shape[0], shape[2])
+        discriminator = reference.dcgan_discriminator(d_widths, shape[0], shape[2])
     copy_to_torch(variables_of(state.generator), generator.double())
     copy_to_torch(variables_of(state.discriminator), discriminator.double())
     labels = {"real_label": 1.0, "fake_label": 0.0, **jax.tree.map(float, state.hyper["loss"])}
@@ -290,6 +289,9 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         pytest.param({"loss": "least_squares", "labels.real": 0.8, "labels.fake": -0.3}, id="least_squares"),
         pytest.param({"loss": "hinge", "d_steps": 3}, id="hinge, three discriminator steps"),
         pytest.param({"loss": "wasserstein"}, id="wasserstein"),
+        pytest.param(
+            {"generator.widths": (12, 10, 8), "discriminator.widths": (6, 8, 10)}, id="28 by way of 7, an odd side"
+        ),
         pytest.param(
             {
                 "data.image_size": 64,

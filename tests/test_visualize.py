@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from gan_jax.errors import UserError
+from gan_jax.files import write_atomically
 from gan_jax.sample import slerp
-from gan_jax.visualize import grid, save_animation, save_images, save_png, write_atomically
+from gan_jax.visualize import grid, save_animation, save_images, save_png
 
 
 def random_images(*shape: int) -> np.ndarray:

@@ -1,34 +1,51 @@
-"""Data sets: images in memory as uint8, by name, and the order in which training sees them."""
+"""Data sets: images of one shape as uint8, from any source, in memory or streamed, and the order of training."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from gan_jax.data import embedded
-from gan_jax.data.resize import fit
+from gan_jax.data import embedded, folder, npz, tfds
+from gan_jax.data.cache import Cache, Unreadable
+from gan_jax.data.images import Decoded, Images
+from gan_jax.data.options import Options
+from gan_jax.data.parts import Part, Source
 from gan_jax.errors import UserError, unknown_name
 
-_EMBEDDED: dict[str, Callable[[], embedded.Split]] = {"mnist5k": embedded.mnist5k}
+__all__ = ["SOURCES", "Dataset", "Images", "Options", "load"]
+
+SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
+    "embedded": lambda options, _: embedded.find(options),
+    "folder": lambda options, _: folder.find(options),
+    "npz": lambda options, _: npz.find(options),
+    "tfds": tfds.find,
+}
+_NAMELESS = ("folder", "npz")
+_NAMED_IN_WARNING = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images of one size and their classes.
+    """Images of one shape and their classes.
 
     Attributes:
       name: what it is, for people.
-      train_images, test_images: uint8 ``[N, H, W, C]``. The test images are never trained on.
-      train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``.
-      classes: number of classes.
+      train_images, test_images: uint8 ``[N, H, W, C]``, indexed by arrays of numbers; NumPy arrays, or files behind the
+        same face (`gan_jax.data.images`). The test images are never trained on; there may be none.
+      train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``; all 0 where there are no labels.
+      classes: number of classes; 0 without labels.
+      warnings: what the user should know, a line each.
     """
 
     name: str
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
     classes: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -36,32 +53,55 @@ class Dataset:
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
+    @property
+    def megabytes(self) -> float:
+        """Size of the train images as uint8, in units of 2^20 bytes."""
+        return math.prod(self.train_images.shape) / 2**20
 
-def load(source: str, name: str, directory: str, image_size: int, channels: int, budget_mb: int) -> Dataset:
-    """The data set ``name`` of ``source``, its images brought to ``image_size`` squared and ``channels`` (1 or 3).
+
+def load(options: Options, cache: Path | None) -> Dataset:
+    """The data set that ``options`` describe; what must be decoded for it is kept in the directory ``cache``.
 
     Raises:
-      UserError: the source or name is unknown, ``directory`` is given where nothing is read from one, or the train
-        images would take more than ``budget_mb``.
+      UserError: the source or name is unknown, its data is missing or unlike what is asked for, or (with
+        ``options.strict``) an image is unreadable.
     """
-    if source != "embedded":
-        raise unknown_name("data.source", source, ["embedded"])
-    if name not in _EMBEDDED:
-        raise unknown_name("data.name of the embedded source", name, _EMBEDDED)
-    if directory:
-        raise UserError(f"data.dir is {directory!r}, but the embedded source reads no directory: leave data.dir empty")
-    train_images, train_labels, test_images, test_labels = _EMBEDDED[name]()
-    megabytes = len(train_images) * image_size**2 * channels / 2**20
-    if megabytes > budget_mb:
+    if options.source not in SOURCES:
+        raise unknown_name("data.source", options.source, SOURCES)
+    if options.source in _NAMELESS and options.name:
         raise UserError(
-            f"the images of {name} take {megabytes:,.0f} MB a device, more than data.device_budget_mb={budget_mb}: "
-            "raise that, or lower data.image_size"
+            f"data.name is {options.name!r}, but the {options.source} source is told by data.dir alone: leave it empty"
         )
-    return Dataset(
-        name=f"{source}:{name}",
-        train_images=fit(train_images, image_size, channels),
-        train_labels=train_labels,
-        test_images=fit(test_images, image_size, channels),
-        test_labels=test_labels,
-        classes=int(train_labels.max()) + 1,
-    )
+    kept = Cache(cache if options.cache_budget_mb else None)
+    source = SOURCES[options.source](options, kept)
+    train, lost_train = _ready(source.train, options, kept, f"{source.name}, train")
+    test, lost_test = _ready(source.test, options, kept, f"{source.name}, test")
+    lost, count = lost_train + lost_test, len(source.train.images) + len(source.test.images)
+    warning = _unreadable(lost, count, source.name) if lost else ""
+    if lost and options.strict:
+        raise UserError(f"{warning}; data.strict=False leaves them out")
+    if not len(train.images):
+        raise UserError(warning or f"{source.name} has no images to train on: lower data.test_fraction, or add images")
+    if options.labels and train.labels is None:
+        raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
+    labels = [np.zeros(len(p.images), np.int32) if p.labels is None else p.labels for p in (train, test)]
+    classes = 0 if train.labels is None else 1 + int(max(part.max() for part in labels if len(part)))
+    warnings = (f"{warning}; they are left out",) if warning else ()
+    return Dataset(source.name, train.images, labels[0], test.images, labels[1], classes, warnings)
+
+
+def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part, list[str]]:
+    """The part with its images decoded, or ready to be, and what was wrong with those left out."""
+    if not len(part.images):
+        return dataclasses.replace(part, images=np.zeros((0, *options.image_shape), np.uint8)), []
+    if not isinstance(part.images, Decoded):
+        return part, []
+    lost: Unreadable
+    images, lost = cache.images(part.images, part.identity, options, what)
+    kept = np.setdiff1d(np.arange(len(part.images)), list(lost))
+    return Part(images, None if part.labels is None else part.labels[kept]), list(lost.values())
+
+
+def _unreadable(lost: list[str], count: int, name: str) -> str:
+    named = "; ".join(lost[:_NAMED_IN_WARNING]) + ("; ..." if len(lost) > _NAMED_IN_WARNING else "")
+    return f"{len(lost):,} of the {count:,} images of {name} can't be used: {named}"

@@ -4,14 +4,42 @@ import gzip
 import importlib.util
 import io
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.data import shapes
+from gan_jax.data.images import Decoded, Rows
+from gan_jax.data.options import Options
+from gan_jax.data.parts import Part, Source
+from gan_jax.errors import UserError, unknown_name
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _TEST_PER_CLASS = 50
+_SHAPES = 4500, 5000  # numbers of the first test image and of the first that is none
+
+
+def find(options: Options) -> Source:
+    """The set ``options.name``: ``mnist5k`` (the default), ``shapes32`` or ``shapes64``.
+
+    Raises:
+      UserError: there is no such set, or ``options.dir`` is given.
+    """
+    name = options.name or "mnist5k"
+    if name not in SETS:
+        raise unknown_name("data.name of the embedded source", name, SETS)
+    if options.dir:
+        raise UserError(
+            f"data.dir is {options.dir!r}, but the embedded source reads no directory: leave data.dir empty"
+        )
+    train_images, train_labels, test_images, test_labels = SETS[name]()
+    return Source(
+        f"embedded:{name}",
+        _part(train_images, train_labels, f"{name}, train", options),
+        _part(test_images, test_labels, f"{name}, test", options),
+    )
 
 
 def mnist5k() -> Split:
@@ -40,3 +68,23 @@ def mnist5k() -> Split:
     test = np.concatenate([np.flatnonzero(labels == digit)[-_TEST_PER_CLASS:] for digit in range(10)])
     train = np.setdiff1d(np.arange(len(labels)), test)
     return images[train], labels[train], images[test], labels[test]
+
+
+def coloured_shapes(size: int) -> Split:
+    """5,000 images of `gan_jax.data.shapes`, uint8 ``[N, size, size, 3]``; the first 4,500 train, the last 500 test."""
+    test, end = _SHAPES
+    return *shapes.draw(size, 0, test), *shapes.draw(size, test, end)
+
+
+SETS: dict[str, Callable[[], Split]] = {
+    "mnist5k": mnist5k,
+    "shapes32": partial(coloured_shapes, 32),
+    "shapes64": partial(coloured_shapes, 64),
+}
+
+
+def _part(images: np.ndarray, labels: np.ndarray, name: str, options: Options) -> Part:
+    if images.shape[1:] == options.image_shape:
+        return Part(images, labels)
+    names = [f"{name}[{number}]" for number in range(len(images))]
+    return Part(Decoded(Rows(images), names, options), labels, name)

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_COIN = 0x666C6970  # "flip": keeps the coins of `mirrored` apart from the order
 _ROUNDS = 8  # an even number; 4 make a pseudo-random permutation of good round functions, and these are cheap ones
 
 
-@np.errstate(over="ignore")  # uint32 is meant to wrap
 def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = jnp) -> Any:
     """Where ``position`` goes in the permutation of ``range(length)`` that belongs to (seed, epoch).
 
@@ -32,13 +32,13 @@ def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = 
     # The domain is a x b, the smallest near-square rectangle that holds `length`; what falls beyond it walks on.
     a = math.isqrt(length - 1) + 1
     b = -(-length // a)
-    key = _mix(_mix(xp.asarray(seed, xp.uint32), xp) ^ xp.asarray(epoch, xp.uint32), xp)
+    key = mix(mix(xp.asarray(seed, xp.uint32), xp) ^ xp.asarray(epoch, xp.uint32), xp)
 
     def once(x: Any) -> Any:
         left, right = x // xp.uint32(b), x % xp.uint32(b)
         for turn in range(0, _ROUNDS, 2):
-            left = (left + _mix(right ^ _mix(key + xp.uint32(turn), xp), xp) % xp.uint32(a)) % xp.uint32(a)
-            right = (right + _mix(left ^ _mix(key + xp.uint32(turn + 1), xp), xp) % xp.uint32(b)) % xp.uint32(b)
+            left = (left + mix(right ^ mix(key + xp.uint32(turn), xp), xp) % xp.uint32(a)) % xp.uint32(a)
+            right = (right + mix(left ^ mix(key + xp.uint32(turn + 1), xp), xp) % xp.uint32(b)) % xp.uint32(b)
         return left * xp.uint32(b) + right
 
     x = once(xp.asarray(position, xp.uint32))
@@ -69,13 +69,28 @@ def sample_index(
     Batches follow each other through the epochs without a gap: each epoch is every image exactly once, and a batch may
     span two. Counts in uint32, so a run may draw up to 2^32 - 1 images (`gan_jax.build` refuses longer ones).
     """
-    batch = xp.asarray(step, xp.uint32) * xp.uint32(d_steps) + xp.arange(d_steps, dtype=xp.uint32)
-    drawn = batch[:, None] * xp.uint32(batch_size) + xp.asarray(index, xp.uint32)[None]
+    drawn = _drawn(step, index, batch_size, d_steps, xp)
     return permute(drawn % xp.uint32(length), length, seed, drawn // xp.uint32(length), xp)
 
 
-def _mix(x: Any, xp: ModuleType) -> Any:
-    """The finaliser of MurmurHash3: a bijection of uint32 whose every output bit depends on every input bit."""
+def mirrored(step: Any, index: Any, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp) -> Any:
+    """Whether each example of a step is mirrored, a fair coin for each image each time that it is drawn.
+
+    Arguments as for `sample_index`; bool ``[d_steps, len(index)]``.
+    """
+    drawn = _drawn(step, index, batch_size, d_steps, xp)
+    return mix(mix(xp.asarray(seed, xp.uint32) ^ xp.uint32(_COIN), xp) ^ drawn, xp) >> xp.uint32(31) == 1
+
+
+def _drawn(step: Any, index: Any, batch_size: int, d_steps: int, xp: ModuleType) -> Any:
+    """How many examples of the run come before each example of a step: uint32 ``[d_steps, len(index)]``."""
+    batch = xp.asarray(step, xp.uint32) * xp.uint32(d_steps) + xp.arange(d_steps, dtype=xp.uint32)
+    return batch[:, None] * xp.uint32(batch_size) + xp.asarray(index, xp.uint32)[None]
+
+
+@np.errstate(over="ignore")  # uint32 is meant to wrap
+def mix(x: Any, xp: ModuleType = np) -> Any:
+    """uint32 -> uint32: MurmurHash3's finaliser, a bijection whose every output bit depends on every input bit."""
     x = (x ^ (x >> xp.uint32(16))) * xp.uint32(0x85EBCA6B)
     x = (x ^ (x >> xp.uint32(13))) * xp.uint32(0xC2B2AE35)
     return x ^ (x >> xp.uint32(16))

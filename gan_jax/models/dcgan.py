@@ -1,7 +1,7 @@
 """DCGAN (Radford, Metz & Chintala 2015, arXiv:1511.06434), in the layout of pytorch/examples ``dcgan/main.py``.
 
-No bias anywhere, weights N(0, .02), batch-norm gains N(1, .02). Works on any square image whose side the number of
-blocks halves evenly: 28 = 7·4 with two widths, 64 = 4·16 with four (Radford's network), 128 = 4·32 with five.
+No bias anywhere, weights N(0, .02), batch-norm gains N(1, .02). Works on any square image: each block halves the side,
+rounded up, so 64 goes down to 4 by four blocks (Radford's network), 128 by five, 28 to 7 by two and to 4 by three.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ _init = nn.initializers.normal(0.02)
 class Generator(nn.Module):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
-    Dense to ``side·side·widths[0]`` with ``side = H / 2^len(widths)``; then for each width batch norm, ReLU and a
-    transposed convolution to the next width (at last to C); tanh.
+    Dense to ``side·side·widths[0]`` with ``side = ceil(H / 2^len(widths))``; then for each width batch norm, ReLU and a
+    transposed convolution to the next width (at last to C); tanh. Where the side that the discriminator would have
+    there is odd, the convolution's last row and column are dropped: 28 grows from 4 by way of 7 and 14.
 
     Raises:
-      ValueError: the image isn't square, or its side isn't divisible by ``2^len(widths)``.
+      ValueError: the image isn't square, or so small that a block would have nothing to do.
     """
 
     image_shape: tuple[int, int, int]
@@ -31,13 +32,13 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        side = _base_side(self.image_shape, self.widths)
+        side, *larger = _sides(self.image_shape, self.widths)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = nn.Dense(side * side * self.widths[0], use_bias=False, kernel_init=_init, **types)(z)
         x = x.reshape(-1, side, side, self.widths[0])
-        for features in (*self.widths[1:], self.image_shape[-1]):
+        for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
             x = nn.relu(BatchNorm(**types)(x, train=train, axis_name=axis_name))
-            x = TransposedConv(features, **types)(x)
+            x = TransposedConv(features, **types)(x)[:, :side, :side]
         return jnp.tanh(x)
 
 
@@ -64,15 +65,16 @@ class Discriminator(nn.Module):
         return x[:, 0].astype(self.param_dtype)
 
 
-def _base_side(image_shape: tuple[int, int, int], widths: Sequence[int]) -> int:
+def _sides(image_shape: tuple[int, int, int], widths: Sequence[int]) -> list[int]:
+    """The side before each block of the generator, and after the last."""
     height, width, _ = image_shape
     if not widths:
         raise ValueError("generator.widths is empty: give one width for each doubling of the side, e.g. (128, 64)")
     if height != width:
         raise ValueError(f"dcgan makes square images, not {height}x{width}")
-    if height % 2 ** len(widths):
-        raise ValueError(
-            f"dcgan with {len(widths)} generator.widths makes images whose side is a multiple of {2 ** len(widths)}, "
-            f"not {height}: 28 takes 1 or 2 widths, 32 up to 5, 64 up to 6"
-        )
-    return int(height // 2 ** len(widths))
+    sides = [height]
+    for _ in widths:
+        sides.append(-(-sides[-1] // 2))
+    if sides[-2] == 1:
+        raise ValueError(f"{len(widths)} generator.widths are too many for images of side {height}: give fewer")
+    return sides[::-1]

@@ -1,0 +1,79 @@
+"""A folder of image files, nested or flat."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gan_jax.data.images import Decoded
+from gan_jax.data.options import Options
+from gan_jax.data.parts import Part, Source, hold_out
+from gan_jax.errors import UserError
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+def find(options: Options) -> Source:
+    """The images in ``options.dir`` and the folders below it, in the order of their paths.
+
+    With ``options.labels`` the first folder on an image's path is its class, in alphabetical order; else there are no
+    labels. Hidden files and folders are left out.
+
+    Raises:
+      UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder.
+    """
+    if not options.dir:
+        raise UserError("the folder source needs data.dir, the folder of images")
+    folder = Path(options.dir)
+    if not folder.is_dir():
+        raise UserError(f"data.dir: there is no folder {options.dir!r}")
+    found = sorted(_walk(folder))
+    if not found:
+        raise UserError(f"data.dir: no image ({', '.join(_ENDINGS)}) in the folder {options.dir!r}")
+    names = [name for name, *_ in found]
+    identity = "\n".join([str(folder.resolve()), *("|".join(map(str, file)) for file in found)])
+    labels = _classes(names, options.dir) if options.labels else None
+    whole = Part(Decoded(_Files(folder, names), names, options), labels, identity)
+    return Source(f"folder:{folder.resolve().name}", *hold_out(whole, options.test_fraction))
+
+
+class _Files:
+    """Reads files by their numbers."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __call__(self, numbers: np.ndarray) -> list[bytes | str]:
+        return [self._read(self._folder / self._names[number]) for number in numbers]
+
+    @staticmethod
+    def _read(path: Path) -> bytes | str:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            return error.strerror or str(error)
+
+
+def _walk(folder: Path) -> list[tuple[str, int, int]]:
+    """(path below ``folder``, size, time of change) of every image file."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(_ENDINGS) and not name.startswith("."):
+                file = Path(path, name)
+                status = file.stat() if file.exists() else file.lstat()  # a link that leads nowhere is unreadable
+                found.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
+    return found
+
+
+def _classes(names: Sequence[str], folder: str) -> np.ndarray:
+    for name in names:
+        if "/" not in name:
+            raise UserError(
+                f"data.labels: {name!r} lies in no subfolder of {folder!r}, and subfolders are the classes: "
+                "move it into one, or set data.labels=False"
+            )
+    kinds = [name.partition("/")[0] for name in names]
+    return np.unique(kinds, return_inverse=True)[1].astype(np.int32)

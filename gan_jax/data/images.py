@@ -1,0 +1,134 @@
+"""Collections of images, wherever their bytes lie: each is asked for many images at once, by their numbers."""
+
+import math
+import mmap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gan_jax.data.decode import UnreadableImageError, decode, fit_array
+from gan_jax.data.options import Options
+from gan_jax.errors import UserError
+
+
+class Images(Protocol):
+    """uint8 images of one shape; NumPy's arrays are such collections too, and all can be sent to worker processes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
+        """uint8 ``[n, H, W, C]`` of the images ``numbers`` ``[n]``."""
+
+
+Item = bytes | np.ndarray | str
+
+
+class Decoded:
+    """Images that are decoded each time that they are read.
+
+    Args:
+      read: ``read(numbers)`` gives those items: a file's bytes each, or an array uint8 ``[H, W, C]``, or the reason
+        (str) why there is none.
+      names: of each item, for people.
+      options: what shape they get.
+    """
+
+    def __init__(self, read: Callable[[np.ndarray], Sequence[Item]], names: Sequence[str], options: Options) -> None:
+        self._read, self._names, self._options = read, names, options
+        self._chosen = np.arange(len(names))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return len(self), *self._options.image_shape
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
+        out = np.empty((len(numbers), *self._options.image_shape), np.uint8)
+        for i, image in enumerate(self.attempt(numbers)):
+            if isinstance(image, str):
+                raise UserError(f"cannot read {image}")
+            out[i] = image
+        return out
+
+    def attempt(self, numbers: np.ndarray) -> list[np.ndarray | str]:
+        """Each of the images ``numbers``, or where it is unreadable its name and the reason."""
+        chosen = self._chosen[numbers]
+        return [self._one(item, self._names[i]) for item, i in zip(self._read(chosen), chosen, strict=True)]
+
+    def subset(self, numbers: np.ndarray) -> "Decoded":
+        """The images ``numbers`` alone."""
+        part = Decoded(self._read, self._names, self._options)
+        part._chosen = self._chosen[numbers]
+        return part
+
+    def _one(self, item: Item, name: str) -> np.ndarray | str:
+        try:
+            if isinstance(item, str):
+                raise UnreadableImageError(item)
+            return decode(item, self._options) if isinstance(item, bytes) else fit_array(item, self._options)
+        except UnreadableImageError as error:
+            return f"{name} ({' '.join(str(error).split())})"
+
+
+class Rows:
+    """The single images of a collection, for `Decoded` to bring to another shape."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __call__(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Each of the images ``numbers``."""
+        return list(self._images[numbers])
+
+
+class Mapped:
+    """uint8 images that lie in a file one after the other, mapped into memory: only what is read is loaded.
+
+    Args:
+      path: the file.
+      shape: (N, H, W, C) of what lies there.
+      offset: bytes before the first image.
+      chosen: numbers of the images to be had; all if None.
+    """
+
+    _KEEP = 64 * 2**20  # bytes read before their pages are given back, so that a long stream's memory stays flat
+
+    def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0, chosen: np.ndarray | None = None) -> None:
+        self._arguments = path, shape, offset
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._array = np.frombuffer(self._map, np.uint8, math.prod(shape), offset).reshape(shape)
+        self._chosen = np.arange(shape[0]) if chosen is None else chosen
+        self._read = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return len(self), *self._array.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
+        out: np.ndarray = self._array[self._chosen[numbers]]
+        self._read += out.nbytes
+        if self._read > self._KEEP and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        return out
+
+    def subset(self, numbers: np.ndarray) -> "Mapped":
+        """The images ``numbers`` alone."""
+        return Mapped(*self._arguments, self._chosen[numbers])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Mapped, (*self._arguments, self._chosen)

@@ -1,0 +1,49 @@
+"""What ``config.data`` says: `Options`, a field a key; `gan_jax.config.default` has their defaults."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How images are found and brought to one shape; the fields are the keys of ``config.data``.
+
+    Attributes:
+      source: where they come from: embedded, tfds, folder or npz.
+      name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
+      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
+      image_size, channels: what every image becomes: a square of that side, 1 (grey) or 3 (RGB) channels.
+      fit: how an image of another shape gets there: ``crop`` (the centred square, then resized), ``resize`` (its sides
+        alone, so the proportions change) or ``none`` (it is an error).
+      background: what shows through transparent images, as CSS names or writes a colour.
+      labels: whether classes are needed. A folder's subfolders are its classes then; other sources must have labels.
+      image_key, label_key: names of the TFDS features or npz arrays; empty: found by themselves.
+      test_fraction: share of the images that is held out, where a source has no test images of its own.
+      strict: whether an unreadable image is an error; else all are named in one warning, and left out.
+      flip: whether each image is mirrored, left for right, every second time that it is seen, by chance.
+      device_budget_mb: images up to this size (as uint8) are kept on each device; larger sets are streamed.
+      cache_budget_mb: decoded images up to this size are kept on disk beside the workdir; larger sets are decoded anew
+        each time that they are read. 0: never kept.
+      workers: processes that decode a stream; 0: threads of the main one.
+    """
+
+    source: str
+    name: str
+    dir: str
+    image_size: int
+    channels: int
+    fit: str
+    background: str
+    labels: bool
+    image_key: str
+    label_key: str
+    test_fraction: float
+    strict: bool
+    flip: bool
+    device_budget_mb: int
+    cache_budget_mb: int
+    workers: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of every image."""
+        return self.image_size, self.image_size, self.channels

@@ -1,0 +1,72 @@
+"""What a source of images hands over: a train and a test part, each of images that may still have to be decoded."""
+
+import dataclasses
+
+import numpy as np
+
+from gan_jax.data.images import Decoded, Images, Mapped
+from gan_jax.data.order import permute
+from gan_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Images and their labels.
+
+    Attributes:
+      images: of the shape asked for already, or to be decoded.
+      labels: int32 ``[N]``, or None.
+      identity: changes when the content of ``images`` does. Only what is to be decoded needs one.
+    """
+
+    images: Images | Decoded
+    labels: np.ndarray | None
+    identity: str = ""
+
+    def subset(self, numbers: np.ndarray, name: str) -> "Part":
+        """The images ``numbers`` alone; ``name`` tells this subset from others."""
+        kept = self.images
+        kept = kept.subset(numbers) if isinstance(kept, Decoded | Mapped) else kept[numbers]
+        labels = None if self.labels is None else self.labels[numbers]
+        return Part(kept, labels, f"{self.identity}|{name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source that was found: what it is, for people, and its two parts."""
+
+    name: str
+    train: Part
+    test: Part
+
+
+def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
+    """A train part of ``whole``, and a test part: a share ``fraction`` of it, in which chance has no say.
+
+    The share is rounded, but at least one image where there are two and the fraction isn't 0; which ones is
+    `gan_jax.data.order.permute` with seed and epoch 0. Both keep their images in order.
+    """
+    count = len(whole.images)
+    if not count:
+        return whole, whole
+    held = round(count * fraction)
+    held = max(held, 1) if fraction > 0 and count > 1 else held
+    order = permute(np.arange(count, dtype=np.uint32), count, 0, 0, np).astype(np.int64)
+    return (
+        whole.subset(np.sort(order[held:]), f"all but {fraction}"),
+        whole.subset(np.sort(order[:held]), f"{fraction}"),
+    )
+
+
+def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
+    """``labels`` as int32 ``[count]``.
+
+    Raises:
+      UserError: they are not whole numbers from 0 up, one an image.
+    """
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and int(labels.min()) < 0):
+        raise UserError(
+            f"{where}: labels must be whole numbers from 0 up, one for each of the {count:,} images, "
+            f"not {labels.dtype} {list(labels.shape)}"
+        )
+    return labels.astype(np.int32)

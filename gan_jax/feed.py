@@ -1,0 +1,149 @@
+"""How the steps of a run get their images: from the device's memory, or from a stream."""
+
+import dataclasses
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax import parallel
+from gan_jax.data import Dataset, Options
+from gan_jax.data.order import mirrored, sample_index
+from gan_jax.data.stream import Reader, read
+from gan_jax.images import to_float
+from gan_jax.state import Array
+
+Plan = Sequence[tuple[int, int]]  # (first step, number of steps) of each dispatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What a compiled chunk of steps reads its images from.
+
+    Attributes:
+      fetch: for `gan_jax.parallel.compile_chunk`.
+      data: what lies on every device throughout.
+      capacity: the most steps that one dispatch can be fed.
+      shares: ``shares(plan)`` gives the shares of the devices for each dispatch of the plan, one dispatch ahead of what
+        is asked for, so that they travel while the devices compute.
+      nothing: a share for no steps.
+      streamed: whether the images come from a stream.
+    """
+
+    fetch: parallel.Fetch
+    data: Any
+    capacity: int
+    shares: Callable[[Plan], Generator[Any]]
+    nothing: Any
+    streamed: bool
+
+
+def feed(
+    dataset: Dataset,
+    options: Options,
+    *,
+    batch_size: int,
+    d_steps: int,
+    seed: int,
+    steps_per_dispatch: int,
+    dtype: Any,
+    devices: Sequence[jax.Device],
+) -> Feed:
+    """From memory if ``dataset`` fits ``options.device_budget_mb``, else a stream: the same batches to the bit.
+
+    Args:
+      dataset: its train images are fed.
+      options: of the data.
+      batch_size: the global batch size.
+      d_steps: batches that a step takes.
+      seed: of the order.
+      steps_per_dispatch: the most steps that are wanted in one dispatch.
+      dtype: of the images in the networks, in [-1, 1].
+      devices: those that train.
+    """
+    finish = _finish(options.flip, batch_size, d_steps, dtype)
+    if dataset.megabytes <= options.device_budget_mb:
+        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, devices)
+    index = parallel.shard_index(batch_size, len(devices))
+    reader = Reader(dataset.train_images, dataset.train_labels, index.ravel(), batch_size, d_steps, seed)
+    return _from_stream(reader, finish, options, steps_per_dispatch, devices)
+
+
+def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any) -> Callable[..., dict[str, Array]]:
+    """What is done on the device to every batch of uint8 ``[d_steps, b, H, W, C]``, wherever it came from."""
+
+    def finish(images: Array, labels: Array, seed: Array, step: Array, index: Array) -> dict[str, Array]:
+        if flip:
+            coin = mirrored(step, index, batch_size, d_steps, seed)[..., None, None, None]
+            images = jnp.where(coin, images[..., ::-1, :], images)
+        return {"image": to_float(images, dtype), "label": labels, "index": index}
+
+    return finish
+
+
+def _from_memory(
+    dataset: Dataset,
+    finish: Callable[..., dict[str, Array]],
+    batch_size: int,
+    d_steps: int,
+    capacity: int,
+    devices: Sequence[jax.Device],
+) -> Feed:
+    length = len(dataset.train_images)
+    host = {"image": dataset.train_images[np.arange(length)], "label": dataset.train_labels}
+
+    def fetch(data: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
+        chosen = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
+        return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])
+
+    share = {"index": parallel.shard_index(batch_size, len(devices))}
+    data = parallel.on_all(host, devices)
+    return Feed(fetch, data, capacity, lambda plan: (share for _ in plan), share, False)
+
+
+def _from_stream(
+    reader: Reader,
+    finish: Callable[..., dict[str, Array]],
+    options: Options,
+    steps_per_dispatch: int,
+    devices: Sequence[jax.Device],
+) -> Feed:
+    # Three dispatches' images lie on the devices at a time: that in use, the next, and the one on its way.
+    capacity = int(np.clip(options.device_budget_mb * 2**20 // (3 * reader.nbytes), 1, steps_per_dispatch))
+    index = parallel.shard_index(reader.batch_size, len(devices))
+
+    def fetch(_: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
+        i = step - share["first"]
+        return finish(share["image"][i], share["label"][i], seed, step, share["index"])
+
+    def empty(first: int) -> dict[str, np.ndarray]:
+        lead = (len(devices), capacity, reader.d_steps, len(index[0]))
+        return {
+            "index": index,
+            "first": np.full(len(devices), first, np.int32),
+            "image": np.zeros((*lead, *reader.images.shape[1:]), np.uint8),
+            "label": np.zeros(lead, np.int32),
+        }
+
+    def shares(plan: Plan) -> Generator[Any]:
+        if not plan:
+            return
+        ready = None
+        with closing(read(reader, plan[0][0], sum(plan[-1]), options.workers)) as batches:
+            for first, count in plan:
+                host = empty(first)
+                for k in range(count):
+                    for name, values in next(batches).items():
+                        split = values.reshape(len(values), *index.shape, *values.shape[2:])
+                        host[name][:, k] = np.swapaxes(split, 0, 1)
+                coming = parallel.spread(host, devices)
+                if ready is not None:
+                    yield ready
+                ready = coming
+        if ready is not None:
+            yield ready
+
+    return Feed(fetch, (), capacity, shares, parallel.spread(empty(0), devices), True)
