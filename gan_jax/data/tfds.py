@@ -40,7 +40,7 @@ def find(options: Options, cache: Cache) -> Source:
     except Exception as error:  # code of the data set's own runs here
         raise UserError(f"data.name {options.name!r} of the tfds source: {_first_line(error)}") from error
     if not builder.is_prepared():
-        _prepare(options, str(builder.data_dir_root))
+        builder = _prepare(options, str(builder.data_dir_root))
     image_key, label_key = _keys(builder.info.features, options)
     splits = ["train", *[split for split in _TEST_SPLITS if split in builder.info.splits][:1]]
     if "train" not in builder.info.splits:
@@ -122,8 +122,8 @@ def _keys(features: Any, options: Options) -> tuple[str, str]:
     return image_key, label_key
 
 
-def _prepare(options: Options, root: str) -> None:
-    """Downloads and prepares what isn't there, with TFDS's own progress bars."""
+def _prepare(options: Options, root: str) -> Any:
+    """Downloads and prepares what isn't there, with TFDS's own progress bars. Returns its builder."""
     import tensorflow_datasets as tfds
 
     command = _command(options.name, root)
@@ -133,7 +133,9 @@ def _prepare(options: Options, root: str) -> None:
             f"again, which then downloads and prepares it; or prepare it elsewhere, {command}, and set data.dir to it"
         )
     try:
-        tfds.builder(options.name, data_dir=root, file_format="array_record").download_and_prepare()
+        builder = tfds.builder(options.name, data_dir=root, file_format="array_record")
+        builder.download_and_prepare()
+        return builder
     except Exception as error:  # the network, the disk, a host that is gone, a data set's own code
         raise UserError(
             f"cannot download and prepare tfds:{options.name} in {root}: {type(error).__name__}: {_first_line(error)}; "
