@@ -1,7 +1,7 @@
 """Writes images as TFDS would have prepared them (array_record), without TensorFlow: for tests and benchmarks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -10,7 +10,9 @@ from tensorflow_datasets.proto import tf_example_generated_pb2 as example_proto
 _FEATURES = "tensorflow_datasets.core.features"
 
 
-def write(root: Path, name: str, splits: dict[str, Sequence[bytes]], labels: dict[str, Sequence[int]] | None) -> None:
+def write(
+    root: Path, name: str, splits: Mapping[str, Sequence[bytes]], labels: Mapping[str, Sequence[int]] | None
+) -> None:
     """Writes the data set ``name`` below ``root``, version 1.0.0.
 
     Args:
