@@ -46,17 +46,18 @@ from gan_jax.state import init_state
 _BATCH = 64
 _BATCHES = 40  # timed each time, after the first
 _MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 from pathlib import Path
-from gan_jax.data.images import Mapped
+from gan_jax.data.images import Stored
 from gan_jax.data.stream import Reader, read
 count = int(sys.argv[2])
-images = Mapped(Path(sys.argv[1]), (count, 64, 64, 3))
+images = Stored(Path(sys.argv[1]), (count, 64, 64, 3))
 reader = Reader(images, np.zeros(count, np.int32), np.arange(64, dtype=np.int32), 64, 1, 0)
 for batch in read(reader, 0, 20_000 // 64 * 4, 0):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak.split()[1]) / 1024)
 """
 
 

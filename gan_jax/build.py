@@ -82,7 +82,8 @@ def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
     if len(dataset.train_images) < config.batch_size:
         raise UserError(
             f"{dataset.name} has {len(dataset.train_images):,} images to train on, fewer than "
-            f"batch_size={config.batch_size}: lower that, or add images"
+            f"batch_size={config.batch_size} ({len(dataset.test_images):,} more are held out to test on): "
+            "lower batch_size, or add images"
         )
     return dataset
 

@@ -25,6 +25,7 @@ DATASETS = {
     "celeb_a": ("tfds", "celeb_a", 64, 3),
     "oxford_flowers102": ("tfds", "oxford_flowers102", 64, 3),
     "lsun_bedroom": ("tfds", "lsun/bedroom", 64, 3),
+    "tfds": ("tfds", "", 64, 3),
     "folder": ("folder", "", 64, 3),
     "npz": ("npz", "", 64, 3),
 }
@@ -131,6 +132,11 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
 
 
+def without_free(differing: list[str]) -> list[str]:
+    """Those of `differences` that change what a run computes, and not only where its data lies or how it is read."""
+    return [text for text in differing if text.partition(":")[0] not in _FREE]
+
+
 def dotted_keys(config: ConfigDict) -> list[str]:
     """Every leaf's dotted key."""
     return list(_flatten(config.to_dict()))
@@ -152,6 +158,7 @@ def _at_least(low: int) -> tuple[Any, str]:
     return (lambda value: value >= low), f"at least {low}"
 
 
+_FREE = ("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict")
 _finite = (math.isfinite, "finite")
 _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-_SHOWN = 60  # names in a message
+_SHOWN = 20  # names in a message
 
 
 class UserError(Exception):
@@ -11,9 +11,13 @@ class UserError(Exception):
 
 
 def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
-    """``unknown loss 'hing'; did you mean 'hinge'? valid: hinge, minimax, ...``; of many names, the first ones."""
+    """``unknown loss 'hing'; did you mean 'hinge'? valid: hinge, minimax, ...``; of many names, the
+    nearest or the first ones.
+    """
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" did you mean {near[0]!r}?" if near else ""
+    if near and len(names) > _SHOWN:
+        return UserError(f"unknown {what} {name!r};{hint}")
     shown = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return UserError(f"unknown {what} {name!r};{hint} valid: {shown}")

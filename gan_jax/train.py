@@ -50,6 +50,7 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
     dataset = build.build_dataset(config, cache=path.parent / "data_cache")
     workdir.claim(config)
+    workdir.check_data(dataset.name, dataset.digest())
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
         state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
@@ -82,7 +83,7 @@ def describe(
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
     size = "x".join(map(str, dataset.image_shape))
     classes = f", {dataset.classes} classes" if dataset.classes else ""
-    place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.0f} MB"
+    place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.1f} MB"
     start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
     return "\n".join(
         f"{name:<14}{text}"

@@ -19,8 +19,9 @@ from gan_jax.files import write_atomically
 class Workdir:
     """The directory of one run.
 
-    ``config.json`` (the resolved config), ``metrics.jsonl`` (one object a logged step), ``samples/step_*.png``,
-    ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/`` and ``checkpoints/``.
+    ``config.json`` (the resolved config), ``data.json`` (what it is trained on), ``metrics.jsonl`` (one object a logged
+    step), ``samples/step_*.png``, ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/``,
+    ``checkpoints/``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +30,7 @@ class Workdir:
         self._config = path / "config.json"
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"
+        self._data = path / "data.json"
 
     def check(self, config: ConfigDict) -> None:
         """Refuses a directory that holds the run of another config.
@@ -39,7 +41,7 @@ class Workdir:
         if not self._config.exists():
             return
         ours = configuration.to_plain(config)
-        differing = configuration.differences(configuration.to_plain(self.config()), ours)
+        differing = configuration.without_free(configuration.differences(configuration.to_plain(self.config()), ours))
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
@@ -59,6 +61,27 @@ class Workdir:
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error
+
+    def check_data(self, name: str, digest: str) -> None:
+        """Remembers the data of the run in ``data.json``; refuses to go on with other data.
+
+        Args:
+          name: of the data, for people.
+          digest: changes when its content does.
+
+        Raises:
+          UserError: the run here began with other data.
+        """
+        try:
+            before = json.loads(self._data.read_text())
+        except (OSError, ValueError):
+            before = None
+        if before is not None and before.get("digest") != digest and self.checkpoints.is_dir():
+            raise UserError(
+                f"the images of {name} are not those that the run in {self.path} began with: "
+                "restore them, or give another --workdir"
+            )
+        self._write_json(self._data, {"name": name, "digest": digest})
 
     def config(self) -> ConfigDict:
         """The config of the run here.

@@ -1,5 +1,7 @@
 """Memory and stream feed the same batches; hosts read their shares; memory stays bounded."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,36 @@ def test_a_dispatch_of_a_stream_stays_within_the_devices_budget() -> None:
     shapes = {name: leaf.shape for name, leaf in fed.nothing.items()}
     assert shapes["image"] == (2, fed.capacity, 1, 8, 64, 64, 1)
     assert list(fed.shares([])) == []
+
+
+STREAMING = """
+import sys
+import numpy as np
+from pathlib import Path
+from gan_jax.data.images import Stored
+from gan_jax.data.stream import Reader, read
+count = int(sys.argv[2])
+images = Stored(Path(sys.argv[1]), (count, 64, 64, 3))
+reader = Reader(images, np.zeros(count, np.int32), np.arange(64, dtype=np.int32), 64, 1, 0)
+for _ in read(reader, 0, 400, 0):
+    pass
+(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak.split()[1]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell a process's peak memory")
+def test_a_streams_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
+    peaks = []
+    for megabytes in (20, 400):
+        path = tmp_path / "images.u8"
+        with path.open("wb") as file:
+            for _ in range(megabytes):
+                file.write(bytes(2**20))
+        command = [sys.executable, "-c", STREAMING, str(path), str(megabytes * 2**20 // (64 * 64 * 3))]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout))
+    assert peaks[1] - peaks[0] < 60, peaks  # MB; loading the larger one would take 380 more
 
 
 def test_spread_puts_each_row_on_its_device() -> None:

@@ -16,7 +16,7 @@ from benchmarks import tfds_writer
 from gan_jax import data
 from gan_jax.data import Dataset, cache
 from gan_jax.data.decode import decode
-from gan_jax.data.images import Mapped
+from gan_jax.data.images import Stored
 from gan_jax.errors import UserError
 from tests.conftest import ROOT, data_options
 
@@ -100,11 +100,61 @@ def test_unreadable_files_are_counted_named_and_left_out_with_their_labels(tmp_p
         assert len(dataset.train_images) == 18
         np.testing.assert_array_equal(dataset.train_labels, [0] * 8 + [1] * 10)
         (warning,) = dataset.warnings
-        assert warning.startswith(f"3 of the 21 images of folder:{tmp_path.name} can't be used: a/00.png (")
-        for name in ("a/03.png (", "a/gone.png (No such file", "they are left out"):
+        assert warning.startswith(f"3 of the 21 images of folder:{tmp_path.name} left out: a/00.png (")
+        for name in ("a/03.png (", "a/gone.png (No such file"):
             assert name in warning
-    with pytest.raises(UserError, match=r"3 of the 21 images .* a/00.png .*; data.strict=False leaves them out"):
+    with pytest.raises(UserError, match=r"3 of the 21 images .* a/00.png .*; mend or remove, or set data.strict=False"):
         load(source="folder", dir=str(tmp_path), strict=True)
+
+
+def test_linked_folders_are_followed_circles_and_all(tmp_path: Path) -> None:
+    folder(tmp_path / "elsewhere" / "cats", 4)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cats").symlink_to(tmp_path / "elsewhere" / "cats")
+    (tmp_path / "elsewhere" / "cats" / "up").symlink_to(tmp_path / "images")
+    dataset = load(source="folder", dir=str(tmp_path / "images"), labels=True, test_fraction=0.0)
+    assert len(dataset.train_images) == 4
+    assert dataset.classes == 1
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path / "cats", 4)
+    honest = os.scandir
+
+    def scandir(path: Any) -> Any:  # root may read any folder
+        if str(path).endswith("cats"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"cannot read the folder .*cats.*: Permission denied"):
+        load(source="folder", dir=str(tmp_path))
+
+
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    folder(tmp_path, 2)
+    (tmp_path / "two\nlines.png").write_bytes(b"")
+    (warning,) = load(source="folder", dir=str(tmp_path), test_fraction=0.0).warnings
+    assert "two lines.png (" in warning
+    assert "\n" not in warning
+
+
+def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder(tmp_path / "pictures")
+    assert len(load(source="folder", dir="~/pictures", test_fraction=0.0).train_images) == 10
+
+
+def test_a_digest_tells_data_apart(tmp_path: Path) -> None:
+    images = folder(tmp_path / "a")
+    settings: dict[str, Any] = {"source": "folder", "dir": str(tmp_path / "a"), "test_fraction": 0.0}
+    first = load(**settings).digest()
+    assert load(tmp_path / "cache", **settings, workers=2, device_budget_mb=0).digest() == first
+    images[3, 0, 0, 0] ^= 1
+    Image.fromarray(images[3]).save(tmp_path / "a" / "03.png")
+    assert load(**settings).digest() != first
 
 
 def test_many_unreadable_files_are_one_line(tmp_path: Path) -> None:
@@ -119,11 +169,15 @@ def test_many_unreadable_files_are_one_line(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"dir": ""}, "the folder source needs data.dir"),
-        ({"dir": "nowhere"}, "there is no folder 'nowhere'"),
-        ({"dir": "empty"}, "no image .* in the folder 'empty'"),
+        ({"dir": "nowhere"}, "'nowhere' is not there; the folder source needs a folder"),
+        ({"dir": "flat/00.png"}, "'flat/00.png' is a file, not a folder"),
+        ({"dir": "empty"}, "no file in the folder 'empty' ends in .png"),
         ({"dir": "flat", "labels": True}, "'00.png' lies in no subfolder of 'flat'"),
         ({"dir": "flat", "name": "mnist"}, "data.name is 'mnist', but the folder source is told by data.dir alone"),
-        ({"dir": "flat", "fit": "none", "image_size": 9}, r"00.png \(it is 8x8, not 9x9\)"),
+        (
+            {"dir": "flat", "fit": "none", "image_size": 9},
+            r"00.png \(it is 8x8, not 9x9\); set data.image_size, or data.fit",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(
@@ -162,7 +216,7 @@ def test_a_second_start_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     second = load(tmp_path / "cache", **settings)
     assert passes == [8, 2]
     for part in ("train_images", "test_images"):
-        assert isinstance(getattr(second, part), Mapped)
+        assert isinstance(getattr(second, part), Stored)
         np.testing.assert_array_equal(pixels(getattr(first, part)), pixels(getattr(second, part)))
     np.testing.assert_array_equal(pixels(first.train_images), pixels(load(None, **settings).train_images))
 
@@ -227,7 +281,9 @@ def test_a_file_that_breaks_while_it_is_streamed_is_named(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     folder(tmp_path / "images")
     (tmp_path / "cache").touch()
-    with pytest.raises(UserError, match=r"cannot keep decoded images in .*cache.*data.cache_budget_mb=0"):
+    with pytest.raises(
+        UserError, match=r"cannot write to .*cache, where decoded images are kept.*give another --workdir"
+    ):
         load(tmp_path / "cache", source="folder", dir=str(tmp_path / "images"))
 
 
@@ -243,12 +299,12 @@ def test_images_in_files_can_be_sent_to_other_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_are_read_and_mapped_where_they_can_be(save: Any, tmp_path: Path) -> None:
+def test_arrays_are_read_and_left_in_the_file_where_they_can_be(save: Any, tmp_path: Path) -> None:
     images, labels = noise(20, 8, 8, 3), np.arange(20) % 4
     save(tmp_path / "a.npz", labels=labels, images=images)
     dataset = load(source="npz", dir=str(tmp_path / "a.npz"), test_fraction=0.25)
     assert (dataset.name, dataset.classes, len(dataset.train_images), len(dataset.test_images)) == ("npz:a", 4, 15, 5)
-    assert isinstance(dataset.train_images, Mapped if save is np.savez else np.ndarray)
+    assert isinstance(dataset.train_images, Stored if save is np.savez else np.ndarray)
     seen = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
     for part in ("train", "test"):
         for image, label in zip(
@@ -273,7 +329,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "floats": ({"images": np.zeros((2, 8, 8, 3))}, "images must be uint8 .* not float64"),
     "two channels": ({"images": noise(2, 8, 8, 2)}, r"images must be uint8 .* not uint8 \[2, 8, 8, 2\]"),
     "flat": ({"images": noise(2, 64)}, r"images must be uint8 .* not uint8 \[2, 64\]"),
-    "none": ({"images": noise(0, 8, 8, 3)}, "has no images to train on"),
+    "none": ({"images": noise(0, 8, 8, 3)}, "npz:a has no images"),
     "too few labels": ({"images": noise(2, 8, 8, 3), "labels": [1]}, r"one for each of the 2 images, not int64 \[1\]"),
     "negative labels": ({"images": noise(2, 8, 8, 3), "labels": [0, -1]}, "whole numbers from 0 up"),
     "named labels": ({"images": noise(2, 8, 8, 3), "labels": ["a", "b"]}, "whole numbers from 0 up"),
@@ -297,8 +353,14 @@ def test_a_file_that_is_no_npz_is_said(content: bytes | None, tmp_path: Path) ->
         np.savez(path, images=noise(50, 8, 8, 3))
         content = path.read_bytes()[:5000]
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"cannot read .*a\.npz"):
+    with pytest.raises(UserError, match=r"cannot read .*a\.npz .*numpy.savez"):
         load(source="npz", dir=str(path))
+
+
+def test_a_key_that_is_not_there_is_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=noise(4, 8, 8, 3), y=np.arange(4))
+    with pytest.raises(UserError, match=r"has no array 'yy', but 'images', 'y'"):
+        load(source="npz", dir=str(tmp_path / "a.npz"), label_key="yy")
 
 
 def test_labels_that_a_run_needs_and_does_not_have(tmp_path: Path) -> None:
@@ -367,7 +429,7 @@ def test_a_data_set_without_labels_or_test_split_and_with_a_broken_image(tmp_pat
     tfds_writer.write(tmp_path, "bare", {"train": files}, None)
     dataset = load(source="tfds", name="bare", dir=str(tmp_path), test_fraction=0.1)
     assert (len(dataset.train_images), len(dataset.test_images), dataset.classes) == (17, 2, 0)
-    assert "1 of the 20 images of tfds:bare can't be used: tfds:bare, train[3] (" in dataset.warnings[0]
+    assert "1 of the 20 images of tfds:bare left out: tfds:bare, train[3] (" in dataset.warnings[0]
     with pytest.raises(UserError, match="tfds:bare has no labels, and this run needs them"):
         load(source="tfds", name="bare", dir=str(tmp_path), labels=True)
     with pytest.raises(UserError, match=r"unknown data.label_key of tfds:bare 'label'.*it has no labels"):
@@ -420,7 +482,8 @@ def test_what_is_not_prepared_is_one_line_with_the_command(tmp_path: Path, monke
         ({"name": "mnist"}, "'mnist'; did you mean 'mnist5k'"),
         ({"dir": "there"}, "data.dir is 'there'.*leave data.dir empty"),
         ({"source": "npz"}, "the npz source needs data.dir"),
-        ({"source": "npz", "dir": "no.npz"}, "there is no file 'no.npz'"),
+        ({"source": "npz", "dir": "no.npz"}, "'no.npz' is not there; the npz source needs an .npz file"),
+        ({"source": "npz", "dir": "."}, "is a folder, not a file"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(changed: dict[str, Any], message: str) -> None:

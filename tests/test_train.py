@@ -170,6 +170,25 @@ def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def images_in(folder: Path, count: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+def test_a_run_goes_on_with_its_own_data_only_wherever_it_lies_now(tmp_path: Path) -> None:
+    config = small("gan")
+    images_in(tmp_path / "one", 30)
+    config.data.update({"source": "folder", "dir": str(tmp_path / "one")})
+    run_until(config, tmp_path / "runs" / "a", ONE, "draw", at=5)
+    (tmp_path / "one" / "3.png").write_bytes((tmp_path / "one" / "4.png").read_bytes())
+    with pytest.raises(UserError, match="images of folder:one are not those that the run .* began with"):
+        train.train(config, tmp_path / "runs" / "a", ONE)
+    images_in(tmp_path / "two", 30)
+    config.data.dir, config.data.device_budget_mb = str(tmp_path / "two"), 0
+    assert int(run(config, tmp_path / "runs" / "a").step) == 10
+
+
 def test_a_config_that_cannot_start_does_not_claim_its_workdir(tmp_path: Path) -> None:
     config = small("gan")
     config.data.name = "mnist6k"

@@ -1,6 +1,7 @@
 """Data sets: images of one shape as uint8, from any source, in memory or streamed, and the order of training."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,17 @@ class Dataset:
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
+    def digest(self) -> str:
+        """A hash of the train images and all labels; of sets beyond 1 GB, of 1,000 images spread over them."""
+        count = len(self.train_images)
+        hashed = hashlib.blake2b(f"{self.train_images.shape} {self.classes}".encode(), digest_size=12)
+        numbers = np.arange(count) if self.megabytes <= 1024 else np.linspace(0, count - 1, 1000).astype(int)
+        for start in range(0, len(numbers), 1000):
+            hashed.update(self.train_images[numbers[start : start + 1000]].tobytes())
+        for labels in (self.train_labels, self.test_labels):
+            hashed.update(labels.tobytes())
+        return hashed.hexdigest()
+
     @property
     def megabytes(self) -> float:
         """Size of the train images as uint8, in units of 2^20 bytes."""
@@ -77,16 +89,20 @@ def load(options: Options, cache: Path | None) -> Dataset:
     train, lost_train = _ready(source.train, options, kept, f"{source.name}, train")
     test, lost_test = _ready(source.test, options, kept, f"{source.name}, test")
     lost, count = lost_train + lost_test, len(source.train.images) + len(source.test.images)
-    warning = _unreadable(lost, count, source.name) if lost else ""
+    which = f"{len(lost):,} of the {count:,} images of {source.name}"
+    if lost and options.fit == "none":
+        raise UserError(f"{which} can't be used: {_named(lost)}; set data.image_size, or data.fit to crop or resize")
     if lost and options.strict:
-        raise UserError(f"{warning}; data.strict=False leaves them out")
+        raise UserError(f"{which} can't be used: {_named(lost)}; mend or remove, or set data.strict=False")
+    if len(lost) == count:
+        raise UserError(f"{which} can't be used: {_named(lost)}" if lost else f"{source.name} has no images")
     if not len(train.images):
-        raise UserError(warning or f"{source.name} has no images to train on: lower data.test_fraction, or add images")
+        raise UserError(f"{source.name} has no images to train on, only to test on: lower data.test_fraction")
     if options.labels and train.labels is None:
         raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
     labels = [np.zeros(len(p.images), np.int32) if p.labels is None else p.labels for p in (train, test)]
     classes = 0 if train.labels is None else 1 + int(max(part.max() for part in labels if len(part)))
-    warnings = (f"{warning}; they are left out",) if warning else ()
+    warnings = (f"{which} left out: {_named(lost)}",) if lost else ()
     return Dataset(source.name, train.images, labels[0], test.images, labels[1], classes, warnings)
 
 
@@ -102,6 +118,5 @@ def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part,
     return Part(images, None if part.labels is None else part.labels[kept]), list(lost.values())
 
 
-def _unreadable(lost: list[str], count: int, name: str) -> str:
-    named = "; ".join(lost[:_NAMED_IN_WARNING]) + ("; ..." if len(lost) > _NAMED_IN_WARNING else "")
-    return f"{len(lost):,} of the {count:,} images of {name} can't be used: {named}"
+def _named(lost: list[str]) -> str:
+    return "; ".join(lost[:_NAMED_IN_WARNING]) + ("; ..." if len(lost) > _NAMED_IN_WARNING else "")

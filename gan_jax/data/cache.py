@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from gan_jax.data.images import Decoded, Images, Mapped
+from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.options import Options
 from gan_jax.errors import UserError
 from gan_jax.files import write_atomically
@@ -73,7 +73,7 @@ class Cache:
             unreadable = _make(images, pixels if on_disk else None, report, what) if found is None else found
         readable = np.setdiff1d(np.arange(len(images)), list(unreadable))
         if on_disk and len(readable):
-            return Mapped(pixels, (len(readable), *shape)), unreadable
+            return Stored(pixels, (len(readable), *shape)), unreadable
         return images.subset(readable), unreadable
 
     def array(self, identity: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -100,8 +100,8 @@ class Cache:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot keep decoded images in {self.directory}: {error.strerror or error}; give a --workdir "
-                "elsewhere, or set data.cache_budget_mb=0"
+                f"cannot write to {self.directory}, where decoded images are kept, beside the workdir: "
+                f"{error.strerror or error}; give another --workdir"
             ) from error
 
 

@@ -18,19 +18,20 @@ def find(options: Options) -> Source:
     """The images in ``options.dir`` and the folders below it, in the order of their paths.
 
     With ``options.labels`` the first folder on an image's path is its class, in alphabetical order; else there are no
-    labels. Hidden files and folders are left out.
+    labels. Hidden files and folders are left out; links are followed, but no folder is read twice.
 
     Raises:
       UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder.
     """
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
-    folder = Path(options.dir)
+    folder = Path(options.dir).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data.dir: there is no folder {options.dir!r}")
+        wrong = "is a file, not a folder" if folder.exists() else "is not there"
+        raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
     found = sorted(_walk(folder))
     if not found:
-        raise UserError(f"data.dir: no image ({', '.join(_ENDINGS)}) in the folder {options.dir!r}")
+        raise UserError(f"data.dir: no file in the folder {options.dir!r} ends in {', '.join(_ENDINGS)}")
     names = [name for name, *_ in found]
     identity = "\n".join([str(folder.resolve()), *("|".join(map(str, file)) for file in found)])
     labels = _classes(names, options.dir) if options.labels else None
@@ -57,15 +58,23 @@ class _Files:
 
 def _walk(folder: Path) -> list[tuple[str, int, int]]:
     """(path below ``folder``, size, time of change) of every image file."""
-    found = []
-    for path, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    found, seen = [], set()
+    for path, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        if os.path.realpath(path) in seen:  # links may make a circle
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(path))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if name.lower().endswith(_ENDINGS) and not name.startswith("."):
                 file = Path(path, name)
                 status = file.stat() if file.exists() else file.lstat()  # a link that leads nowhere is unreadable
                 found.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"data.dir: cannot read the folder {error.filename!r}: {error.strerror}")
 
 
 def _classes(names: Sequence[str], folder: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Collections of images, wherever their bytes lie: each is asked for many images at once, by their numbers."""
 
 import math
-import mmap
+import os
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -76,7 +77,7 @@ class Decoded:
                 raise UnreadableImageError(item)
             return decode(item, self._options) if isinstance(item, bytes) else fit_array(item, self._options)
         except UnreadableImageError as error:
-            return f"{name} ({' '.join(str(error).split())})"
+            return " ".join(f"{name} ({error})".split())
 
 
 class Rows:
@@ -90,8 +91,10 @@ class Rows:
         return list(self._images[numbers])
 
 
-class Mapped:
-    """uint8 images that lie in a file one after the other, mapped into memory: only what is read is loaded.
+class Stored:
+    """uint8 images that lie in a file one after the other: only those asked for are read.
+
+    By ``pread`` and not through a memory map, whose pages would count as memory of a process that streams for long.
 
     Args:
       path: the file.
@@ -100,35 +103,31 @@ class Mapped:
       chosen: numbers of the images to be had; all if None.
     """
 
-    _KEEP = 64 * 2**20  # bytes read before their pages are given back, so that a long stream's memory stays flat
-
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0, chosen: np.ndarray | None = None) -> None:
-        self._arguments = path, shape, offset
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._array = np.frombuffer(self._map, np.uint8, math.prod(shape), offset).reshape(shape)
+        self._path, self._stored, self._offset = path, shape, offset
         self._chosen = np.arange(shape[0]) if chosen is None else chosen
-        self._read = 0
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
-        return len(self), *self._array.shape[1:]
+        return len(self), *self._stored[1:]
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
-        out: np.ndarray = self._array[self._chosen[numbers]]
-        self._read += out.nbytes
-        if self._read > self._KEEP and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
+        out = np.empty((len(numbers), *self._stored[1:]), np.uint8)
+        size = math.prod(self._stored[1:])
+        for row, number in zip(out.reshape(len(out), -1), self._chosen[numbers], strict=True):
+            if os.preadv(self._file, [row.data], self._offset + int(number) * size) != size:
+                raise UserError(f"{self._path} is shorter than it was: delete it, or restore it, and start again")
         return out
 
-    def subset(self, numbers: np.ndarray) -> "Mapped":
+    def subset(self, numbers: np.ndarray) -> "Stored":
         """The images ``numbers`` alone."""
-        return Mapped(*self._arguments, self._chosen[numbers])
+        return Stored(self._path, self._stored, self._offset, self._chosen[numbers])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Mapped, (*self._arguments, self._chosen)
+        return Stored, (self._path, self._stored, self._offset, self._chosen)

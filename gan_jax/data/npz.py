@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.data.images import Decoded, Images, Mapped, Rows
+from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels, hold_out
 from gan_jax.errors import UserError
@@ -16,30 +16,34 @@ def find(options: Options) -> Source:
     """The arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``labels`` ``[N]``.
 
     ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
-    are the test part; else a share of the images is held out. What `numpy.savez` wrote is mapped into memory, what
-    `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
+    are the test part; else a share of the images is held out. What `numpy.savez` wrote is read from its place in the
+    file as it is needed, what `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
 
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
     """
     if not options.dir:
         raise UserError("the npz source needs data.dir, the .npz file")
-    path = Path(options.dir)
+    path = Path(options.dir).expanduser()
     if not path.is_file():
-        raise UserError(f"data.dir: there is no file {options.dir!r}")
+        wrong = "is a folder, not a file" if path.exists() else "is not there"
+        raise UserError(f"data.dir: {options.dir!r} {wrong}; the npz source needs an .npz file")
     image_key, label_key = options.image_key or "images", options.label_key or "labels"
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if image_key not in keys:
                 raise UserError(f"{path} has no array {image_key!r}, but {', '.join(map(repr, keys)) or 'nothing'}")
+            if options.label_key and options.label_key not in keys:
+                raise UserError(f"{path} has no array {label_key!r}, but {', '.join(map(repr, keys))}")
             train = _part(archive, image_key, label_key, keys, options)
             if f"test_{image_key}" in keys:
                 test = _part(archive, f"test_{image_key}", f"test_{label_key}", keys, options)
             else:
                 train, test = hold_out(train, options.test_fraction)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} ({reason}): it must be a file as numpy.savez writes them") from error
     return Source(f"npz:{path.stem}", train, test)
 
 
@@ -56,7 +60,7 @@ def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[s
 
 
 def _images(archive: zipfile.ZipFile, key: str) -> Images:
-    """The array ``key``, in the file itself where it isn't compressed."""
+    """The array ``key``, left in the file where it isn't compressed."""
     info = archive.getinfo(f"{key}.npy")
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
@@ -66,7 +70,7 @@ def _images(archive: zipfile.ZipFile, key: str) -> Images:
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
         raise UserError(
             f"{archive.filename}, {key}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "
-            f"not {dtype} {list(shape)}; values go from 0 to 255"
+            f"not {dtype} {list(shape)}: convert them, values from 0 to 255, channels last"
         )
     whole = (*shape, 1) if len(shape) == 3 else shape
     if info.compress_type != zipfile.ZIP_STORED or fortran or 0 in whole:
@@ -74,7 +78,7 @@ def _images(archive: zipfile.ZipFile, key: str) -> Images:
     with open(str(archive.filename), "rb") as file:
         file.seek(info.header_offset + 26)  # the lengths of the name and of the extra field, before both
         name, extra = np.frombuffer(file.read(4), "<u2")
-    return Mapped(Path(str(archive.filename)), whole, info.header_offset + 30 + int(name) + int(extra) + start)
+    return Stored(Path(str(archive.filename)), whole, info.header_offset + 30 + int(name) + int(extra) + start)
 
 
 def _load(archive: zipfile.ZipFile, key: str) -> np.ndarray:

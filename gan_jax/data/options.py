@@ -10,19 +10,20 @@ class Options:
     Attributes:
       source: where they come from: embedded, tfds, folder or npz.
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
-      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
+      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``); as seen from the
+        current directory.
       image_size, channels: what every image becomes: a square of that side, 1 (grey) or 3 (RGB) channels.
       fit: how an image of another shape gets there: ``crop`` (the centred square, then resized), ``resize`` (its sides
-        alone, so the proportions change) or ``none`` (it is an error).
+        alone, so the proportions change) or ``none`` (any is an error).
       background: what shows through transparent images, as CSS names or writes a colour.
       labels: whether classes are needed. A folder's subfolders are its classes then; other sources must have labels.
       image_key, label_key: names of the TFDS features or npz arrays; empty: found by themselves.
-      test_fraction: share of the images that is held out, where a source has no test images of its own.
+      test_fraction: share of the images that is held out to test on, where a source has no test images of its own.
       strict: whether an unreadable image is an error; else all are named in one warning, and left out.
       flip: whether each image is mirrored, left for right, every second time that it is seen, by chance.
       device_budget_mb: images up to this size (as uint8) are kept on each device; larger sets are streamed.
-      cache_budget_mb: decoded images up to this size are kept on disk beside the workdir; larger sets are decoded anew
-        each time that they are read. 0: never kept.
+      cache_budget_mb: decoded images up to this size are kept on disk beside the workdir, each set by itself, until
+        somebody deletes them; larger sets are decoded anew each time that they are read. 0: never kept.
       workers: processes that decode a stream; 0: threads of the main one.
     """
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gan_jax.data.images import Decoded, Images, Mapped
+from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.order import permute
 from gan_jax.errors import UserError
 
@@ -26,7 +26,7 @@ class Part:
     def subset(self, numbers: np.ndarray, name: str) -> "Part":
         """The images ``numbers`` alone; ``name`` tells this subset from others."""
         kept = self.images
-        kept = kept.subset(numbers) if isinstance(kept, Decoded | Mapped) else kept[numbers]
+        kept = kept.subset(numbers) if isinstance(kept, Decoded | Stored) else kept[numbers]
         labels = None if self.labels is None else self.labels[numbers]
         return Part(kept, labels, f"{self.identity}|{name}")
 

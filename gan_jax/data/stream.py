@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -76,7 +77,7 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
         # As bytes, because grain leaves behind some of the shared memory that it would send arrays by.
         packed: Any = steps.map(pickle.dumps).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(1, ahead // workers))
-        iterator = iter(packed.mp_prefetch(options))
+        iterator = iter(packed.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent))
     else:
         iterator = iter(steps.to_iter_dataset(grain.ReadOptions(min(ahead, 4), ahead)))
     try:
@@ -84,3 +85,8 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
             yield pickle.loads(batch) if workers else batch
     finally:
         iterator.close()
+
+
+def _leave_interrupts_to_the_parent(*_: int) -> None:
+    """A worker's part in Ctrl-C, which reaches all processes of a terminal: the main one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
