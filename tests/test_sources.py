@@ -281,9 +281,7 @@ def test_a_file_that_breaks_while_it_is_streamed_is_named(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     folder(tmp_path / "images")
     (tmp_path / "cache").touch()
-    with pytest.raises(
-        UserError, match=r"cannot write to .*cache, where decoded images are kept.*give another --workdir"
-    ):
+    with pytest.raises(UserError, match=r"cannot write to .*cache, where decoded images are kept"):
         load(tmp_path / "cache", source="folder", dir=str(tmp_path / "images"))
 
 

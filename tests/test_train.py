@@ -182,7 +182,7 @@ def test_a_run_goes_on_with_its_own_data_only_wherever_it_lies_now(tmp_path: Pat
     config.data.update({"source": "folder", "dir": str(tmp_path / "one")})
     run_until(config, tmp_path / "runs" / "a", ONE, "draw", at=5)
     (tmp_path / "one" / "3.png").write_bytes((tmp_path / "one" / "4.png").read_bytes())
-    with pytest.raises(UserError, match="images of folder:one are not those that the run .* began with"):
+    with pytest.raises(UserError, match=r"images of folder:one are not those that the run .* began with"):
         train.train(config, tmp_path / "runs" / "a", ONE)
     images_in(tmp_path / "two", 30)
     config.data.dir, config.data.device_budget_mb = str(tmp_path / "two"), 0

@@ -10,8 +10,7 @@ class Options:
     Attributes:
       source: where they come from: embedded, tfds, folder or npz.
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
-      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``); as seen from the
-        current directory.
+      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
       image_size, channels: what every image becomes: a square of that side, 1 (grey) or 3 (RGB) channels.
       fit: how an image of another shape gets there: ``crop`` (the centred square, then resized), ``resize`` (its sides
         alone, so the proportions change) or ``none`` (any is an error).

@@ -79,7 +79,9 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(1, ahead // workers))
         iterator = iter(packed.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent))
     else:
-        iterator = iter(steps.to_iter_dataset(grain.ReadOptions(min(ahead, 4), ahead)))
+        # Decoding small images is mostly Python, where threads are in each other's way.
+        threads = 1 if reader.images.shape[1] < 128 else min(ahead, 4)
+        iterator = iter(steps.to_iter_dataset(grain.ReadOptions(threads, ahead)))
     try:
         for batch in iterator:
             yield pickle.loads(batch) if workers else batch
