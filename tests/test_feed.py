@@ -19,8 +19,8 @@ from gan_jax.errors import UserError
 from gan_jax.train import train
 from tests.conftest import ROOT, small
 
-SHARED = ROOT.parent / "shared"
-real = pytest.mark.skipif(not SHARED.is_dir(), reason="the data beside the project isn't there")
+TFDS = ROOT.parent / "shared" / "tfds"
+real = pytest.mark.skipif(not (TFDS / "mnist").is_dir(), reason="the data beside the project isn't there")
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_memory_and_stream_train_the_same_network_to_the_bit(config: ConfigDict,
 @real
 def test_memory_and_stream_train_the_same_network_on_real_mnist(tmp_path: Path) -> None:
     config = small("dcgan")
-    config.data.update({"source": "tfds", "name": "mnist", "dir": str(SHARED / "tfds")})
+    config.data.update({"source": "tfds", "name": "mnist", "dir": str(TFDS)})
     memory = run(config, tmp_path / "memory", 2)
     config.data.device_budget_mb = 1
     config.data.workers = 2

@@ -20,8 +20,8 @@ from gan_jax.data.images import Stored
 from gan_jax.errors import UserError
 from tests.conftest import ROOT, data_options
 
-SHARED = ROOT.parent / "shared"
-real = pytest.mark.skipif(not SHARED.is_dir(), reason="the data beside the project isn't there")
+TFDS = ROOT.parent / "shared" / "tfds"
+real = pytest.mark.skipif(not (TFDS / "mnist").is_dir(), reason="the data beside the project isn't there")
 
 
 SMALL = {"image_size": 8, "channels": 3}
@@ -375,9 +375,9 @@ def test_labels_that_a_run_needs_and_does_not_have(tmp_path: Path) -> None:
 def test_real_mnist_is_read_without_tensorflow(tmp_path: Path) -> None:
     from array_record.python.array_record_module import ArrayRecordReader
 
-    settings: dict[str, Any] = {"source": "tfds", "name": "mnist", "dir": str(SHARED / "tfds")}
+    settings: dict[str, Any] = {"source": "tfds", "name": "mnist", "dir": str(TFDS)}
     settings |= {"image_size": 28, "channels": 1, "cache_budget_mb": 1, "device_budget_mb": 0}
-    records = ArrayRecordReader(str(next((SHARED / "tfds").rglob("mnist-test.array_record*"))))
+    records = ArrayRecordReader(str(next(TFDS.rglob("mnist-test.array_record*"))))
     dataset = load(tmp_path, **settings)
     assert (dataset.name, dataset.classes) == ("tfds:mnist", 10)
     assert (dataset.train_images.shape, dataset.test_images.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
@@ -456,7 +456,7 @@ def test_a_prepared_data_set_that_is_damaged_is_said(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_with_a_tfds_name_is_said(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        load(source="tfds", dir=str(SHARED / "tfds"), **changed)
+        load(source="tfds", dir=str(TFDS), **changed)
     assert "\n" not in str(error.value)
 
 
