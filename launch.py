@@ -1,4 +1,4 @@
-"""Trains, samples and interpolates: ``python launch.py --config=configs/dcgan.py [--config.KEY=VALUE ...]``."""
+"""Trains, samples, interpolates, evaluates: ``python launch.py --config=configs/dcgan.py [--config.KEY=VALUE ...]``."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", list(command.MODES), "What to do; all but train take the config of the run in --workdir."
 )
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "How many images to sample.", lower_bound=1)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", None, "How many images to sample (default 100) or to evaluate (10,000).", lower_bound=1
+)
+_STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
 
 
@@ -27,7 +30,8 @@ def main(_: list[str]) -> None:
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     out = Path(_OUT.value) if _OUT.value else None
-    command.run(_MODE.value, _CONFIG.value, workdir, out=out, count=_NUM_SAMPLES.value, seed=_SEED.value)
+    others = {"out": out, "count": _NUM_SAMPLES.value, "seed": _SEED.value, "step": _STEP.value}
+    command.run(_MODE.value, _CONFIG.value, workdir, **others)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from gan_jax import augment, data, losses, models
 from gan_jax import config as configuration
 from gan_jax.errors import UserError, unknown_name
+from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
 from gan_jax.state import GAN, Hyper, init_state
 
@@ -100,6 +101,23 @@ def build_feed(config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Seq
         dtype=gan.dtype,
         devices=devices,
     )
+
+
+def build_evaluator(
+    config: ConfigDict,
+    gan: GAN,
+    dataset: data.Dataset,
+    cache: Path | None,
+    devices: Sequence[jax.Device],
+    samples: int | None = None,
+) -> Evaluator:
+    """What judges the GAN by the config's features, on ``samples`` samples (or as many as the config says).
+
+    Raises:
+      UserError: see `gan_jax.evaluate.extractors.find`.
+    """
+    extractor = find(config.eval.features, dataset, cache)
+    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices)
 
 
 def _options(config: ConfigDict) -> data.Options:

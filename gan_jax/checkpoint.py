@@ -56,6 +56,10 @@ class Checkpoints:
         step = self.latest() if step is None else step
         if step is None:
             raise UserError(f"no checkpoint in {self.directory}: train first, with the same --workdir")
+        if step not in (kept := self._manager.all_steps()):
+            raise UserError(
+                f"no checkpoint of step {step} in {self.directory}; kept are {', '.join(map(str, sorted(kept)))}"
+            )
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         try:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(template))

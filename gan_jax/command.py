@@ -86,10 +86,10 @@ def run_name(path: str) -> str:
     return Path(file).stem + "".join(f"_{part}" for part in re.findall(r"\w+", argument))
 
 
-def run(mode: str, config: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
-    """Runs ``mode`` (one of `MODES`) on ``workdir``; the other arguments are the flags of the same names."""
+def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
+    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``out``, ``count``, ``seed`` and ``step`` of the flags."""
     _prepare_jax()
-    MODES[mode](config, workdir, out=out, count=count, seed=seed)
+    MODES[mode](config, workdir, **others)
 
 
 def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
@@ -102,33 +102,73 @@ def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
     train(config, workdir)
 
 
-def _sample(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
+def _sample(
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, count: int | None, seed: int, step: int | None
+) -> None:
     from gan_jax import sample, visualize
 
     out = out or workdir / "samples.png"
     visualize.check_ending(out)
-    gan, state, step = _restore(workdir)
+    gan, state, step = _restore(workdir, step)
+    count = count or 100
     images = sample.sample(gan, state, seed, count)
     visualize.save_images(images, out)
     print(f"{count} samples of step {step:,}, seed {seed}: {out}")
 
 
-def _interpolate(_: ConfigDict | None, workdir: Path, *, out: Path | None, count: int, seed: int) -> None:
+def _interpolate(
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, **__: Any
+) -> None:
     from gan_jax import sample, visualize
 
     out = out or workdir / "interpolations.png"
     visualize.check_ending(out)
-    gan, state, step = _restore(workdir)
+    gan, state, step = _restore(workdir, step)
     images = sample.interpolate(gan, state, seed, rows=10, columns=10)
     visualize.save_images(images, out)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
 
 
-MODES: dict[str, Callable[..., None]] = {"train": _train, "sample": _sample, "interpolate": _interpolate}
+def _evaluate(
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, count: int | None, step: int | None, **__: Any
+) -> None:
+    import jax
+
+    from gan_jax import build, evaluate, visualize
+    from gan_jax.report import write_report
+    from gan_jax.workdir import Workdir
+
+    out = out or workdir / "neighbours.png"
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    gan, state, step = _restore(workdir, step)
+    place = Workdir(workdir)
+    config = place.config()
+    cache = workdir.parent / "data_cache"
+    dataset = build.build_dataset(config, cache)
+    evaluator = build.build_evaluator(config, gan, dataset, cache, jax.local_devices(), count or 10_000)
+    figures = evaluator.figures(state)
+    print(f"step {step:,}, {evaluator.description}")
+    for name, value in figures.items():
+        print(f"{name:60}{value:12.5g}")
+    place.save_evaluation(step, {"step": step, "samples": evaluator.samples, "floor": evaluator.floor, **figures})
+    if evaluator.extractor is not None:
+        picture = evaluate.neighbours(evaluator, state, dataset)
+        visualize.save_png(visualize.grid(picture, evaluate.NEIGHBOURS + 1), out)
+        print(f"each sample beside the train images nearest to it: {out}")
+    print(f"report: {write_report(place)}")
 
 
-def _restore(workdir: Path) -> tuple[Any, Any, int]:
-    """The GAN, last state and step of the run in ``workdir``."""
+MODES: dict[str, Callable[..., None]] = {
+    "train": _train,
+    "sample": _sample,
+    "interpolate": _interpolate,
+    "evaluate": _evaluate,
+}
+
+
+def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
+    """The GAN of the run in ``workdir``, its state after ``step`` steps (None: the last kept), and that step."""
     import jax
 
     from gan_jax import build
@@ -143,7 +183,7 @@ def _restore(workdir: Path) -> tuple[Any, Any, int]:
     if not place.checkpoints.is_dir():
         raise UserError(f"no checkpoint in {place.checkpoints} yet: train first")
     with Checkpoints(place.checkpoints) as checkpoints:
-        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)))
+        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)), step)
     return gan, jax.device_put(state), int(state.step)
 
 

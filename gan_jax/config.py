@@ -84,7 +84,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
 
     config.log = ConfigDict({"every": 50})
     config.sample = ConfigDict({"every": 200, "rows": 10})  # a grid of rows x rows images
-    config.eval = ConfigDict({"every": 500})
+    config.eval = ConfigDict({"every": 500, "samples": 2000})
+    config.eval.features = "auto"  # auto, none, classifier, inception, inception:FILE, package.module:function
     config.checkpoint = ConfigDict({"every": 500, "keep": 3})
     return config
 
@@ -165,6 +166,7 @@ _RANGES = {
     **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "steps_per_dispatch", "latent_dim")},
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
     **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
+    "eval.samples": _at_least(10),
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from gan_jax.errors import UserError
 from gan_jax.state import GAN, Array, GANState
@@ -56,6 +57,39 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
     mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
     return lambda state, steps, data, share: mapped(state, np.int32(steps), data, share)
+
+
+def map_examples(
+    function: Callable[[Any, Any], Any], devices: Sequence[jax.Device], what: str, shard: int = 50
+) -> Callable[[Any, Callable[[np.ndarray], Any], int], Any]:
+    """Many examples through ``function``, ``shard`` of them at a time on each device.
+
+    Args:
+      function: ``function(common, examples)``, arrays ``[shard, ...]`` in and out, each example by itself.
+      devices: those to use. A shard has the same size on any number of them, and so the same result to the bit.
+      what: in words, for the progress bar.
+      shard: examples that a device works on at a time.
+
+    Returns:
+      ``run(common, fetch, count)``: with ``common`` on all devices and ``fetch(numbers)`` giving the examples of those
+      numbers on the host, the results of ``count`` examples as NumPy arrays ``[count, ...]``.
+    """
+    mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=tuple(devices))
+    together = shard * len(devices)
+
+    def run(common: Any, fetch: Callable[[np.ndarray], Any], count: int) -> Any:
+        common = on_all(common, devices)
+        parts = []
+        with tqdm(total=count, desc=what, unit="image", delay=2, leave=False) as bar:
+            for start in range(0, count, together):
+                numbers = np.minimum(np.arange(start, start + together), count - 1)
+                examples = jax.tree.map(lambda x: x.reshape(len(devices), shard, *x.shape[1:]), fetch(numbers))
+                parts.append(jax.tree.map(np.asarray, mapped(common, examples)))
+                bar.update(min(together, count - start))
+        flat = [jax.tree.map(lambda x: x.reshape(together, *x.shape[2:]), part) for part in parts]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *flat)
+
+    return run
 
 
 def shard_index(batch_size: int, devices: int) -> np.ndarray:

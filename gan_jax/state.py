@@ -89,7 +89,7 @@ def random_key(seed: Array, purpose: str, *counters: Array | int) -> Array:
 
 
 # The order is part of what a seed means: only ever append.
-_PURPOSES = ("init_generator", "init_discriminator", "latents", "samples", "augment_real", "augment_fake")
+_PURPOSES = ("init_generator", "init_discriminator", "latents", "samples", "augment_real", "augment_fake", "evaluation")
 
 
 def draw_latents(gan: GAN, key: Array, index: Array) -> Array:

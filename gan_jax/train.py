@@ -14,12 +14,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gan_jax import build, evaluate, parallel, visualize
+from gan_jax import build, parallel, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.data import Dataset
 from gan_jax.errors import UserError
+from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.feed import Feed
+from gan_jax.report import write_report
 from gan_jax.sample import fixed_latents, generate
 from gan_jax.state import GAN, GANState, init_state, parameter_count
 from gan_jax.workdir import Logs, Workdir
@@ -48,7 +50,8 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
         print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
     parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
-    dataset = build.build_dataset(config, cache=path.parent / "data_cache")
+    cache = path.parent / "data_cache"
+    dataset = build.build_dataset(config, cache)
     workdir.claim(config)
     workdir.check_data(dataset.name, dataset.digest())
     with ExitStack() as stack:
@@ -60,9 +63,10 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
         for warning in dataset.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         feed = build.build_feed(config, gan, dataset, devices)
-        print(describe(config, gan, state, dataset, feed, devices, path, resumed))
+        evaluator = build.build_evaluator(config, gan, dataset, cache, devices)
+        print(describe(config, gan, state, dataset, feed, evaluator, devices, path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
-        run = Run(config, gan, dataset, feed, devices, workdir, checkpoints, logs)
+        run = Run(config, gan, feed, evaluator, devices, workdir, checkpoints, logs)
         state = run.go(parallel.on_all(state, devices))
     run.finish(state)
     return state
@@ -74,6 +78,7 @@ def describe(
     state: GANState,
     dataset: Dataset,
     feed: Feed,
+    evaluator: Evaluator,
     devices: Sequence[jax.Device],
     path: Path,
     resumed: int | None,
@@ -92,6 +97,7 @@ def describe(
             "parameters": f"generator {parameter_count(state.generator.params):,}, "
             f"discriminator {parameter_count(state.discriminator.params):,}",
             "data": f"{dataset.name}, {images} of {size}{classes}; {place}",
+            "evaluation": evaluator.description,
             "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
             "steps": f"{config.steps:,}, {start}",
             "output": str(path),
@@ -116,18 +122,15 @@ class Run:
         self,
         config: ConfigDict,
         gan: GAN,
-        dataset: Dataset,
         feed: Feed,
+        evaluator: Evaluator,
         devices: Sequence[jax.Device],
         workdir: Workdir,
         checkpoints: Checkpoints,
         logs: Logs,
     ) -> None:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
-        self.feed = feed
-        shown = np.random.default_rng(0).permutation
-        self.seen = dataset.train_images[shown(len(dataset.train_images))[: evaluate.BATCH]]
-        self.unseen = dataset.test_images[shown(len(dataset.test_images))[: evaluate.BATCH]]
+        self.feed, self.evaluator = feed, evaluator
         self.chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
@@ -179,7 +182,7 @@ class Run:
         """What is due after ``step`` steps. The metrics come first, so that no bad state is ever saved."""
         last = step == self.config.steps
         if step % self.config.eval.every == 0 or last:
-            pending.extra |= evaluate.held_out(self.gan, parallel.on_first(state), self.seen, self.unseen)
+            pending.extra |= self.evaluator.figures(parallel.on_first(state))
         self.report(pending, bar)
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
@@ -222,7 +225,8 @@ class Run:
     def finish(self, state: GANState) -> None:
         """The animation, and the figures of the whole run; those of its last step are the last logged ones."""
         self.workdir.save_animation()
-        last = self.workdir.records()[-1]
+        records = self.workdir.records()
+        last, (verdict, why) = records[-1], monitors.verdict(records)
         steps = int(state.step)
         summary = {
             "steps": steps,
@@ -231,10 +235,15 @@ class Run:
             "images_per_second": round(steps * self.images_per_step / last["seconds"], 1),
             "compile_seconds": round(self.compile_seconds, 3),
             "peak_memory_mb": round(_peak_memory() / 2**20, 1),
-            **{name: value for name, value in last.items() if name.startswith(("d_", "g_"))},
+            "verdict": verdict,
+            "g_loss_oscillation": monitors.oscillation(records),
+            "floor": self.evaluator.floor,
+            **{name: value for name, value in last.items() if name not in ("step", "seconds", "images_per_second")},
         }
         self.workdir.save_summary(summary)
-        print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {self.workdir.path}")
+        report = write_report(self.workdir)
+        print(f"{verdict}: {why}")
+        print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {report}")
 
 
 def _peak_memory() -> int:

@@ -110,6 +110,10 @@ class Workdir:
         """Writes ``summary.json``, by which a run counts as finished."""
         self._write_json(self._summary, summary)
 
+    def save_evaluation(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Writes ``evaluation_STEP.json``."""
+        self._write_json(self.path / f"evaluation_{step:08d}.json", figures)
+
     def save_grid(self, step: int, picture: np.ndarray) -> None:
         """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``samples/``."""
         visualize.save_png(picture, self.path / "samples" / f"step_{step:08d}.png")

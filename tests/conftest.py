@@ -1,7 +1,9 @@
 """Eight virtual CPU devices, one compilation cache for the whole run, and small GANs to test on."""
 
 import os
+import sys
 import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,20 @@ def data_options(**changed: Any) -> Options:
     return Options(**(default().data.to_dict() | changed))
 
 
+def fidelity_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets torch-fidelity be imported with a stand-in for torchvision, which it wants and our tests don't use."""
+    reason = "not installed: pip install -e '.[oracle]'"
+    pytest.importorskip("torch", reason=f"PyTorch is {reason}")
+    for name in ("", ".datasets", ".transforms", ".transforms.functional", ".models"):
+        if f"torchvision{name}" not in sys.modules:
+            stand_in: Any = types.ModuleType(f"torchvision{name}")
+            stand_in.__file__, stand_in.__path__ = __file__, []
+            stand_in.CIFAR10 = stand_in.CIFAR100 = stand_in.STL10 = object
+            monkeypatch.setitem(sys.modules, f"torchvision{name}", stand_in)
+    monkeypatch.setattr(sys.modules["torchvision.transforms"], "functional", None, raising=False)
+    pytest.importorskip("torch_fidelity", reason=f"torch-fidelity is {reason}")
+
+
 def small(name: str) -> ConfigDict:
     """The config ``name`` (dcgan or gan) with narrow networks and a short run: the same code, in seconds."""
     config: ConfigDict = {"dcgan": dcgan, "gan": gan}[name].get_config()
@@ -33,6 +49,7 @@ def small(name: str) -> ConfigDict:
     config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
     config.sample.rows = 2
+    config.eval.update({"features": "none", "samples": 40})
     return config
 
 

@@ -19,6 +19,7 @@ from tests.test_train import assert_identical, records, saved
 SMALL = [
     *("--config.generator.widths=(16,8)", "--config.discriminator.widths=(8,16)", "--config.latent_dim=8"),
     *("--config.batch_size=16", "--config.steps_per_dispatch=4", "--config.sample.rows=2"),
+    "--config.eval.features=none",
     *("--config.log.every=1", "--config.sample.every=5", "--config.eval.every=5", "--config.checkpoint.every=4"),
 ]
 DCGAN = "--config=configs/dcgan.py"
@@ -49,12 +50,14 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
         ([DCGAN, "--config.optimizer=1"], "--config.optimizer=1"),
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
-        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sample|interpolate>"),
+        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sample|interpolate|evaluate>"),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
         ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),
         ([DCGAN, "--workdir=/dev/null/x"], "cannot write to the workdir /dev/null/x"),
         (["--mode=sample", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
+        (["--mode=evaluate", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
+        (["--mode=evaluate", "--workdir=/nowhere", "--out=x.npz"], "--out must end in .png in this mode"),
         (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
         (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
         ([DCGAN, "--config.data.image_size=100000"], "GB, and a device has"),
@@ -158,3 +161,23 @@ def test_training_imports_neither_tensorflow_nor_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 1
+
+
+def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) -> None:
+    workdir = f"--workdir={tmp_path / 'run'}"
+    features = "--config.eval.features=tests.test_evaluate:means"
+    launch(DCGAN, *SMALL, workdir, features, "--config.steps=10")
+    out = launch("--mode=evaluate", workdir, "--num_samples=60", "--step=8")
+    assert "step 8, 60 samples by tests.test_evaluate:means; FID of the test images" in out
+    figures = json.loads((tmp_path / "run" / "evaluation_00000008.json").read_text())
+    assert figures["fid[tests.test_evaluate:means]"] > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Each sample beside the training images nearest to it" in page
+    assert "fid[tests.test_evaluate:means]" in page
+    assert page.count("data:image/png;base64,") >= 3
+    assert "http" not in page.replace("http-equiv", "")
+    with Image.open(tmp_path / "run" / "neighbours.png") as picture:
+        assert picture.size == (6 * 30 + 2, 20 * 30 + 2)
+    (line,) = launch("--mode=evaluate", workdir, "--step=3", code=2).splitlines()
+    assert "no checkpoint of step 3" in line
+    assert "there are" in line or "kept are" in line

@@ -1,24 +1,280 @@
-"""Figures on a discriminator, against NumPy."""
+"""Figures on a generator and discriminator: features, the evaluator, monitors."""
+
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from numpy.testing import assert_allclose
 
-from gan_jax import build, evaluate
-from gan_jax.state import init_state
-from tests.conftest import small
+from gan_jax import build, data
+from gan_jax.data import Dataset
+from gan_jax.errors import UserError
+from gan_jax.evaluate import Evaluator, classifier, find, inception, metrics, monitors, neighbours
+from gan_jax.evaluate.held_out import held_out
+from gan_jax.state import GAN, GANState, init_state
+from gan_jax.train import train
+from tests.conftest import data_options, fidelity_without_torchvision, small
+
+
+def means(images: jax.Array) -> jax.Array:
+    """Features of a user's own: the mean of each of 4 x 4 parts."""
+    n, h, w, c = images.shape
+    return images.reshape(n, 4, h // 4, 4, w // 4, c).astype(jnp.float32).mean((2, 4, 5)).reshape(n, 16)
+
+
+MEANS = "tests.test_evaluate:means"
+
+
+def mnist() -> Dataset:
+    return data.load(data_options(), None)
+
+
+def trained_gan() -> tuple[GAN, GANState]:
+    gan, hyper = build.build_gan(small("gan"))
+    return gan, init_state(gan, 0, hyper)
 
 
 def test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart() -> None:
-    config = small("gan")
-    gan, hyper = build.build_gan(config)
-    state = init_state(gan, 0, hyper)
+    gan, state = trained_gan()
     images = np.random.default_rng(0).integers(0, 256, (2, 300, 28, 28, 1), np.uint8)
-    figures = evaluate.held_out(gan, state, images[0], images[1])
+    figures = held_out(gan, state, images[0], images[1])
     p = jax.tree.map(np.asarray, state.discriminator.params)
     for name, batch in zip(("d_seen", "d_unseen"), images, strict=True):
         x = batch[:250].reshape(250, -1) / 127.5 - 1
         for layer in ("Dense_0", "Dense_1", "Dense_2"):
             x = x @ p[layer]["kernel"] + p[layer]["bias"]
             x = x if layer == "Dense_2" else np.where(x > 0, x, 0.2 * x)
-        np.testing.assert_allclose(figures[name], (1 / (1 + np.exp(-x))).mean(), rtol=1e-5)
+        assert_allclose(figures[name], (1 / (1 + np.exp(-x))).mean(), rtol=1e-5)
     assert figures["d_seen"] != figures["d_unseen"]
+    assert set(held_out(gan, state, images[0], images[1][:0])) == {"d_seen"}
+
+
+# --- extractors -------------------------------------------------------------------------------------------------------
+
+
+def test_the_classifier_learns_digits_the_same_each_time_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(classifier._RECIPE, "steps", 120)
+    dataset = mnist()
+    first = classifier.trained(dataset, tmp_path)
+    assert first.accuracy is not None
+    assert first.accuracy > 0.9
+    again = classifier.fit(dataset.train_images, dataset.train_labels, 10)
+    jax.tree.map(np.testing.assert_array_equal, again, first.variables)
+    shapes = {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(again)}
+    assert shapes["params/Conv_0/kernel"] == (3, 3, 1, 32)
+    assert shapes["params/Conv_1/kernel"] == (3, 3, 32, 64)
+    assert shapes["params/Dense_0/kernel"] == (7 * 7 * 64, 128)
+    assert shapes["params/Dense_1/kernel"] == (128, 10)
+    monkeypatch.setattr(classifier, "fit", lambda *_: pytest.fail("trained twice"))
+    kept = classifier.trained(dataset, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, kept.variables, first.variables)
+    found = find("auto", dataset, tmp_path)
+    assert found is not None
+    assert found.name == f"classifier:embedded:mnist5k:{first.digest[:8]}"
+    assert found.accuracy == first.accuracy
+
+
+def test_large_images_are_averaged_down_before_they_are_classified() -> None:
+    module = classifier.Classifier(3)
+    large = jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
+    variables = module.init(jax.random.key(1), large, train=False)
+    halved = large.reshape(2, 32, 2, 32, 2, 3).mean((2, 4))
+    for a, b in zip(
+        jax.tree.leaves(module.apply(variables, large, train=False)),
+        jax.tree.leaves(module.apply(variables, halved, train=False)),
+        strict=True,
+    ):
+        assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("clasifier", "unknown eval.features 'clasifier'; valid: auto, none, classifier"),
+        ("no.such:thing", "eval.features no.such:thing: ModuleNotFoundError"),
+        ("tests.test_evaluate:nothing", "AttributeError"),
+        ("inception", "FID's Inception weights are missing: .*pt_inception-2015-12-05-6726825d.pth"),
+        ("classifier", "needs labels, and x has none"),
+    ],
+)
+def test_features_that_cannot_be_had_are_one_line(name: str, message: str, tmp_path: Path) -> None:
+    none = np.zeros(0, np.int32)
+    dataset = Dataset("x", np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32), np.zeros((0, 8, 8, 1)), none, 0)
+    with pytest.raises(UserError, match=message) as error:
+        find(name, dataset, tmp_path)
+    assert "\n" not in str(error.value)
+    assert find("auto", dataset, tmp_path) is None
+    assert find("none", dataset, tmp_path) is None
+
+
+# --- the evaluator ----------------------------------------------------------------------------------------------------
+
+
+def evaluator(devices: int = 1, samples: int = 130, dataset: Dataset | None = None) -> tuple[Evaluator, GANState]:
+    dataset = dataset or mnist()
+    gan, state = trained_gan()
+    return Evaluator(gan, dataset, find(MEANS, dataset, None), samples, jax.devices()[:devices]), state
+
+
+def test_figures_are_those_of_the_drawn_features() -> None:
+    judge, state = evaluator()
+    fake, logits, images = judge.draw(state)
+    assert (fake.shape, logits.shape, images.shape) == ((130, 16), (130, 0), (130, 28, 28, 1))
+    assert_allclose(fake, images.reshape(130, 4, 7, 4, 7).mean((2, 4)).reshape(130, 16), rtol=1e-5)
+    dataset = mnist()
+    real = dataset.train_images[judge.train_numbers].reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)
+    assert_allclose(judge.real, real, rtol=1e-5, atol=1e-5)
+    figures = judge.figures(state)
+    fid = metrics.frechet_distance(*metrics.moments(real), *metrics.moments(fake))
+    assert figures[f"fid[{MEANS}]"] == pytest.approx(fid, rel=1e-5)
+    floor = metrics.frechet_distance(
+        *metrics.moments(real),
+        *metrics.moments(dataset.test_images[np.arange(500)].reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)),
+    )
+    assert judge.floor == {f"fid[{MEANS}]": pytest.approx(floor, rel=1e-5)}
+    assert floor < fid / 10
+    for name in ("kid", "kid_std", "precision", "recall", "density", "coverage"):
+        assert f"{name}[{MEANS}]" in figures
+    assert 0 <= figures["duplicates"] <= 1
+
+
+def test_figures_are_the_same_on_any_number_of_devices_and_leave_the_state_alone() -> None:
+    one, state = evaluator(1)
+    before = jax.tree.map(np.array, state)
+    figures = one.figures(state)
+    assert figures == one.figures(state)
+    assert figures == evaluator(8)[0].figures(state)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+
+
+def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(tmp_path: Path) -> None:
+    config = small("gan")
+    plain = jax.device_get(train(config, tmp_path / "plain", jax.devices()[:2]))
+    config.eval.update({"features": MEANS, "every": 2})
+    judged = jax.device_get(train(config, tmp_path / "judged", jax.devices()[:2]))
+    jax.tree.map(np.testing.assert_array_equal, plain, judged)
+    summary = (tmp_path / "judged" / "summary.json").read_text()
+    for said in (f"fid[{MEANS}]", '"verdict"', '"floor"', "g_loss_oscillation"):
+        assert said in summary
+
+
+def test_neighbours_are_a_sample_and_the_train_images_nearest_to_it() -> None:
+    dataset = mnist()
+    judge, state = evaluator(dataset=dataset)
+    picture = neighbours(judge, state, dataset, rows=3)
+    assert picture.shape == (6 * 6, 28, 28, 1)
+    features = np.asarray(means(jnp.asarray(picture)))
+    for row in features.reshape(6, 6, 16):
+        direct = np.linalg.norm(judge.real - row[0], axis=1)
+        assert_allclose(np.linalg.norm(row[1:] - row[0], axis=1), np.sort(direct)[:5], rtol=1e-4)
+
+
+# --- monitors ---------------------------------------------------------------------------------------------------------
+
+
+def test_duplicates_tell_collapse_from_health() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(1000, 8))
+    assert monitors.duplicates(real, rng.normal(size=(1000, 8))) < 0.03
+    few = rng.normal(size=(20, 8))[rng.integers(0, 20, 1000)]
+    assert monitors.duplicates(real, few + 1e-6 * rng.normal(size=(1000, 8))) == 1
+    half = np.concatenate([few[:500], rng.normal(size=(500, 8))])
+    assert 0.45 < monitors.duplicates(real, half) < 0.55
+
+
+def test_class_entropy_is_that_of_the_counts() -> None:
+    assert monitors.class_entropy(np.eye(4)[np.arange(400) % 4]) == pytest.approx(1)
+    assert monitors.class_entropy(np.eye(4)[np.zeros(400, int)]) == 0
+    p = np.array([0.5, 0.25, 0.25])
+    logits = np.eye(4)[np.repeat([0, 1, 2], [200, 100, 100])]
+    assert monitors.class_entropy(logits) == pytest.approx(-(p * np.log(p)).sum() / np.log(4))
+
+
+def log(**last: float) -> list[dict[str, float]]:
+    """A healthy log of 50 steps, whose last fifth has other figures."""
+    healthy = {"d_loss": 1.2, "g_loss": 0.9, "d_accuracy_real": 0.7, "d_accuracy_fake": 0.75}
+    start: list[dict[str, float]] = [{"step": i, **healthy} for i in range(40)]
+    return start + [{"step": i, **healthy, **last} for i in range(40, 50)]
+
+
+@pytest.mark.parametrize(
+    ("last", "desired"),
+    [
+        ({}, "healthy"),
+        ({"class_entropy": 0.97, "duplicates": 0.02}, "healthy"),
+        ({"class_entropy": 0.4}, "collapsed"),
+        ({"duplicates": 0.8}, "collapsed"),
+        ({"d_accuracy_real": 1.0, "d_accuracy_fake": 0.999}, "D won"),
+        ({"d_accuracy_real": 1.0, "d_accuracy_fake": 0.9}, "healthy"),
+        ({"g_loss": 1e5}, "diverged"),
+        ({"g_loss": float("nan")}, "diverged"),
+    ],
+)
+def test_the_verdict_follows_its_rules(last: dict[str, float], desired: str) -> None:
+    name, why = monitors.verdict(log(**last))
+    assert name == desired
+    assert "d accuracy real" in why
+
+
+def test_an_evaluation_before_the_last_fifth_still_counts() -> None:
+    records = log()
+    records[10]["class_entropy"] = 0.1
+    assert monitors.verdict(records)[0] == "collapsed"
+
+
+def test_oscillation_is_the_spread_over_the_size() -> None:
+    records = [{"g_loss": 100.0}] * 8 + [{"g_loss": 1.0}, {"g_loss": 3.0}]
+    assert monitors.oscillation(records) == pytest.approx(0.5)
+    assert monitors.oscillation([{"d_loss": 1.0}]) == 0
+
+
+# --- Inception --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_inception_is_torch_fidelitys_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fidelity_without_torchvision(monkeypatch)
+    import torch
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    torch.manual_seed(0)
+    kind = module.FeatureExtractorInceptionV3
+    layers = ["2048", "logits_unbiased"]
+    monkeypatch.setattr(kind, "load_state_dict", lambda self, state: None)
+    monkeypatch.setattr(torch, "load", lambda *a, **k: {})
+    theirs = kind("inception-v3-compat", layers, feature_extractor_weights_path="any")
+    monkeypatch.undo()
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            value.normal_(0, 0.1)
+        elif value.dim() == 4:
+            value.normal_(0, (2 / value[0].numel()) ** 0.5)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
+    with torch.no_grad():
+        expected = [x.numpy() for x in theirs(torch.tensor(images.transpose(0, 3, 1, 2)))]
+    for form in ({}, {"_use_new_zipfile_serialization": False}):
+        torch.save(theirs.state_dict(), tmp_path / "weights.pth", **form)
+        variables = inception.load(tmp_path / "weights.pth")
+    actual = jax.jit(inception.Inception().apply)(variables, images)
+    for ours, desired in zip(actual, expected, strict=True):
+        assert_allclose(ours, desired, atol=1e-4 * np.abs(desired).max(), rtol=1e-4)
+
+
+def test_weights_are_read_without_running_what_they_name(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return print, ("run",)
+
+    for content in (b"", b"text", pickle.dumps(Evil()), pickle.dumps(0x1950A86A20F9469CFC6C) + pickle.dumps(Evil())):
+        (tmp_path / "weights.pth").write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot read the weights in .*weights\.pth"):
+            inception.load(tmp_path / "weights.pth")

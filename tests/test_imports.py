@@ -15,9 +15,10 @@ LAYERS = [
     {"augment", "models", "losses"},
     {"state"},
     {"update"},
-    {"config", "data", "evaluate", "sample", "visualize", "checkpoint", "parallel"},
-    {"feed"},
+    {"config", "data", "sample", "visualize", "checkpoint", "parallel"},
+    {"evaluate", "feed"},
     {"build", "workdir"},
+    {"report"},
     {"train"},
     {"command"},
 ]

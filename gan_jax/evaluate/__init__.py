@@ -1,32 +1,137 @@
-"""Figures on a generator and discriminator in training."""
+"""Figures on a GAN: quality and diversity of its samples, and whether its training is healthy."""
 
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from gan_jax.images import to_float
-from gan_jax.losses import discriminator_output
-from gan_jax.state import GAN, Array, GANState
+from gan_jax import parallel
+from gan_jax.data import Dataset
+from gan_jax.data.order import permute
+from gan_jax.evaluate import metrics, monitors
+from gan_jax.evaluate.extractors import Extractor, find
+from gan_jax.evaluate.held_out import BATCH, held_out
+from gan_jax.images import to_uint8
+from gan_jax.state import GAN, GANState, draw_latents, random_key
 
-BATCH = 250  # images that `held_out` looks at
+__all__ = ["NEIGHBOURS", "Evaluator", "find", "neighbours"]
+
+NEIGHBOURS = 5  # of each sample that `neighbours` shows
+_REFERENCE = 50_000  # most train images that samples are compared with
 
 
-def held_out(gan: GAN, state: GANState, train_images: np.ndarray, test_images: np.ndarray) -> dict[str, float]:
-    """What D says of images it trains on and of images it never saw, each batch normalised by itself as in training.
+class Evaluator:
+    """Compares a generator's samples with a data set, as often as asked.
 
-    The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
-    al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
-    ``[N, H, W, C]``, in an order that mixes the classes);
-    without test images there is no ``d_unseen``.
+    Args:
+      gan: the static half.
+      dataset: the train images are the reference, the test images the floor.
+      extractor: of features; None: only what D says of images seen and unseen.
+      samples: number of samples that are drawn each time.
+      devices: those that draw and extract, each example by itself: any number gives the same figures.
     """
-    looked_at = {"d_seen": train_images[:BATCH], "d_unseen": test_images[:BATCH]}
-    return {name: float(_mean_output(gan, state, images)) for name, images in looked_at.items() if len(images)}
+
+    def __init__(
+        self,
+        gan: GAN,
+        dataset: Dataset,
+        extractor: Extractor | None,
+        samples: int,
+        devices: Sequence[jax.Device],
+    ) -> None:
+        self._gan, self.extractor, self.samples = gan, extractor, samples
+        self._seen = dataset.train_images[_shuffled(len(dataset.train_images))[:BATCH]]
+        self._unseen = dataset.test_images[_shuffled(len(dataset.test_images))[:BATCH]]
+        self.floor: dict[str, float] = {}
+        if extractor is None:
+            return
+        self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
+        self.train_numbers = _shuffled(len(dataset.train_images))[:_REFERENCE]
+        extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
+
+        def features(images: Any, numbers: np.ndarray) -> np.ndarray:
+            found: np.ndarray = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))[0]
+            return found
+
+        self.real = features(dataset.train_images, self.train_numbers)
+        self._moments = metrics.moments(self.real)
+        if len(dataset.test_images) > 1:
+            test = features(dataset.test_images, np.arange(len(dataset.test_images)))
+            self.floor = {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(test))}
+
+    @property
+    def description(self) -> str:
+        """What is measured on what, in one line."""
+        if self.extractor is None:
+            return "what D says of images seen and unseen; no features (eval.features)"
+        accuracy = self.extractor.accuracy
+        known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
+        floor = "".join(f"; FID of the test images {value:.3g}" for value in self.floor.values())
+        return f"{self.samples:,} samples by {self.extractor.name}{known}{floor}"
+
+    def named(self, figure: str) -> str:
+        """The figure's name with that of its features: ``fid[classifier:embedded:mnist5k:3f2a0c1d]``."""
+        return figure if self.extractor is None else f"{figure}[{self.extractor.name}]"
+
+    def figures(self, state: GANState) -> dict[str, float]:
+        """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched."""
+        found = held_out(self._gan, state, self._seen, self._unseen)
+        if self.extractor is None:
+            return found
+        fake, logits, _ = self.draw(state)
+        size = min(len(self.real), len(fake))
+        kid, kid_spread = metrics.kernel_distance(self.real, fake)
+        quality = {
+            "fid": metrics.frechet_distance(*self._moments, *metrics.moments(fake)),
+            "kid": kid,
+            "kid_std": kid_spread,
+            **metrics.manifold_metrics(self.real[:size], fake[:size]),
+        }
+        if logits.shape[1] > 1:
+            quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
+        found |= {self.named(name): value for name, value in quality.items()}
+        found["duplicates"] = monitors.duplicates(self.real, fake)
+        if self.extractor.classes:
+            found["class_entropy"] = monitors.class_entropy(logits)
+        return found
+
+    def draw(self, state: GANState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
+        assert self.extractor is not None
+        variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
+        common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
+        drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
+        drawn = self._draw(common, lambda numbers: numbers.astype(np.int32), self.samples)
+        return drawn
+
+    def _drawn(self, common: Any, index: Any) -> Any:
+        assert self.extractor is not None
+        variables, weights, key = common
+        images = to_uint8(self._gan.generator.apply(variables, draw_latents(self._gan, key, index), train=False))
+        return *self.extractor.apply(weights, images), images
 
 
-@partial(jax.jit, static_argnums=0)
-def _mean_output(gan: GAN, state: GANState, images: Array) -> Array:
-    variables = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
-    scaled = to_float(images, gan.dtype)
-    logits, _ = gan.discriminator.apply(variables, scaled, train=True, mutable=["batch_stats"])
-    return discriminator_output(gan.loss, logits).mean()
+def neighbours(evaluator: Evaluator, state: GANState, dataset: Dataset, rows: int = 10) -> np.ndarray:
+    """Samples and the train images nearest to them by their features, to see what was learnt by heart.
+
+    Returns:
+      uint8 ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that
+      lie nearest to a train image, then as many others.
+    """
+    features, _, images = evaluator.draw(state)
+    distances, numbers = metrics.nearest(features, evaluator.real, NEIGHBOURS)
+    order = np.argsort(distances[:, 0], kind="stable")
+    chosen = np.concatenate([order[:rows], np.sort(order[rows:])[:rows]])
+    out = [
+        np.concatenate([images[i : i + 1], dataset.train_images[evaluator.train_numbers[numbers[i]]]]) for i in chosen
+    ]
+    return np.concatenate(out)
+
+
+def _shuffled(count: int) -> np.ndarray:
+    """The numbers below ``count`` in an order that mixes classes, the same always."""
+    if not count:
+        return np.zeros(0, np.int64)
+    order: np.ndarray = permute(np.arange(count, dtype=np.uint32), count, 0, 1, np).astype(np.int64)
+    return order

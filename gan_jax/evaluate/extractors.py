@@ -1,0 +1,93 @@
+"""What turns images into features: `Extractor`, and those that come with the project."""
+
+import dataclasses
+import hashlib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.data import Dataset
+from gan_jax.errors import UserError
+from gan_jax.evaluate import classifier, inception
+
+Array = jax.Array
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+
+
+@dataclasses.dataclass(frozen=True)
+class Extractor:
+    """A feature extractor.
+
+    Attributes:
+      name: which, with a hash of its weights: figures of different names don't compare.
+      apply: ``apply(variables, images)``: uint8 ``[n, H, W, C]`` -> features ``[n, d]`` and class logits ``[n, k]``, k
+        0 where there are none, each image by itself.
+      variables: its weights.
+      classes: whether the logits are of the data set's own classes.
+      accuracy: of those classes on held-out images, where that was measured.
+    """
+
+    name: str
+    apply: Callable[[Any, Array], tuple[Array, Array]]
+    variables: Any
+    classes: bool = False
+    accuracy: float | None = None
+
+
+def find(name: str, dataset: Dataset, cache: Path | None) -> Extractor | None:
+    """The extractor that ``config.eval.features`` names.
+
+    Args:
+      name: ``auto`` (the classifier where there are labels, else none), ``none``, ``classifier``, ``inception``,
+        ``inception:FILE`` or a function of the user's, ``package.module:function``, from uint8 images ``[n, H, W, C]``
+        to features ``[n, d]``.
+      dataset: what the classifier is trained on.
+      cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
+
+    Raises:
+      UserError: there is no such extractor, its weights are missing, or the data set has no labels for it.
+    """
+    kind, _, rest = name.partition(":")
+    if name == "none" or (name == "auto" and not dataset.classes):
+        return None
+    if name in ("auto", "classifier"):
+        if not dataset.classes:
+            raise UserError(f"eval.features=classifier needs labels, and {dataset.name} has none: set it to inception")
+        trained = classifier.trained(dataset, cache)
+        full_name = f"classifier:{dataset.name}:{trained.digest[:8]}"
+        return Extractor(full_name, classifier.apply, trained.variables, True, trained.accuracy)
+    if kind == "inception":
+        path = Path(rest).expanduser() if rest else (cache or Path()) / INCEPTION_FILE
+        variables = inception.load(path)
+        return Extractor(f"inception:{_digest(variables)[:8]}", inception.Inception().apply, variables)  # type: ignore[arg-type]
+    if rest:
+        return Extractor(name, _users(kind, rest), {})
+    raise UserError(
+        f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
+        "package.module:function"
+    )
+
+
+def _users(module: str, function: str) -> Callable[[Any, Array], tuple[Array, Array]]:
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except Exception as error:  # the module is the user's own code
+        raise UserError(f"eval.features {module}:{function}: {type(error).__name__}: {error}") from error
+
+    def apply(_: Any, images: Array) -> tuple[Array, Array]:
+        features = call(images)
+        return features.reshape(len(images), -1), jnp.zeros((len(images), 0))
+
+    return apply
+
+
+def _digest(variables: Any) -> str:
+    hashed = hashlib.blake2b(digest_size=12)
+    for leaf in jax.tree.leaves(variables):
+        hashed.update(np.ascontiguousarray(leaf).tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,307 @@
+"""FID's Inception-v3 (the TensorFlow graph of 2015-12-05, as Heusel et al. 2017 used it), and its weights.
+
+The network differs from the usual Inception-v3 in its poolings: average pooling leaves the padding out of the count,
+and the last block pools by maximum. Weights come from a file in the layout of ``pt_inception-2015-12-05-6726825d.pth``,
+which PyTorch wrote; it is read here without PyTorch, and nothing but arrays is unpickled from it.
+"""
+
+import collections
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from gan_jax.errors import UserError
+
+Array = jax.Array
+_SIDE = 299
+
+
+class Inception(nn.Module):
+    """uint8 images ``[B, H, W, 1 or 3]`` -> features ``[B, 2048]`` and logits without bias ``[B, 1008]``, float32."""
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, Array]:
+        x = resize(jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3)), _SIDE)
+        x = (x - 128) / 128
+        x = _Conv(32, (3, 3), 2, name="Conv2d_1a_3x3")(x)
+        x = _Conv(32, (3, 3), name="Conv2d_2a_3x3")(x)
+        x = _Conv(64, (3, 3), padding=(1, 1), name="Conv2d_2b_3x3")(x)
+        x = nn.max_pool(x, (3, 3), (2, 2))
+        x = _Conv(80, (1, 1), name="Conv2d_3b_1x1")(x)
+        x = _Conv(192, (3, 3), name="Conv2d_4a_3x3")(x)
+        x = nn.max_pool(x, (3, 3), (2, 2))
+        for name, pooled in (("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)):
+            x = _A(pooled, name=name)(x)
+        x = _B(name="Mixed_6a")(x)
+        for name, width in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
+            x = _C(width, name=name)(x)
+        x = _D(name="Mixed_7a")(x)
+        x = _E(_average, name="Mixed_7b")(x)
+        x = _E(_maximum, name="Mixed_7c")(x)
+        features = x.mean((1, 2))
+        return features, nn.Dense(1008, use_bias=False, name="fc")(features)
+
+
+class _Conv(nn.Module):
+    """Convolution, batch norm by running statistics, ReLU."""
+
+    features: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        padding = [(p, p) for p in self.padding]
+        strides = (self.stride, self.stride)
+        x = nn.Conv(self.features, self.kernel, strides, padding, use_bias=False, name="conv")(x)
+        return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name="bn")(x))
+
+
+def _average(x: Array) -> Array:
+    pooled: Array = nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    return pooled
+
+
+def _maximum(x: Array) -> Array:
+    pooled: Array = nn.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+    return pooled
+
+
+def _join(*branches: Array) -> Array:
+    return jnp.concatenate(branches, -1)
+
+
+class _A(nn.Module):
+    pooled: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        one = _Conv(64, (1, 1), name="branch1x1")(x)
+        five = _Conv(48, (1, 1), name="branch5x5_1")(x)
+        five = _Conv(64, (5, 5), padding=(2, 2), name="branch5x5_2")(five)
+        three = _Conv(64, (1, 1), name="branch3x3dbl_1")(x)
+        three = _Conv(96, (3, 3), padding=(1, 1), name="branch3x3dbl_2")(three)
+        three = _Conv(96, (3, 3), padding=(1, 1), name="branch3x3dbl_3")(three)
+        return _join(one, five, three, _Conv(self.pooled, (1, 1), name="branch_pool")(_average(x)))
+
+
+class _B(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        three = _Conv(384, (3, 3), 2, name="branch3x3")(x)
+        double = _Conv(64, (1, 1), name="branch3x3dbl_1")(x)
+        double = _Conv(96, (3, 3), padding=(1, 1), name="branch3x3dbl_2")(double)
+        double = _Conv(96, (3, 3), 2, name="branch3x3dbl_3")(double)
+        return _join(three, double, nn.max_pool(x, (3, 3), (2, 2)))
+
+
+class _C(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        row: Any = {"kernel": (1, 7), "padding": (0, 3)}
+        column: Any = {"kernel": (7, 1), "padding": (3, 0)}
+        one = _Conv(192, (1, 1), name="branch1x1")(x)
+        seven = _Conv(self.width, (1, 1), name="branch7x7_1")(x)
+        seven = _Conv(self.width, **row, name="branch7x7_2")(seven)
+        seven = _Conv(192, **column, name="branch7x7_3")(seven)
+        double = _Conv(self.width, (1, 1), name="branch7x7dbl_1")(x)
+        double = _Conv(self.width, **column, name="branch7x7dbl_2")(double)
+        double = _Conv(self.width, **row, name="branch7x7dbl_3")(double)
+        double = _Conv(self.width, **column, name="branch7x7dbl_4")(double)
+        double = _Conv(192, **row, name="branch7x7dbl_5")(double)
+        return _join(one, seven, double, _Conv(192, (1, 1), name="branch_pool")(_average(x)))
+
+
+class _D(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        three = _Conv(192, (1, 1), name="branch3x3_1")(x)
+        three = _Conv(320, (3, 3), 2, name="branch3x3_2")(three)
+        seven = _Conv(192, (1, 1), name="branch7x7x3_1")(x)
+        seven = _Conv(192, (1, 7), padding=(0, 3), name="branch7x7x3_2")(seven)
+        seven = _Conv(192, (7, 1), padding=(3, 0), name="branch7x7x3_3")(seven)
+        seven = _Conv(192, (3, 3), 2, name="branch7x7x3_4")(seven)
+        return _join(three, seven, nn.max_pool(x, (3, 3), (2, 2)))
+
+
+class _E(nn.Module):
+    pool: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        row: Any = {"kernel": (1, 3), "padding": (0, 1)}
+        column: Any = {"kernel": (3, 1), "padding": (1, 0)}
+        one = _Conv(320, (1, 1), name="branch1x1")(x)
+        three = _Conv(384, (1, 1), name="branch3x3_1")(x)
+        three = _join(_Conv(384, **row, name="branch3x3_2a")(three), _Conv(384, **column, name="branch3x3_2b")(three))
+        double = _Conv(448, (1, 1), name="branch3x3dbl_1")(x)
+        double = _Conv(384, (3, 3), padding=(1, 1), name="branch3x3dbl_2")(double)
+        double = _join(
+            _Conv(384, **row, name="branch3x3dbl_3a")(double), _Conv(384, **column, name="branch3x3dbl_3b")(double)
+        )
+        return _join(one, three, double, _Conv(192, (1, 1), name="branch_pool")(self.pool(x)))
+
+
+def resize(images: Array, side: int) -> Array:
+    """``[B, H, W, C]`` -> ``[B, side, side, C]`` as TensorFlow 1's ``resize_bilinear``: pixel i looks at i H / side."""
+
+    def weights(size: int) -> np.ndarray:
+        position = np.arange(side) * np.float32(size / side)
+        low = np.floor(position).astype(int)
+        high = np.minimum(low + 1, size - 1)
+        matrix = np.zeros((side, size), np.float32)
+        np.add.at(matrix, (np.arange(side), low), 1 - (position - low))
+        np.add.at(matrix, (np.arange(side), high), position - low)
+        return matrix
+
+    _, height, width, _ = images.shape
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.einsum("yh,bhwc,xw->byxc", weights(height), images, weights(width), precision=exact)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The network's variables from a PyTorch file of weights.
+
+    Raises:
+      UserError: the file is missing or isn't one; names the first weight that is missing or of another shape.
+    """
+    state = read_state_dict(path)
+    shapes = jax.eval_shape(lambda: Inception().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8)))
+    names = {
+        ("params", "kernel"): "weight",
+        ("params", "scale"): "weight",
+        ("params", "bias"): "bias",
+        ("batch_stats", "mean"): "running_mean",
+        ("batch_stats", "var"): "running_var",
+    }
+
+    def fetch(keys: Any, leaf: Any) -> np.ndarray:
+        collection, *modules, leaf_name = (key.key for key in keys)
+        name = ".".join([*modules, names[collection, leaf_name]])
+        if name not in state:
+            raise UserError(f"{path} has no weight {name!r}: it isn't FID's Inception of 2015-12-05")
+        value = state[name]
+        if leaf_name == "kernel":
+            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        if value.shape != leaf.shape:
+            raise UserError(f"{path}: {name!r} has shape {value.shape}, not {leaf.shape}")
+        return np.ascontiguousarray(value, np.float32)
+
+    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(fetch, shapes)
+    return variables
+
+
+def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
+    """The arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds anything but arrays.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"FID's Inception weights are missing: {path} ({error.strerror}); "
+            "put pt_inception-2015-12-05-6726825d.pth there, or choose eval.features=classifier"
+        ) from error
+    try:
+        state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
+        return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
+    except (pickle.UnpicklingError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read the weights in {path}: {' '.join(str(error).split())}") from error
+
+
+_TYPES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "HalfStorage": "<f2",
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes arrays and nothing else: what else a pickle names is refused."""
+
+    def __init__(self, file: Any, storage: Any) -> None:
+        super().__init__(file)
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            return _rebuild
+        if module == "torch" and name in _TYPES:
+            return _TYPES[name]
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array")
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._storage(pid)
+
+
+def _rebuild(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+    return ("view", storage, offset, size, stride)
+
+
+def _read_zip(data: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+        root = name.removesuffix("data.pkl")
+        storages: dict[str, np.ndarray] = {}
+
+        def storage(pid: Any) -> Any:
+            _, kind, key, *_ = pid
+            if key not in storages:
+                storages[key] = np.frombuffer(archive.read(f"{root}data/{key}"), kind)
+            return key
+
+        tree = _Unpickler(archive.open(name), storage).load()
+        return {key: _view(value, storages) for key, value in tree.items()}
+
+
+def _read_legacy(data: bytes) -> dict[str, Any]:
+    file = io.BytesIO(data)
+    kinds: dict[str, str] = {}
+
+    def storage(pid: Any) -> Any:
+        _, kind, key, *_ = pid
+        kinds[str(key)] = kind
+        return str(key)
+
+    def load() -> Any:
+        return _Unpickler(file, storage).load()
+
+    if load() != 0x1950A86A20F9469CFC6C:
+        raise ValueError("not a file of torch.save")
+    load(), load()  # the version, and the machine it was written on
+    tree, keys = load(), load()
+    storages = {}
+    for key in keys:
+        kind = np.dtype(kinds[str(key)])
+        count = int(np.frombuffer(file.read(8), "<i8")[0])
+        storages[str(key)] = np.frombuffer(file.read(count * kind.itemsize), kind, count)
+    return {key: _view(value, storages) for key, value in tree.items()}
+
+
+def _view(value: Any, storages: Mapping[str, np.ndarray]) -> Any:
+    if not (isinstance(value, tuple) and value and value[0] == "view"):
+        return value
+    _, key, offset, size, stride = value
+    flat = storages[key]
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else offset
+    if min((*stride, offset, 0)) < 0 or last >= len(flat):
+        raise ValueError("a weight lies outside its storage")
+    strides = [step * flat.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat[offset:], size, strides)

@@ -1,0 +1,218 @@
+"""Distances between two sets of features, in float64 on the device.
+
+Each takes features as arrays ``[N, d]``, made by whatever extractor; figures of different extractors don't compare.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from itertools import pairwise
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SEED = 2020  # torch-fidelity's
+_ROWS = 1000  # of a matrix of distances that are made at a time
+
+
+def _in_float64(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs ``function`` with 64-bit types, whatever the program around it does."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+class Moments:
+    """Mean and covariance of features that come in batches, summed in float64 about the first batch's mean.
+
+    So no digit is lost to a large mean, and neither order nor size of the batches shows in the first 12.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shift: np.ndarray | None = None
+        self._sum: Any = 0.0
+        self._products: Any = 0.0
+
+    @_in_float64
+    def add(self, features: np.ndarray) -> None:
+        """Adds ``[n, d]``."""
+        batch = jnp.asarray(features, jnp.float64)
+        if self._shift is None:
+            self._shift = np.asarray(batch.mean(0))
+        centred = batch - self._shift
+        self.count += len(batch)
+        self._sum = self._sum + centred.sum(0)
+        self._products = self._products + centred.T @ centred
+
+    @_in_float64
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean ``[d]`` and unbiased covariance ``[d, d]``, float64.
+
+        Raises:
+          ValueError: fewer than two rows were added.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs two samples or more, not {self.count}")
+        mean = self._sum / self.count
+        covariance = (self._products - self.count * jnp.outer(mean, mean)) / (self.count - 1)
+        return np.asarray(self._shift + mean), np.asarray(covariance)
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ``[d]`` and unbiased covariance ``[d, d]`` of features ``[N, d]``."""
+    sums = Moments()
+    for start in range(0, len(features), 10 * _ROWS):
+        sums.add(features[start : start + 10 * _ROWS])
+    return sums.result()
+
+
+@_in_float64
+def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
+    """FID (Heusel et al. 2017, arXiv:1706.08500), ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``.
+
+    The trace of the root is the sum of the roots of the eigenvalues of ``C1^(1/2) C2 C1^(1/2)``, which is symmetric: no
+    general matrix root, no imaginary parts, nothing added to the diagonal where samples are fewer than features.
+    """
+    values, vectors = jnp.linalg.eigh(jnp.asarray(covariance1, jnp.float64))
+    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
+    between = jnp.linalg.eigvalsh(root @ covariance2 @ root)
+    trace = jnp.trace(covariance1) + jnp.trace(covariance2) - 2 * jnp.sqrt(jnp.maximum(between, 0)).sum()
+    return float(jnp.square(jnp.asarray(mean1) - mean2).sum() + trace)
+
+
+@_in_float64
+def kernel_distance(real: np.ndarray, fake: np.ndarray, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
+    """KID (Binkowski et al. 2018, arXiv:1801.01401): unbiased squared MMD of the kernel ``(x.y / d + 1)^3``.
+
+    Args:
+      real, fake: features ``[N, d]`` and ``[M, d]``.
+      subsets: random subsets of both that are compared.
+      size: of a subset; at most the size of the smaller set.
+
+    Returns:
+      Mean and standard deviation over the subsets, which are those that torch-fidelity chooses.
+    """
+    size = min(size, len(real), len(fake))
+    generator = np.random.RandomState(_SEED)
+    real, fake = (np.asarray(features, np.float64) for features in (real, fake))
+    estimates = []
+    for _ in tqdm(range(subsets), desc="KID", unit="subset", delay=2, leave=False):
+        x, y = (features[generator.choice(len(features), size, replace=False)] for features in (fake, real))
+        estimates.append(_mmd(x, y))
+    found = np.asarray(estimates)
+    return float(found.mean()), float(found.std())
+
+
+@jax.jit
+def _mmd(x: Any, y: Any) -> Any:
+    n = len(x)
+
+    def kernel(a: Any, b: Any) -> Any:
+        return (a @ b.T / x.shape[1] + 1) ** 3
+
+    def off_diagonal(k: Any) -> Any:
+        return (k.sum() - jnp.trace(k)) / (n * (n - 1))
+
+    return off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * kernel(x, y).mean()
+
+
+@_in_float64
+def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]:
+    """Salimans et al. 2016 (arXiv:1606.03498), ``exp E KL(p(y|x) || p(y))``, of class logits ``[N, classes]``.
+
+    Returns:
+      Mean and standard deviation over ``splits`` equal parts of the samples, those that torch-fidelity makes.
+    """
+    logs = jax.nn.log_softmax(jnp.asarray(logits, jnp.float64))
+    order = np.random.RandomState(_SEED).permutation(len(logs))
+    bounds = [i * len(logs) // splits for i in range(splits + 1)]
+    scores = []
+    for start, stop in pairwise(bounds):
+        log_p = logs[order[start:stop]]
+        p = jnp.exp(log_p)
+        scores.append(float(jnp.exp((p * (log_p - jnp.log(p.mean(0)))).sum(1).mean())))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+@_in_float64
+def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: int = 5) -> dict[str, float]:
+    """What nearest neighbours say of two sets of features.
+
+    With B_k(x) the ball about x that reaches its k-th nearest neighbour in its own set:
+
+    - ``precision``: share of fakes in some real B_k; ``recall``: share of reals in some fake B_k (Kynkaanniemi et al.
+      2019, arXiv:1904.06991);
+    - ``density``: number of real balls B_k' that a fake lies in, over k', on average; ``coverage``: share of real balls
+      B_k' with a fake in them (Naeem et al. 2020, arXiv:2002.09797).
+
+    Args:
+      real, fake: features ``[N, d]``, ``[M, d]``, more of each than k and k'.
+      k: of precision and recall.
+      k_density: k', of density and coverage.
+
+    Raises:
+      ValueError: there are too few features.
+    """
+    if min(len(real), len(fake)) <= max(k, k_density):
+        raise ValueError(f"{min(len(real), len(fake))} samples are too few for {max(k, k_density)} neighbours")
+    x, y = (jnp.asarray(features, jnp.float64) for features in (real, fake))
+    total = 3 * (-(-len(x) // _ROWS)) + -(-len(y) // _ROWS)
+    with tqdm(total=total, desc="neighbours", unit="block", delay=2, leave=False) as bar:
+        real_radii = np.concatenate([_radii(rows, x, (k, k_density)) for rows in _blocks(x, bar)])
+        fake_radii = np.concatenate([_radii(rows, y, (k,)) for rows in _blocks(y, bar)])
+        in_fake, in_real, balls, covered = [], np.zeros(len(y), bool), np.zeros(len(y), int), []
+        for start, rows in zip(range(0, len(x), _ROWS), _blocks(x, bar), strict=True):
+            distances = np.asarray(_distances(rows, y))
+            radii = real_radii[start : start + _ROWS]
+            in_fake.append((distances <= fake_radii[None, :, 0]).any(1))
+            in_real |= (distances <= radii[:, :1]).any(0)
+            within = distances < radii[:, 1:]
+            balls += within.sum(0)
+            covered.append(within.any(1))
+    return {
+        "precision": float(in_real.mean()),
+        "recall": float(np.concatenate(in_fake).mean()),
+        "density": float(balls.mean() / k_density),
+        "coverage": float(np.concatenate(covered).mean()),
+    }
+
+
+def nearest(queries: np.ndarray, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of ``points`` ``[N, d]`` to each of ``queries`` ``[M, d]``: distances, numbers, both ``[M, k]``."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(points, jnp.float64)
+        distances, numbers = [], []
+        for start in range(0, len(queries), _ROWS):
+            found = _distances(jnp.asarray(queries[start : start + _ROWS], jnp.float64), x)
+            values, index = jax.lax.top_k(-found, k)
+            distances.append(np.sqrt(-np.asarray(values)))
+            numbers.append(np.asarray(index))
+        return np.concatenate(distances), np.concatenate(numbers)
+
+
+def _blocks(features: Any, bar: Any) -> Iterator[Any]:
+    for start in range(0, len(features), _ROWS):
+        yield features[start : start + _ROWS]
+        bar.update(1)
+
+
+@jax.jit
+def _distances(a: Any, b: Any) -> Any:
+    """Squared, ``[len(a), len(b)]``, from 0 up."""
+    products = a @ b.T
+    return jnp.maximum(jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1) - 2 * products, 0)
+
+
+def _radii(rows: Any, whole: Any, ks: tuple[int, ...]) -> np.ndarray:
+    """Squared distance of each row to its k-th nearest other one, ``[rows, len(ks)]``."""
+    smallest = -jax.lax.top_k(-_distances(rows, whole), max(ks) + 1)[0]  # the nearest is the row itself
+    return np.asarray(smallest[:, np.asarray(ks)])

@@ -1,0 +1,141 @@
+"""The run's report: one HTML file with everything in it, that opens without a network."""
+
+import base64
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gan_jax.files import write_atomically
+from gan_jax.workdir import Workdir
+
+_PACKAGES = ("gan_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
+_GRIDS = 6  # shown through time, besides the last
+_POINTS = 300  # of a curve
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 190, 52, 20
+_CURVES = {
+    "Losses": ("d_loss", "g_loss"),
+    "D's output": ("d_real", "d_fake", "d_seen", "d_unseen"),
+    "D's accuracy": ("d_accuracy_real", "d_accuracy_fake"),
+    "Gradient norms": ("d_grad_norm", "g_grad_norm"),
+    "Images per second": ("images_per_second",),
+    "FID": ("fid",),
+    "KID": ("kid",),
+    "Precision and recall": ("precision", "recall", "coverage"),
+    "Collapse": ("duplicates", "class_entropy"),
+}
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;max-width:1360px;margin:24px auto;padding:0 20px}
+h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:28px 0 8px;border-bottom:1px solid #e5e7eb}
+.verdict{display:inline-block;padding:1px 10px;border-radius:10px;background:#fee2e2;color:#991b1b}
+.healthy{background:#d1fae5;color:#065f46}.row{display:flex;flex-wrap:wrap;gap:18px}
+figure{margin:0}figcaption{font-size:13px;color:#4b5563}img{image-rendering:pixelated;max-width:100%}
+table{border-collapse:collapse;font-size:13px}td{padding:2px 14px 2px 0;border-bottom:1px solid #f3f4f6}
+td.n{text-align:right;font-variant-numeric:tabular-nums}pre{font-size:12px;background:#f9fafb;padding:10px;overflow:auto}
+svg text{font:11px system-ui,sans-serif;fill:#6b7280}
+"""
+
+
+def write_report(workdir: Workdir) -> Path:
+    """Writes ``report.html`` of the run in ``workdir`` from what lies there, and returns its path."""
+    summary, records = workdir.summary() or {}, workdir.records()
+    config = workdir.config().to_dict()
+    verdict = str(summary.get("verdict", "not finished"))
+    grids = sorted((workdir.path / "samples").glob("step_*.png"))
+    chosen = [grids[round(i * (len(grids) - 1) / _GRIDS)] for i in range(_GRIDS)] if len(grids) > _GRIDS else grids[:-1]
+    last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
+    beside = workdir.path / "neighbours.png"
+    sections = {
+        "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
+        "The same latents through training": _row(
+            _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
+        ),
+        "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
+        "Each sample beside the training images nearest to it": _picture(beside, 420, "") if beside.exists() else "",
+        "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
+        "Versions": _table({name: version(name) for name in _PACKAGES}),
+    }
+    kind = "healthy" if verdict == "healthy" else ""
+    text = "".join(f"<h2>{title}</h2>{content}" for title, content in sections.items() if content)
+    page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
+<title>{html.escape(workdir.path.name)}</title><style>{_STYLE}</style>
+<h1>{html.escape(workdir.path.name)}</h1><span class="verdict {kind}">{html.escape(verdict)}</span>
+{html.escape(str(config["model"]))}, {html.escape(str(config["loss"]))},
+{records[-1]["step"] if records else 0:,} steps{text}</html>"""
+    path = workdir.path / "report.html"
+    write_atomically(path, lambda file: file.write(page.encode()))
+    return path
+
+
+def _step(grid: Path) -> str:
+    return f"step {int(grid.stem.removeprefix('step_')):,}"
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
+    floor = {f"{name} of the test images (floor)": value for name, value in summary.get("floor", {}).items()}
+    return {name: value for name, value in summary.items() if name not in ("floor", "verdict")} | floor
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+    cells = (f"<tr><td>{html.escape(k)}<td class=n>{html.escape(shown(v))}" for k, v in rows.items())
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _row(parts: Any) -> str:
+    joined = "".join(parts)
+    return f"<div class=row>{joined}</div>" if joined else ""
+
+
+def _picture(path: Path, width: int, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img width={width} alt="{caption or path.stem}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _series(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """Points (step, value) of each metric that was logged, also of those with a feature extractor's name behind."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        for key, value in record.items():
+            if key.partition("[")[0] in names and math.isfinite(value):
+                found.setdefault(key, []).append((record["step"], value))
+    return {key: points[:: max(1, len(points) // _POINTS)] for key, points in found.items()}
+
+
+def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """A line chart as SVG, or nothing without points."""
+    points = [point for line in series.values() for point in line]
+    if not points:
+        return ""
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    pad = (high - low) * 0.05 or abs(high) * 0.05 or 1
+    low, high, end = low - pad, high + pad, max(x for x, _ in points) or 1
+
+    def place(x: float, y: float) -> str:
+        across = _LEFT + (_WIDTH - _LEFT - 8) * x / end
+        return f"{across:.1f},{(_HEIGHT - _BOTTOM) * (high - y) / (high - low) + 4:.1f}"
+
+    lines = []
+    for i in range(5):
+        y = low + (high - low) * i / 4
+        at = place(0, y).partition(",")[2]
+        lines.append(f'<line x1={_LEFT} x2={_WIDTH - 8} y1={at} y2={at} stroke="#e5e7eb"/>')
+        lines.append(f'<text x={_LEFT - 5} y={float(at) + 4} text-anchor="end">{y:.3g}</text>')
+    lines.append(f'<text x={_WIDTH - 8} y={_HEIGHT} text-anchor="end">step {end:,.0f}</text>')
+    legend = []
+    for (name, line), colour in zip(series.items(), _COLOURS, strict=False):
+        path = " ".join(place(x, y) for x, y in line)
+        mark = f'<circle r="2.5" fill="{colour}" cx={path.partition(",")[0]} cy={path.partition(",")[2]} />'
+        drawn = f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>'
+        lines.append(mark if len(line) == 1 else drawn)
+        legend.append(f'<span style="color:{colour}">&#9644; {html.escape(name.replace("_", " "))}</span>')
+    picture = f"<svg width={_WIDTH} height={_HEIGHT + 4} role=img>{''.join(lines)}</svg>"
+    caption = f"<figcaption>{' '.join(legend)}</figcaption>"
+    return f"<figure style=width:{_WIDTH}px><b>{title}</b><br>{picture}{caption}</figure>"
