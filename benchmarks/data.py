@@ -45,20 +45,7 @@ from gan_jax.state import init_state
 
 _BATCH = 64
 _BATCHES = 40  # timed each time, after the first
-_MEMORY = """
-import sys
-import numpy as np
-from pathlib import Path
-from gan_jax.data.images import Stored
-from gan_jax.data.stream import Reader, read
-count = int(sys.argv[2])
-images = Stored(Path(sys.argv[1]), (count, 64, 64, 3))
-reader = Reader(images, np.zeros(count, np.int32), np.arange(64, dtype=np.int32), 64, 1, 0)
-for batch in read(reader, 0, 20_000 // 64 * 4, 0):
-    pass
-(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(int(peak.split()[1]) / 1024)
-"""
+_STREAMED = 1248  # batches, for the peak memory
 
 
 def main() -> None:
@@ -219,9 +206,8 @@ def peak_memory(place: Path) -> dict[str, float]:
         with path.open("wb") as file:
             for _ in range(count // 100 + 1):
                 file.write(os.urandom(100 * 64 * 64 * 3))
-        run = subprocess.run(
-            [sys.executable, "-c", _MEMORY, str(path), str(count)], capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-m", "benchmarks.stream_memory", str(path), str(_STREAMED)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[name] = float(run.stdout)
     return peaks
 

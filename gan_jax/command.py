@@ -144,16 +144,16 @@ def _evaluate(
     gan, state, step = _restore(workdir, step)
     place = Workdir(workdir)
     config = place.config()
-    cache = workdir.parent / "data_cache"
-    dataset = build.build_dataset(config, cache)
-    evaluator = build.build_evaluator(config, gan, dataset, cache, jax.local_devices(), count or 10_000)
-    figures = evaluator.figures(state)
+    dataset = build.build_dataset(config, place.cache)
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
+    drawn = evaluator.draw(state) if evaluator.extractor else None
+    figures = evaluator.figures(state, drawn)
     print(f"step {step:,}, {evaluator.description}")
     for name, value in figures.items():
         print(f"{name:60}{value:12.5g}")
     place.save_evaluation(step, {"step": step, "samples": evaluator.samples, "floor": evaluator.floor, **figures})
-    if evaluator.extractor is not None:
-        picture = evaluate.neighbours(evaluator, state, dataset)
+    if drawn is not None:
+        picture = evaluate.neighbours(evaluator, drawn, dataset)
         visualize.save_png(visualize.grid(picture, evaluate.NEIGHBOURS + 1), out)
         print(f"each sample beside the train images nearest to it: {out}")
     print(f"report: {write_report(place)}")

@@ -7,6 +7,7 @@ they are built (`gan_jax.build`). All others are checked here.
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,6 +31,8 @@ DATASETS = {
     "npz": ("npz", "", 64, 3),
 }
 
+# Keys that say where data lies and how it is read, and change nothing of what a run computes.
+WITHOUT_EFFECT = ("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict")
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
@@ -126,16 +129,11 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
     return plain
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """``["batch_size: 64 -> 128", ...]``: every dotted key whose value differs from ``one`` to ``other``."""
+def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:
+    """``["batch_size: 64 -> 128", ...]``: every dotted key, but those ``ignored``, that differs in the two configs."""
     a, b = _flatten(one), _flatten(other)
-    keys = sorted(key for key in a.keys() | b.keys() if a.get(key, ...) != b.get(key, ...))
+    keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
-
-
-def without_free(differing: list[str]) -> list[str]:
-    """Those of `differences` that change what a run computes, and not only where its data lies or how it is read."""
-    return [text for text in differing if text.partition(":")[0] not in _FREE]
 
 
 def dotted_keys(config: ConfigDict) -> list[str]:
@@ -159,7 +157,6 @@ def _at_least(low: int) -> tuple[Any, str]:
     return (lambda value: value >= low), f"at least {low}"
 
 
-_FREE = ("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict")
 _finite = (math.isfinite, "finite")
 _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),

@@ -50,10 +50,9 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
         print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
     parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
-    cache = path.parent / "data_cache"
-    dataset = build.build_dataset(config, cache)
+    dataset = build.build_dataset(config, workdir.cache)
     workdir.claim(config)
-    workdir.check_data(dataset.name, dataset.digest())
+    workdir.check_data(dataset.name, dataset.digest)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
         state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
@@ -63,7 +62,7 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
         for warning in dataset.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         feed = build.build_feed(config, gan, dataset, devices)
-        evaluator = build.build_evaluator(config, gan, dataset, cache, devices)
+        evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, devices)
         print(describe(config, gan, state, dataset, feed, evaluator, devices, path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
         run = Run(config, gan, feed, evaluator, devices, workdir, checkpoints, logs)

@@ -27,6 +27,7 @@ class Workdir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.cache = path.parent / "data_cache"  # of decoded data, shared with the runs beside this one
         self._config = path / "config.json"
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"
@@ -40,8 +41,8 @@ class Workdir:
         """
         if not self._config.exists():
             return
-        ours = configuration.to_plain(config)
-        differing = configuration.without_free(configuration.differences(configuration.to_plain(self.config()), ours))
+        ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
+        differing = configuration.differences(theirs, ours, ignored=configuration.WITHOUT_EFFECT)
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "

@@ -166,7 +166,7 @@ def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(tmp_path:
 def test_neighbours_are_a_sample_and_the_train_images_nearest_to_it() -> None:
     dataset = mnist()
     judge, state = evaluator(dataset=dataset)
-    picture = neighbours(judge, state, dataset, rows=3)
+    picture = neighbours(judge, judge.draw(state), dataset, rows=3)
     assert picture.shape == (6 * 6, 28, 28, 1)
     features = np.asarray(means(jnp.asarray(picture)))
     for row in features.reshape(6, 6, 16):

@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from gan_jax import build, parallel
-from gan_jax.data import Dataset
 from gan_jax.data.stream import Reader, host_index, read
 from gan_jax.errors import UserError
-from gan_jax.train import train
 from tests.conftest import ROOT, small
-
-TFDS = ROOT.parent / "shared" / "tfds"
-real = pytest.mark.skipif(not (TFDS / "mnist").is_dir(), reason="the data beside the project isn't there")
+from tests.test_sources import TFDS, pixels, real
+from tests.test_train import ONE, assert_identical, run, run_until
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -100,10 +97,6 @@ def batches(config: ConfigDict, devices: int, plan: list[tuple[int, int]]) -> li
     return out
 
 
-def whole(dataset: Dataset) -> np.ndarray:
-    return dataset.train_images[np.arange(len(dataset.train_images))]
-
-
 @pytest.mark.parametrize("d_steps", [1, 3])
 def test_memory_and_stream_feed_the_same_to_the_bit_on_any_number_of_devices(d_steps: int) -> None:
     config = small("gan")
@@ -111,15 +104,17 @@ def test_memory_and_stream_feed_the_same_to_the_bit_on_any_number_of_devices(d_s
     plan = [(3, 4), (7, 1), (8, 2)]
     reference = batches(config, 1, plan)
     dataset = build.build_dataset(config, None)
-    known = {image.tobytes(): label for image, label in zip(whole(dataset), dataset.train_labels, strict=True)}
+    known = {
+        image.tobytes(): label for image, label in zip(pixels(dataset.train_images), dataset.train_labels, strict=True)
+    }
     for batch in reference:
         np.testing.assert_array_equal(batch["index"], np.arange(16))
         assert batch["image"].shape == (d_steps, 16, 28, 28, 1)
         assert batch["image"].dtype == np.float32
         images = batch["image"].reshape(-1, 28, 28, 1)
-        pixels = np.round((images + 1) * 127.5).astype(np.uint8)
-        np.testing.assert_allclose(images, pixels / 127.5 - 1, atol=1e-6)
-        for image, label in zip(pixels, batch["label"].ravel(), strict=True):
+        rounded = np.round((images + 1) * 127.5).astype(np.uint8)
+        np.testing.assert_allclose(images, rounded / 127.5 - 1, atol=1e-6)
+        for image, label in zip(rounded, batch["label"].ravel(), strict=True):
             found = known.get(image.tobytes(), known.get(np.ascontiguousarray(image[:, ::-1]).tobytes()))
             assert found == label
     for budget, devices in ((1024, 4), (3, 1), (3, 4)):  # the digits take 3.4 MB
@@ -143,14 +138,6 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert 20 <= count <= 44  # 32 of 64 expected, with a deviation of 4
 
 
-def run(config: ConfigDict, path: Path, devices: int = 1) -> Any:
-    return jax.device_get(train(config, path, jax.devices()[:devices]))
-
-
-def assert_identical(a: Any, b: Any) -> None:
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 def test_memory_and_stream_train_the_same_network_to_the_bit(config: ConfigDict, tmp_path: Path) -> None:
     config.data.flip = True
     memory = run(config, tmp_path / "memory")
@@ -162,10 +149,10 @@ def test_memory_and_stream_train_the_same_network_to_the_bit(config: ConfigDict,
 def test_memory_and_stream_train_the_same_network_on_real_mnist(tmp_path: Path) -> None:
     config = small("dcgan")
     config.data.update({"source": "tfds", "name": "mnist", "dir": str(TFDS)})
-    memory = run(config, tmp_path / "memory", 2)
+    memory = run(config, tmp_path / "memory", jax.devices()[:2])
     config.data.device_budget_mb = 1
     config.data.workers = 2
-    assert_identical(run(config, tmp_path / "stream", 2), memory)
+    assert_identical(run(config, tmp_path / "stream", jax.devices()[:2]), memory)
 
 
 def test_a_streamed_run_resumes_without_a_state_of_its_stream(tmp_path: Path) -> None:
@@ -173,22 +160,7 @@ def test_a_streamed_run_resumes_without_a_state_of_its_stream(tmp_path: Path) ->
     config.data.device_budget_mb = 0
     whole = run(config, tmp_path / "whole")
 
-    class StopError(Exception):
-        pass
-
-    from gan_jax.train import Run
-
-    honest = Run.draw
-
-    def dying(self: Run, step: int, state: Any) -> None:
-        if step == 5:
-            raise StopError
-        honest(self, step, state)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "draw", dying)
-        with pytest.raises(StopError):
-            run(config, tmp_path / "cut")
+    run_until(config, tmp_path / "cut", ONE, "draw", at=5)
     assert_identical(run(config, tmp_path / "cut"), whole)
 
 
@@ -204,22 +176,6 @@ def test_a_dispatch_of_a_stream_stays_within_the_devices_budget() -> None:
     assert list(fed.shares([])) == []
 
 
-STREAMING = """
-import sys
-import numpy as np
-from pathlib import Path
-from gan_jax.data.images import Stored
-from gan_jax.data.stream import Reader, read
-count = int(sys.argv[2])
-images = Stored(Path(sys.argv[1]), (count, 64, 64, 3))
-reader = Reader(images, np.zeros(count, np.int32), np.arange(64, dtype=np.int32), 64, 1, 0)
-for _ in read(reader, 0, 400, 0):
-    pass
-(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(int(peak.split()[1]) / 1024)
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell a process's peak memory")
 def test_a_streams_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
     peaks = []
@@ -228,7 +184,7 @@ def test_a_streams_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> Non
         with path.open("wb") as file:
             for _ in range(megabytes):
                 file.write(bytes(2**20))
-        command = [sys.executable, "-c", STREAMING, str(path), str(megabytes * 2**20 // (64 * 64 * 3))]
+        command = [sys.executable, "-m", "benchmarks.stream_memory", str(path), "400"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout))
     assert peaks[1] - peaks[0] < 60, peaks  # MB; loading the larger one would take 380 more

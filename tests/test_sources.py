@@ -150,11 +150,11 @@ def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_digest_tells_data_apart(tmp_path: Path) -> None:
     images = folder(tmp_path / "a")
     settings: dict[str, Any] = {"source": "folder", "dir": str(tmp_path / "a"), "test_fraction": 0.0}
-    first = load(**settings).digest()
-    assert load(tmp_path / "cache", **settings, workers=2, device_budget_mb=0).digest() == first
+    first = load(**settings).digest
+    assert load(tmp_path / "cache", **settings, workers=2, device_budget_mb=0).digest == first
     images[3, 0, 0, 0] ^= 1
     Image.fromarray(images[3]).save(tmp_path / "a" / "03.png")
-    assert load(**settings).digest() != first
+    assert load(**settings).digest != first
 
 
 def test_many_unreadable_files_are_one_line(tmp_path: Path) -> None:

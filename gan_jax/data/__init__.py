@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ class Dataset:
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
+    @cached_property
     def digest(self) -> str:
         """A hash of the train images and all labels; of sets beyond 1 GB, of 1,000 images spread over them."""
         count = len(self.train_images)

@@ -52,6 +52,14 @@ def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = 
     return jax.lax.while_loop(lambda x: (x >= bound).any(), lambda x: jnp.where(x >= bound, once(x), x), x)
 
 
+def shuffled(count: int, epoch: int) -> np.ndarray:
+    """The numbers below ``count``, int64, in the order of seed 0 and ``epoch``: the same for every run."""
+    if not count:
+        return np.zeros(0, np.int64)
+    order: np.ndarray = permute(np.arange(count, dtype=np.uint32), count, 0, epoch, np).astype(np.int64)
+    return order
+
+
 def sample_index(
     step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp
 ) -> Any:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Stored
-from gan_jax.data.order import permute
+from gan_jax.data.order import shuffled
 from gan_jax.errors import UserError
 
 
@@ -44,14 +44,12 @@ def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
     """A train part of ``whole``, and a test part: a share ``fraction`` of it, in which chance has no say.
 
     The share is rounded, but at least one image where there are two and the fraction isn't 0; which ones is
-    `gan_jax.data.order.permute` with seed and epoch 0. Both keep their images in order.
+    `gan_jax.data.order.shuffled` with epoch 0. Both keep their images in order.
     """
     count = len(whole.images)
-    if not count:
-        return whole, whole
     held = round(count * fraction)
     held = max(held, 1) if fraction > 0 and count > 1 else held
-    order = permute(np.arange(count, dtype=np.uint32), count, 0, 0, np).astype(np.int64)
+    order = shuffled(count, 0)
     return (
         whole.subset(np.sort(order[held:]), f"all but {fraction}"),
         whole.subset(np.sort(order[:held]), f"{fraction}"),

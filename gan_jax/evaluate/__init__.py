@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax import parallel
 from gan_jax.data import Dataset
-from gan_jax.data.order import permute
+from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
 from gan_jax.evaluate.extractors import Extractor, find
 from gan_jax.evaluate.held_out import BATCH, held_out
@@ -18,6 +18,8 @@ from gan_jax.state import GAN, GANState, draw_latents, random_key
 __all__ = ["NEIGHBOURS", "Evaluator", "find", "neighbours"]
 
 NEIGHBOURS = 5  # of each sample that `neighbours` shows
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `Evaluator.draw`
+_MIXED = 1  # the epoch whose order mixes the classes; that of 0 splits off test images
 _REFERENCE = 50_000  # most train images that samples are compared with
 
 
@@ -41,13 +43,13 @@ class Evaluator:
         devices: Sequence[jax.Device],
     ) -> None:
         self._gan, self.extractor, self.samples = gan, extractor, samples
-        self._seen = dataset.train_images[_shuffled(len(dataset.train_images))[:BATCH]]
-        self._unseen = dataset.test_images[_shuffled(len(dataset.test_images))[:BATCH]]
+        self._seen = dataset.train_images[shuffled(len(dataset.train_images), _MIXED)[:BATCH]]
+        self._unseen = dataset.test_images[shuffled(len(dataset.test_images), _MIXED)[:BATCH]]
         self.floor: dict[str, float] = {}
         if extractor is None:
             return
         self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
-        self.train_numbers = _shuffled(len(dataset.train_images))[:_REFERENCE]
+        self.train_numbers = shuffled(len(dataset.train_images), _MIXED)[:_REFERENCE]
         extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
 
         def features(images: Any, numbers: np.ndarray) -> np.ndarray:
@@ -74,12 +76,15 @@ class Evaluator:
         """The figure's name with that of its features: ``fid[classifier:embedded:mnist5k:3f2a0c1d]``."""
         return figure if self.extractor is None else f"{figure}[{self.extractor.name}]"
 
-    def figures(self, state: GANState) -> dict[str, float]:
-        """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched."""
+    def figures(self, state: GANState, drawn: Drawn | None = None) -> dict[str, float]:
+        """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched.
+
+        ``drawn`` is what `draw` gives for it, if that is at hand.
+        """
         found = held_out(self._gan, state, self._seen, self._unseen)
         if self.extractor is None:
             return found
-        fake, logits, _ = self.draw(state)
+        fake, logits, _ = drawn or self.draw(state)
         size = min(len(self.real), len(fake))
         kid, kid_spread = metrics.kernel_distance(self.real, fake)
         quality = {
@@ -96,13 +101,12 @@ class Evaluator:
             found["class_entropy"] = monitors.class_entropy(logits)
         return found
 
-    def draw(self, state: GANState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
         assert self.extractor is not None
         variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
         common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
-        drawn: tuple[np.ndarray, np.ndarray, np.ndarray]
-        drawn = self._draw(common, lambda numbers: numbers.astype(np.int32), self.samples)
+        drawn: Drawn = self._draw(common, lambda numbers: numbers.astype(np.int32), self.samples)
         return drawn
 
     def _drawn(self, common: Any, index: Any) -> Any:
@@ -112,14 +116,14 @@ class Evaluator:
         return *self.extractor.apply(weights, images), images
 
 
-def neighbours(evaluator: Evaluator, state: GANState, dataset: Dataset, rows: int = 10) -> np.ndarray:
-    """Samples and the train images nearest to them by their features, to see what was learnt by heart.
+def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:
+    """Samples (``evaluator.draw``) and the train images nearest to them by features, to see what was learnt by heart.
 
     Returns:
       uint8 ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that
       lie nearest to a train image, then as many others.
     """
-    features, _, images = evaluator.draw(state)
+    features, _, images = drawn
     distances, numbers = metrics.nearest(features, evaluator.real, NEIGHBOURS)
     order = np.argsort(distances[:, 0], kind="stable")
     chosen = np.concatenate([order[:rows], np.sort(order[rows:])[:rows]])
@@ -127,11 +131,3 @@ def neighbours(evaluator: Evaluator, state: GANState, dataset: Dataset, rows: in
         np.concatenate([images[i : i + 1], dataset.train_images[evaluator.train_numbers[numbers[i]]]]) for i in chosen
     ]
     return np.concatenate(out)
-
-
-def _shuffled(count: int) -> np.ndarray:
-    """The numbers below ``count`` in an order that mixes classes, the same always."""
-    if not count:
-        return np.zeros(0, np.int64)
-    order: np.ndarray = permute(np.arange(count, dtype=np.uint32), count, 0, 1, np).astype(np.int64)
-    return order

@@ -17,8 +17,7 @@ def held_out(gan: GAN, state: GANState, train_images: np.ndarray, test_images: n
 
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
     al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
-    ``[N, H, W, C]``, in an order that mixes the classes);
-    without test images there is no ``d_unseen``.
+    ``[N, H, W, C]``, in an order that mixes the classes); without test images there is no ``d_unseen``.
     """
     looked_at = {"d_seen": train_images[:BATCH], "d_unseen": test_images[:BATCH]}
     return {name: float(_mean_output(gan, state, images)) for name, images in looked_at.items() if len(images)}
