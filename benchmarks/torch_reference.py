@@ -174,6 +174,7 @@ class Trainer:
         says = torch.sigmoid if self.loss in ("non_saturating", "minimax") else torch.clone
         return {
             "d_loss": (real_loss + fake_loss).item(),
+            "d_margin": (real_logits.mean() - fake_logits.mean()).item(),
             "d_real": says(real_logits).mean().item(),
             "d_fake": says(fake_logits).mean().item(),
             "d_accuracy_real": (real_logits > boundary).double().mean().item(),

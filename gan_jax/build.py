@@ -117,7 +117,7 @@ def build_evaluator(
       UserError: see `gan_jax.evaluate.extractors.find`.
     """
     extractor = find(config.eval.features, dataset, cache)
-    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices)
+    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache)
 
 
 def _options(config: ConfigDict) -> data.Options:

@@ -1,9 +1,12 @@
 """Writing files so that nobody ever reads half of one."""
 
 import os
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
@@ -23,3 +26,17 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], T]) -> T:
         partial.unlink(missing_ok=True)
         raise
     return result
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays to a file ``.npz``."""
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What `write_arrays` wrote, or None if the file isn't there or is damaged."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None

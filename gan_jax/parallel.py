@@ -22,11 +22,30 @@ from gan_jax.update import Metrics, update
 AXIS = "device"
 
 Fetch = Callable[[Any, Any, Array, Array], dict[str, Array]]
-Chunk = Callable[[GANState, int, Any, Any], tuple[GANState, Metrics]]
+
+
+class Chunk:
+    """A training program, compiled at its first call, whose arguments later ones must resemble.
+
+    Attributes:
+      compiled: what XLA made of it, once it has.
+    """
+
+    def __init__(self, mapped: Any) -> None:
+        self._mapped = mapped
+        self.compiled: Any = None
+
+    def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
+        """``steps`` steps from ``state``, which is donated."""
+        arguments = (state, np.int32(steps), data, share)
+        if self.compiled is None:
+            self.compiled = self._mapped.lower(*arguments).compile()
+        final: tuple[GANState, Metrics] = self.compiled(*arguments)
+        return final
 
 
 def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device]) -> Chunk:
-    """The compiled training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
+    """The training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
 
     Args:
       gan: what to train.
@@ -56,7 +75,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
         return final
 
     mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
-    return lambda state, steps, data, share: mapped(state, np.int32(steps), data, share)
+    return Chunk(mapped)
 
 
 def map_examples(

@@ -14,12 +14,14 @@ from gan_jax.workdir import Workdir
 
 _PACKAGES = ("gan_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
+_APART = ("floor", "verdict", "resources")  # of the summary, shown elsewhere on the page
 _GRIDS = 6  # shown through time, besides the last
 _POINTS = 300  # of a curve
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 190, 52, 20
 _CURVES = {
     "Losses": ("d_loss", "g_loss"),
     "D's output": ("d_real", "d_fake", "d_seen", "d_unseen"),
+    "D's margin": ("d_margin",),
     "D's accuracy": ("d_accuracy_real", "d_accuracy_fake"),
     "Gradient norms": ("d_grad_norm", "g_grad_norm"),
     "Images per second": ("images_per_second",),
@@ -49,6 +51,7 @@ def write_report(workdir: Workdir) -> Path:
     chosen = [grids[round(i * (len(grids) - 1) / _GRIDS)] for i in range(_GRIDS)] if len(grids) > _GRIDS else grids[:-1]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
     beside = workdir.path / "neighbours.png"
+    evaluations = [json.loads(path.read_text()) for path in sorted(workdir.path.glob("evaluation_*.json"))]
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
         "The same latents through training": _row(
@@ -56,6 +59,8 @@ def write_report(workdir: Workdir) -> Path:
         ),
         "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
         "Each sample beside the training images nearest to it": _picture(beside, 420, "") if beside.exists() else "",
+        "What it cost": _table(summary.get("resources", {})),
+        "Evaluations": _row(_table(_figures(evaluation)) for evaluation in evaluations),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
         "Versions": _table({name: version(name) for name in _PACKAGES}),
     }
@@ -77,13 +82,15 @@ def _step(grid: Path) -> str:
 
 def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     floor = {f"{name} of the test images (floor)": value for name, value in summary.get("floor", {}).items()}
-    return {name: value for name, value in summary.items() if name not in ("floor", "verdict")} | floor
+    return {name: value for name, value in summary.items() if name not in _APART} | floor
 
 
 def _table(rows: Mapping[str, Any]) -> str:
     def shown(value: Any) -> str:
         return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
+    if not rows:
+        return ""
     cells = (f"<tr><td>{html.escape(k)}<td class=n>{html.escape(shown(v))}" for k, v in rows.items())
     return f"<table>{''.join(cells)}</table>"
 

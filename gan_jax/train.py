@@ -1,7 +1,6 @@
 """The training loop: dispatch, log, sample, evaluate, save, stop."""
 
 import dataclasses
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gan_jax import build, parallel, visualize
+from gan_jax import build, parallel, resources, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.data import Dataset
@@ -131,11 +130,14 @@ class Run:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
         self.feed, self.evaluator = feed, evaluator
         self.chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
+        self.devices = devices
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.images_per_step = config.batch_size * config.d_steps
         self.compile_seconds = 0.0
         self.first = 0  # the step that this process starts from
         self.begin = 0.0  # when it started, on the clock of time.perf_counter
+        self.reported = 0.0  # when the chunk before was done; 0: other work came in between
+        self.rates: list[float] = []  # images/s of each chunk
 
     def go(self, state: GANState) -> GANState:
         """From the state's step to the last."""
@@ -159,7 +161,7 @@ class Run:
                 pending = Pending(step, count, metrics, {})
                 if self.due(step + count):
                     self.pause(step + count, state, pending, bar)
-                    pending = None
+                    pending, self.reported = None, 0.0
         return state
 
     def chunks(self) -> Iterator[tuple[int, int]]:
@@ -195,8 +197,11 @@ class Run:
             if not np.isfinite(values).all():
                 step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
                 raise UserError(self.diverged(name, step))
-        end = pending.first + pending.count
-        seconds = time.perf_counter() - self.begin
+        end, now = pending.first + pending.count, time.perf_counter()
+        seconds = now - self.begin
+        if self.reported:
+            self.rates.append(pending.count * self.images_per_step / (now - self.reported))
+        self.reported = now
         rate = (end - self.first) * self.images_per_step / seconds
         for i in range(pending.count):
             step = pending.first + i + 1
@@ -227,13 +232,17 @@ class Run:
         records = self.workdir.records()
         last, (verdict, why) = records[-1], monitors.verdict(records)
         steps = int(state.step)
+        cost = resources.cost(self.gan, self.chunk, state, self.config.batch_size, len(self.devices))
+        dtype = self.config.compute_dtype
         summary = {
             "steps": steps,
             "images": steps * self.images_per_step,
             "seconds": last["seconds"],
             "images_per_second": round(steps * self.images_per_step / last["seconds"], 1),
-            "compile_seconds": round(self.compile_seconds, 3),
-            "peak_memory_mb": round(_peak_memory() / 2**20, 1),
+            "resources": {
+                "compile_seconds": round(self.compile_seconds, 3),
+                **resources.figures(cost, self.rates, self.images_per_step, self.devices, dtype),
+            },
             "verdict": verdict,
             "g_loss_oscillation": monitors.oscillation(records),
             "floor": self.evaluator.floor,
@@ -243,9 +252,3 @@ class Run:
         report = write_report(self.workdir)
         print(f"{verdict}: {why}")
         print(f"finished: {steps:,} steps in {last['seconds']:,.0f} s; see {report}")
-
-
-def _peak_memory() -> int:
-    """Bytes: of the accelerator where it says so, else of this process."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return int(stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))

@@ -39,7 +39,8 @@ def update(
 
     Returns:
       The next state and a flat dict of scalars: ``d_loss``, ``g_loss`` (means over the batch), ``d_real``, ``d_fake``
-      (D's mean probability, or score where the loss has no probabilities), ``d_accuracy_real``, ``d_accuracy_fake``
+      (D's mean probability, or score where the loss has no probabilities), ``d_margin`` (its mean logit of reals over
+      that of fakes), ``d_accuracy_real``, ``d_accuracy_fake``
       (fractions judged rightly), ``d_grad_norm``, ``g_grad_norm``, ``d_param_norm``, ``g_param_norm`` (L2, global, the
       parameters' after the step). D's figures are those of the last discriminator step.
     """
@@ -101,6 +102,7 @@ def discriminator_step(
     norms = {"d_grad_norm": optax.tree.norm(gradient), "d_param_norm": optax.tree.norm(player.params)}
     return player.replace(batch_stats=stats), {
         "d_loss": means["d_loss"],
+        "d_margin": means["real"] - means["fake"],
         **cross_device_mean(shares, axis_name),
         **norms,
     }

@@ -1,5 +1,9 @@
 """Figures on a generator and discriminator: features, the evaluator, monitors."""
 
+import dataclasses
+import hashlib
+import http.server
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from gan_jax import build, data
 from gan_jax.data import Dataset
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, classifier, find, inception, metrics, monitors, neighbours
+from gan_jax.evaluate.extractors import Extractor
 from gan_jax.evaluate.held_out import held_out
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.train import train
@@ -98,7 +103,7 @@ def test_large_images_are_averaged_down_before_they_are_classified() -> None:
         ("clasifier", "unknown eval.features 'clasifier'; valid: auto, none, classifier"),
         ("no.such:thing", "eval.features no.such:thing: ModuleNotFoundError"),
         ("tests.test_evaluate:nothing", "AttributeError"),
-        ("inception", "FID's Inception weights are missing: .*pt_inception-2015-12-05-6726825d.pth"),
+        ("inception:no/such.pth", "cannot read the weights in no/such.pth: No such file"),
         ("classifier", "needs labels, and x has none"),
     ],
 )
@@ -141,6 +146,31 @@ def test_figures_are_those_of_the_drawn_features() -> None:
     for name in ("kid", "kid_std", "precision", "recall", "density", "coverage"):
         assert f"{name}[{MEANS}]" in figures
     assert 0 <= figures["duplicates"] <= 1
+
+
+def test_features_of_the_data_are_kept_by_their_extractors_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan, _ = trained_gan()
+
+    def judge(extractor: Extractor) -> Evaluator:
+        return Evaluator(gan, mnist(), extractor, 40, jax.devices()[:1], tmp_path)
+
+    one = Extractor("one", lambda _, images: (means(images), jnp.zeros((len(images), 0))), {})
+    first = judge(one)
+    refused = dataclasses.replace(one, apply=lambda *_: pytest.fail("extracted twice"))
+    kept = judge(refused)
+    np.testing.assert_array_equal(kept.real, first.real)
+    assert kept.floor == first.floor
+    (file,) = tmp_path.glob("features-*.npz")
+    file.write_bytes(file.read_bytes()[:1000])
+    np.testing.assert_array_equal(judge(one).real, first.real)
+    other = dataclasses.replace(
+        one, name="other", apply=lambda _, images: (2 * means(images), jnp.zeros((len(images), 0)))
+    )
+    np.testing.assert_array_equal(judge(other).real, 2 * first.real)
+    judge(dataclasses.replace(one, name="a.module:function", pure=False))
+    assert len(list(tmp_path.glob("features-*.npz"))) == 2
 
 
 def test_figures_are_the_same_on_any_number_of_devices_and_leave_the_state_alone() -> None:
@@ -265,6 +295,44 @@ def test_inception_is_torch_fidelitys_with_the_same_weights(tmp_path: Path, monk
     actual = jax.jit(inception.Inception().apply)(variables, images)
     for ours, desired in zip(actual, expected, strict=True):
         assert_allclose(ours, desired, atol=1e-4 * np.abs(desired).max(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"the weights", b"something else", None])
+def test_weights_are_fetched_once_and_checked(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    asked: list[str] = []
+    name = f"weights-{hashlib.sha256(b'the weights').hexdigest()[:8]}.pth"
+    with http.server.HTTPServer(("localhost", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(inception, "_FILE", name)
+        monkeypatch.setattr(inception, "_URL", f"http://localhost:{server.server_port}/{name}")
+        if content == b"the weights":
+            assert inception.fetched(tmp_path).read_bytes() == content
+            inception.fetched(tmp_path)
+        else:
+            message = (
+                r"and can't be fetched \(Not Found\)" if content is None else "a file of SHA-256 [0-9a-f]{8}, which"
+            )
+            with pytest.raises(UserError, match=message):
+                inception.fetched(tmp_path)
+            assert not list(tmp_path.iterdir())
+        server.shutdown()
+    assert asked == [f"/{name}"]
+    if content == b"something else":  # the server is gone, as without a network
+        with pytest.raises(UserError, match=f"weights are missing: .*{name}, and can't be fetched .*eval.features=inc"):
+            inception.fetched(tmp_path)
 
 
 def test_weights_are_read_without_running_what_they_name(tmp_path: Path) -> None:

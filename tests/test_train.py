@@ -80,8 +80,13 @@ def test_a_run_writes_what_the_readme_says(config: ConfigDict, tmp_path: Path) -
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 10
     assert summary["images"] == 160
-    for name in ("seconds", "images_per_second", "compile_seconds", "peak_memory_mb"):
+    for name in ("seconds", "images_per_second"):
         assert summary[name] > 0, name
+    assert set(summary["resources"]) == {
+        *("compile_seconds", "images_per_second_median", "images_per_second_quartiles", "gflop_per_step"),
+        *("gb_per_step", "gflop_per_second", "matmul_gflop_per_second", "share_of_matmul_rate"),
+        *("device_memory_mb", "host_memory_mb"),
+    }
     assert summary["d_loss"] == records(tmp_path)[-1]["d_loss"]
 
 

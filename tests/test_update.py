@@ -42,7 +42,7 @@ def test_each_players_every_parameter_moves_and_metrics_are_flat_finite_scalars(
     assert int(after.step) == 1
     assert same(before.hyper, after.hyper)
     assert set(metrics) == {
-        *("d_loss", "g_loss", "d_real", "d_fake", "d_accuracy_real", "d_accuracy_fake"),
+        *("d_loss", "g_loss", "d_margin", "d_real", "d_fake", "d_accuracy_real", "d_accuracy_fake"),
         *("d_grad_norm", "g_grad_norm", "d_param_norm", "g_param_norm"),
     }
     assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
@@ -118,6 +118,7 @@ def test_metrics_say_what_they_are_called_after(loss: str) -> None:
     boundary = {"least_squares": 0.5, "wasserstein": (real_logits.mean() + fake_logits.mean()) / 2}.get(loss, 0.0)
     squash = (lambda x: 1 / (1 + np.exp(-x))) if loss in ("non_saturating", "minimax") else (lambda x: x)
     expected = {
+        "d_margin": real_logits.mean() - fake_logits.mean(),
         "d_real": squash(real_logits).mean(),
         "d_fake": squash(fake_logits).mean(),
         "d_accuracy_real": (real_logits > boundary).mean(),

@@ -1,6 +1,9 @@
 """Figures on a GAN: quality and diversity of its samples, and whether its training is healthy."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
 from gan_jax.evaluate.extractors import Extractor, find
 from gan_jax.evaluate.held_out import BATCH, held_out
+from gan_jax.files import read_arrays, write_arrays
 from gan_jax.images import to_uint8
 from gan_jax.state import GAN, GANState, draw_latents, random_key
 
@@ -32,6 +36,7 @@ class Evaluator:
       extractor: of features; None: only what D says of images seen and unseen.
       samples: number of samples that are drawn each time.
       devices: those that draw and extract, each example by itself: any number gives the same figures.
+      cache: the directory where the features of the data are kept; None: nowhere.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Evaluator:
         extractor: Extractor | None,
         samples: int,
         devices: Sequence[jax.Device],
+        cache: Path | None = None,
     ) -> None:
         self._gan, self.extractor, self.samples = gan, extractor, samples
         self._seen = dataset.train_images[shuffled(len(dataset.train_images), _MIXED)[:BATCH]]
@@ -50,16 +56,9 @@ class Evaluator:
             return
         self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
         self.train_numbers = shuffled(len(dataset.train_images), _MIXED)[:_REFERENCE]
-        extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
-
-        def features(images: Any, numbers: np.ndarray) -> np.ndarray:
-            found: np.ndarray = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))[0]
-            return found
-
-        self.real = features(dataset.train_images, self.train_numbers)
+        self.real, test = _features(dataset, extractor, self.train_numbers, devices, cache)
         self._moments = metrics.moments(self.real)
-        if len(dataset.test_images) > 1:
-            test = features(dataset.test_images, np.arange(len(dataset.test_images)))
+        if len(test) > 1:
             self.floor = {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(test))}
 
     @property
@@ -114,6 +113,35 @@ class Evaluator:
         variables, weights, key = common
         images = to_uint8(self._gan.generator.apply(variables, draw_latents(self._gan, key, index), train=False))
         return *self.extractor.apply(weights, images), images
+
+
+def _features(
+    dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
+    key = json.dumps([1, extractor.name, dataset.digest, len(numbers), len(dataset.test_images)])
+    path = (
+        None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
+    )
+    if path is not None and extractor.pure:
+        kept = read_arrays(path)
+        if kept is not None:
+            return kept["train"], kept["test"]
+    extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
+
+    def features(images: Any, numbers: np.ndarray) -> np.ndarray:
+        if not len(numbers):
+            return np.zeros((0, 0), np.float32)
+        found: np.ndarray = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))[0]
+        return found
+
+    train, test = (
+        features(dataset.train_images, numbers),
+        features(dataset.test_images, np.arange(len(dataset.test_images))),
+    )
+    if path is not None and extractor.pure:
+        write_arrays(path, {"train": train, "test": test})
+    return train, test
 
 
 def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:

@@ -17,7 +17,7 @@ from tqdm import trange
 
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
-from gan_jax.files import write_atomically
+from gan_jax.files import read_arrays, write_arrays
 from gan_jax.images import to_float
 
 Array = jax.Array
@@ -72,12 +72,13 @@ def trained(dataset: Dataset, cache: Path | None) -> Trained:
     """The classifier of a data set with labels: from the directory ``cache``, or trained now and kept there."""
     digest = hashlib.blake2b(json.dumps([_RECIPE, dataset.digest]).encode(), digest_size=12).hexdigest()
     path = None if cache is None else cache / f"classifier-{digest}.npz"
-    variables = None if path is None else _read(path)
-    if variables is None:
+    kept = None if path is None else read_arrays(path)
+    if kept is not None:
+        variables = traverse_util.unflatten_dict(kept, sep="/")
+    else:
         variables = fit(dataset.train_images, dataset.train_labels, dataset.classes)
         if path is not None:
-            flat = traverse_util.flatten_dict(variables, sep="/")
-            write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **flat))
+            write_arrays(path, traverse_util.flatten_dict(variables, sep="/"))
     return Trained(variables, digest, accuracy(variables, dataset.test_images, dataset.test_labels))
 
 
@@ -130,11 +131,3 @@ def _step(
 
     updates, opt_state = optax.adam(_RECIPE["rate"]).update(jax.grad(loss)(params), opt_state)
     return optax.apply_updates(params, updates), opt_state
-
-
-def _read(path: Path) -> Variables | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return traverse_util.unflatten_dict({name: file[name] for name in file.files}, sep="/")
-    except (OSError, ValueError, EOFError):
-        return None

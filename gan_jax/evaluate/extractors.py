@@ -16,7 +16,6 @@ from gan_jax.errors import UserError
 from gan_jax.evaluate import classifier, inception
 
 Array = jax.Array
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Extractor:
       variables: its weights.
       classes: whether the logits are of the data set's own classes.
       accuracy: of those classes on held-out images, where that was measured.
+      pure: whether ``name`` decides the features, so that they can be kept on disk.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Extractor:
     variables: Any
     classes: bool = False
     accuracy: float | None = None
+    pure: bool = True
 
 
 def find(name: str, dataset: Dataset, cache: Path | None) -> Extractor | None:
@@ -62,11 +63,10 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Extractor | None:
         full_name = f"classifier:{dataset.name}:{trained.digest[:8]}"
         return Extractor(full_name, classifier.apply, trained.variables, True, trained.accuracy)
     if kind == "inception":
-        path = Path(rest).expanduser() if rest else (cache or Path()) / INCEPTION_FILE
-        variables = inception.load(path)
+        variables = inception.load(Path(rest).expanduser() if rest else inception.fetched(cache or Path()))
         return Extractor(f"inception:{_digest(variables)[:8]}", inception.Inception().apply, variables)  # type: ignore[arg-type]
     if rest:
-        return Extractor(name, _users(kind, rest), {})
+        return Extractor(name, _users(kind, rest), {}, pure=False)
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
         "package.module:function"

@@ -6,22 +6,30 @@ which PyTorch wrote; it is read here without PyTorch, and nothing but arrays is 
 """
 
 import collections
+import hashlib
+import http.client
 import io
 import pickle
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from tqdm import tqdm
 
 from gan_jax.errors import UserError
+from gan_jax.files import write_atomically
 
 Array = jax.Array
 _SIDE = 299
+_FILE = "pt_inception-2015-12-05-6726825d.pth"  # the end of its name is the start of its SHA-256
+_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{_FILE}"
 
 
 class Inception(nn.Module):
@@ -202,6 +210,41 @@ def load(path: Path) -> dict[str, Any]:
     return variables
 
 
+def fetched(folder: Path) -> Path:
+    """The public file of weights in ``folder``, downloaded (92 MB) if it isn't there.
+
+    Raises:
+      UserError: it isn't there, and can't be fetched, or what comes isn't it.
+    """
+    path = folder / _FILE
+    if path.exists():
+        return path
+    elsewhere = f"put {_FILE} there, name it by eval.features=inception:FILE, or choose eval.features=classifier"
+    try:
+        with urllib.request.urlopen(_URL, timeout=20) as response:
+            size = int(response.headers.get("Content-Length", 0))
+            with tqdm(total=size, desc=f"fetching {_FILE}", unit="B", unit_scale=True, leave=False) as bar:
+                write_atomically(path, lambda file: _copy_checked(response, file, bar))
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"FID's Inception weights are missing: {path}, and can't be fetched ({reason}); {elsewhere}"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{_URL} gave {error}, which isn't {_FILE}; {elsewhere}") from error
+    return path
+
+
+def _copy_checked(source: Any, target: BinaryIO, bar: Any) -> None:
+    hashed = hashlib.sha256()
+    while block := source.read(2**20):
+        hashed.update(block)
+        target.write(block)
+        bar.update(len(block))
+    if not hashed.hexdigest().startswith(_FILE.partition(".pth")[0].rpartition("-")[2]):
+        raise ValueError(f"a file of SHA-256 {hashed.hexdigest()[:8]}")
+
+
 def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
     """The arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
 
@@ -211,10 +254,7 @@ def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"FID's Inception weights are missing: {path} ({error.strerror}); "
-            "put pt_inception-2015-12-05-6726825d.pth there, or choose eval.features=classifier"
-        ) from error
+        raise UserError(f"cannot read the weights in {path}: {error.strerror}") from error
     try:
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
         return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
