@@ -3,7 +3,6 @@
 import os
 import sys
 import tempfile
-import types
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 import pytest
 from ml_collections import ConfigDict
 
+from benchmarks.fidelity import stand_ins
 from configs import dcgan, gan
 from gan_jax.config import default
 from gan_jax.data.options import Options
@@ -31,13 +31,8 @@ def fidelity_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets torch-fidelity be imported with a stand-in for torchvision, which it wants and our tests don't use."""
     reason = "not installed: pip install -e '.[oracle]'"
     pytest.importorskip("torch", reason=f"PyTorch is {reason}")
-    for name in ("", ".datasets", ".transforms", ".transforms.functional", ".models"):
-        if f"torchvision{name}" not in sys.modules:
-            stand_in: Any = types.ModuleType(f"torchvision{name}")
-            stand_in.__file__, stand_in.__path__ = __file__, []
-            stand_in.CIFAR10 = stand_in.CIFAR100 = stand_in.STL10 = object
-            monkeypatch.setitem(sys.modules, f"torchvision{name}", stand_in)
-    monkeypatch.setattr(sys.modules["torchvision.transforms"], "functional", None, raising=False)
+    for name, module in stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
     pytest.importorskip("torch_fidelity", reason=f"torch-fidelity is {reason}")
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"state"},
     {"update"},
     {"config", "data", "sample", "visualize", "checkpoint", "parallel"},
-    {"evaluate", "feed"},
+    {"evaluate", "feed", "resources"},
     {"build", "workdir"},
     {"report"},
     {"train"},

@@ -82,7 +82,7 @@ def test_kernel_distance_is_its_definition() -> None:
     within = sum(k(a, b) for s in (x, y) for i, a in enumerate(s) for j, b in enumerate(s) if i != j) / (50 * 49)
     between = sum(k(a, b) for a in x for b in y) / 50**2
     mean, spread = metrics.kernel_distance(REAL[:50], FAKE[:50], subsets=2)
-    assert_allclose(mean, within - 2 * between, rtol=1e-9)
+    assert_allclose(mean, within - 2 * between, rtol=2e-7)  # products in float32
     assert spread == pytest.approx(0, abs=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Distances between two sets of features, in float64 on the device.
+"""Distances between two sets of features, on the device: sums in float64, distances between pairs in float32.
 
 Each takes features as arrays ``[N, d]``, made by whatever extractor; figures of different extractors don't compare.
 """
@@ -103,7 +103,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, subsets: int = 100, size
     """
     size = min(size, len(real), len(fake))
     generator = np.random.RandomState(_SEED)
-    real, fake = (np.asarray(features, np.float64) for features in (real, fake))
+    real, fake = (np.asarray(features, np.float32) for features in (real, fake))
     estimates = []
     for _ in tqdm(range(subsets), desc="KID", unit="subset", delay=2, leave=False):
         x, y = (features[generator.choice(len(features), size, replace=False)] for features in (fake, real))
@@ -117,12 +117,13 @@ def _mmd(x: Any, y: Any) -> Any:
     n = len(x)
 
     def kernel(a: Any, b: Any) -> Any:
-        return (a @ b.T / x.shape[1] + 1) ** 3
+        # In float32, whose rounding averages out over n^2 pairs, and which is ten times as fast on CPUs.
+        return (_products(a, b).astype(jnp.float64) / x.shape[1] + 1) ** 3
 
     def off_diagonal(k: Any) -> Any:
-        return (k.sum() - jnp.trace(k)) / (n * (n - 1))
+        return (k.sum(dtype=jnp.float64) - jnp.trace(k, dtype=jnp.float64)) / (n * (n - 1))
 
-    return off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * kernel(x, y).mean()
+    return off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * kernel(x, y).mean(dtype=jnp.float64)
 
 
 @_in_float64
@@ -143,7 +144,6 @@ def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]
     return float(np.mean(scores)), float(np.std(scores))
 
 
-@_in_float64
 def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: int = 5) -> dict[str, float]:
     """What nearest neighbours say of two sets of features.
 
@@ -164,7 +164,7 @@ def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: 
     """
     if min(len(real), len(fake)) <= max(k, k_density):
         raise ValueError(f"{min(len(real), len(fake))} samples are too few for {max(k, k_density)} neighbours")
-    x, y = (jnp.asarray(features, jnp.float64) for features in (real, fake))
+    x, y = _centred(real, fake)
     total = 3 * (-(-len(x) // _ROWS)) + -(-len(y) // _ROWS)
     with tqdm(total=total, desc="neighbours", unit="block", delay=2, leave=False) as bar:
         real_radii = np.concatenate([_radii(rows, x, (k, k_density)) for rows in _blocks(x, bar)])
@@ -188,15 +188,19 @@ def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: 
 
 def nearest(queries: np.ndarray, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of ``points`` ``[N, d]`` to each of ``queries`` ``[M, d]``: distances, numbers, both ``[M, k]``."""
-    with jax.enable_x64(True):
-        x = jnp.asarray(points, jnp.float64)
-        distances, numbers = [], []
-        for start in range(0, len(queries), _ROWS):
-            found = _distances(jnp.asarray(queries[start : start + _ROWS], jnp.float64), x)
-            values, index = jax.lax.top_k(-found, k)
-            distances.append(np.sqrt(-np.asarray(values)))
-            numbers.append(np.asarray(index))
-        return np.concatenate(distances), np.concatenate(numbers)
+    x, y = _centred(points, queries)
+    distances, numbers = [], []
+    for start in range(0, len(y), _ROWS):
+        values, index = jax.lax.top_k(-_distances(y[start : start + _ROWS], x), k)
+        distances.append(np.sqrt(-np.asarray(values)))
+        numbers.append(np.asarray(index))
+    return np.concatenate(distances), np.concatenate(numbers)
+
+
+def _centred(one: np.ndarray, other: np.ndarray) -> tuple[Any, Any]:
+    """Both in float32 about the mean of ``one``: distances stay as they are, and lose no digits to a large mean."""
+    mean = np.mean(one, 0, dtype=np.float64)
+    return jnp.asarray(one - mean, jnp.float32), jnp.asarray(other - mean, jnp.float32)
 
 
 def _blocks(features: Any, bar: Any) -> Iterator[Any]:
@@ -208,8 +212,12 @@ def _blocks(features: Any, bar: Any) -> Iterator[Any]:
 @jax.jit
 def _distances(a: Any, b: Any) -> Any:
     """Squared, ``[len(a), len(b)]``, from 0 up."""
-    products = a @ b.T
-    return jnp.maximum(jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1) - 2 * products, 0)
+    return jnp.maximum(jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1) - 2 * _products(a, b), 0)
+
+
+def _products(a: Any, b: Any) -> Any:
+    """All scalar products, in full float32 on GPUs and TPUs too."""
+    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _radii(rows: Any, whole: Any, ks: tuple[int, ...]) -> np.ndarray:
