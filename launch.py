@@ -19,6 +19,10 @@ _NUM_SAMPLES = flags.DEFINE_integer(
 )
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
+_LABEL = flags.DEFINE_integer("label", None, "Which class to sample; default all, a row each.", lower_bound=0)
+_CLASSIFIERS = flags.DEFINE_integer(
+    "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
+)
 
 
 def main(_: list[str]) -> None:
@@ -29,8 +33,14 @@ def main(_: list[str]) -> None:
         workdir = Path("runs") / command.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
-    out = Path(_OUT.value) if _OUT.value else None
-    others = {"out": out, "count": _NUM_SAMPLES.value, "seed": _SEED.value, "step": _STEP.value}
+    others = {
+        "out": Path(_OUT.value) if _OUT.value else None,
+        "count": _NUM_SAMPLES.value,
+        "seed": _SEED.value,
+        "step": _STEP.value,
+        "label": _LABEL.value,
+        "classifiers": _CLASSIFIERS.value,
+    }
     command.run(_MODE.value, _CONFIG.value, workdir, **others)
 
 

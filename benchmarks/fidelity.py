@@ -2,8 +2,8 @@
 
     python -m benchmarks.fidelity --out=fidelity.json        # with the extra `oracle`
 
-Inception's weights are random (the public ones make no other work); both read them from one file. Figures are checked to
-agree before they are timed. torch-fidelity's features come from its network alone, without its data loader.
+Inception gets random weights, which make no other work; both read them from one file. Figures are checked to agree
+before they are timed. torch-fidelity's features come from its network alone, without its data loader.
 """
 
 import argparse

@@ -32,8 +32,8 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.model = "dcgan"
     config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
     widths = _WIDTHS[config.data.image_size]
-    config.generator = ConfigDict({"widths": widths})
-    config.discriminator = ConfigDict({"widths": widths[::-1]})
+    config.generator.widths = widths
+    config.discriminator.widths = widths[::-1]
     rate = 4e-4 if digits else 2e-4
     config.optimizer = ConfigDict({"generator": adam(rate), "discriminator": adam(rate)})
     return config

@@ -20,8 +20,8 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.steps = 20000
     config.steps_per_dispatch = 100
     config.model = "mlp"
-    config.generator = ConfigDict({"widths": (128, 256)})
-    config.discriminator = ConfigDict({"widths": (256, 128)})
+    config.generator.update({"widths": (128, 256), "norm": "none", "initializer": "xavier"})
+    config.discriminator.update({"widths": (256, 128), "norm": "none", "initializer": "xavier"})
     config.optimizer = ConfigDict({"generator": adam(b1=0.9), "discriminator": adam(b1=0.9)})
     config.log.every = 200
     config.sample.every = 1000

@@ -9,21 +9,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
-from gan_jax import augment, data, losses, models
+from gan_jax import augment, data, games, losses, models, optimizers, penalties, terms
 from gan_jax import config as configuration
 from gan_jax.errors import UserError, unknown_name
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
-from gan_jax.state import GAN, Hyper, init_state
+from gan_jax.state import GAN, Hyper, init_state, never
 
-# Arguments of these that are numbers become hyperparameters in the state.
-_OPTIMIZERS = {"adam": optax.adam, "rmsprop": optax.rmsprop, "sgd": optax.sgd}
-_GIVEN_BY_US = ("image_shape", "dtype", "param_dtype", "parent", "name")
+_GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
+_GAMES = {"images": games.IMAGES, "autoencoder": games.AUTOENCODER}
+_AROUND = ("schedule", "final_rate", "historical_averaging", "clip")  # what goes with any optimizer
 
 
 def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
@@ -41,6 +40,8 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         raise unknown_name("model", config.model, models.__all__)
     if config.loss not in losses.__all__:
         raise unknown_name("loss", config.loss, losses.__all__)
+    if config.game not in _GAMES:
+        raise unknown_name("game", config.game, _GAMES)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
     family, loss = getattr(models, config.model), getattr(losses, config.loss)
@@ -51,18 +52,31 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         "generator": g_hyper,
         "discriminator": d_hyper,
         "loss": _labels(config, loss, wide),
-        "ema": {"decay": np.asarray(config.ema.decay, wide)},
+        "ema": {"decay": np.asarray(config.ema.decay, wide), "start": np.asarray(config.ema.start, wide)},
+        "weights": {name: np.asarray(value, wide) for name, value in config.weights.items()}
+        | {"penalty": np.asarray(config.penalty.weight, wide)},
     }
+    if config.game == "autoencoder" and not hasattr(family.Generator, "encode"):
+        raise UserError(f"model {config.model!r} has no encoder, and game 'autoencoder' needs one: set model to 'aae'")
+    given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
+    warm = config.warm_start
     gan = GAN(
-        generator=_module(config, "generator", family.Generator, {"image_shape": shape}, compute, wide),
-        discriminator=_module(config, "discriminator", family.Discriminator, {}, compute, wide),
+        generator=_module(config, "generator", family.Generator, given, compute, wide),
+        discriminator=_module(config, "discriminator", family.Discriminator, given, compute, wide),
         loss=loss,
         generator_optimizer=g_optimizer,
         discriminator_optimizer=d_optimizer,
         latent_dim=config.latent_dim,
         image_shape=shape,
+        game=_GAMES[config.game],
         d_steps=config.d_steps,
         augment=_augmentation(config.augment),
+        classes=config.classes,
+        penalties=() if config.penalty.name == "none" else _named(config.penalty.name, penalties, "penalty.name"),
+        penalty_every=config.penalty.every,
+        d_terms=_terms(config, "auxiliary_discriminator"),
+        g_terms=_terms(config, "feature_matching", "auxiliary_generator"),
+        hold=WarmStart(warm.g_steps, warm.factor, warm.period) if warm.g_steps else never,
         dtype=wide,
     )
     try:
@@ -85,6 +99,11 @@ def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
             f"{dataset.name} has {len(dataset.train_images):,} images to train on, fewer than "
             f"batch_size={config.batch_size} ({len(dataset.test_images):,} more are held out to test on): "
             "lower batch_size, or add images"
+        )
+    if config.classes and config.classes != dataset.classes:
+        raise UserError(
+            f"config.classes is {config.classes}, but {dataset.name} has {dataset.classes or 'no'} classes: "
+            + ("set config.classes to it" if dataset.classes else "choose labelled data, or a GAN without labels")
         )
     return dataset
 
@@ -132,12 +151,43 @@ def enable_float64(config: ConfigDict) -> None:
 
 def _augmentation(names: str) -> augment.Augmentation:
     """What the names with commas between them stand for."""
+    functions = _named(names, augment, "augment")
+    return functions[0] if len(functions) == 1 else augment.Chain(functions)
+
+
+def _named(names: str, module: Any, key: str) -> tuple[Any, ...]:
+    """The functions of ``module`` that the names with commas between them stand for."""
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
-        if name not in augment.__all__:
-            raise unknown_name("augment", name, augment.__all__)
-    functions = tuple(getattr(augment, name) for name in chosen)
-    return functions[0] if len(functions) == 1 else augment.Chain(functions)
+        if name not in module.__all__:
+            raise unknown_name(key, name, module.__all__)
+    return tuple(getattr(module, name) for name in chosen)
+
+
+def _terms(config: ConfigDict, *names: str) -> tuple[tuple[str, terms.Term], ...]:
+    """Those of the terms that have a weight, and something to work on."""
+    auxiliary = config.discriminator.get("conditional") == "auxiliary"
+    used = [name for name in names if config.weights[name] and (auxiliary or not name.startswith("auxiliary"))]
+    return tuple((name, getattr(terms, name)) for name in used)
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """Steps in which G stands still, so that D has a start (Arjovsky et al. 2017; 100 D steps a G step in their code).
+
+    For its first ``g_steps`` moves, and once more after every ``period`` of them, G moves only in the last of
+    ``factor`` steps: it has ``factor x d_steps`` D steps before it.
+    """
+
+    g_steps: int
+    factor: int
+    period: int
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Whether G stands still in ``step``."""
+        begin = self.g_steps * self.factor
+        later = (step - begin) % (self.period + self.factor - 1) >= self.period
+        return jnp.where(step < begin, (step + 1) % self.factor != 0, later)
 
 
 def _module(
@@ -149,27 +199,37 @@ def _module(
         if name not in fields:
             raise unknown_name(f"key of config.{player} for model {config.model!r}:", name, fields)
         values[name] = tuple(value) if isinstance(value, list | tuple) else value
-        if name == "widths" and not all(type(w) is int and w > 0 for w in values[name]):
-            raise UserError(f"config.{player}.widths must be positive whole numbers, not {value!r}")
-    return kind(**values, **given, dtype=compute, param_dtype=wide)
+        if name.endswith("widths") and not all(type(w) is int and w > 0 for w in values[name]):
+            raise UserError(f"config.{player}.{name} must be positive whole numbers, not {value!r}")
+    taken = {f.name for f in dataclasses.fields(kind)}
+    return kind(**values, **{k: v for k, v in given.items() if k in taken}, dtype=compute, param_dtype=wide)
 
 
-def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[Any, dict[str, ArrayLike]]:
-    values = config.optimizer[player].to_dict()
-    name = values.pop("name", None)
-    if name not in _OPTIMIZERS:
-        raise unknown_name(f"config.optimizer.{player}.name", str(name), _OPTIMIZERS)
-    valid = list(inspect.signature(_OPTIMIZERS[name]).parameters)
+def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Recipe, dict[str, ArrayLike]]:
+    values, where = config.optimizer[player].to_dict(), f"config.optimizer.{player}"
+    name, schedule = values.pop("name", None), values.pop("schedule", "constant")
+    if name not in optimizers.OPTIMIZERS:
+        raise unknown_name(f"{where}.name", str(name), optimizers.OPTIMIZERS)
+    if schedule != "constant" and schedule not in optimizers.SCHEDULES:
+        raise unknown_name(f"{where}.schedule", str(schedule), ("constant", *optimizers.SCHEDULES))
+    valid = [*inspect.signature(optimizers.OPTIMIZERS[name]).parameters, *_AROUND]
     for key, value in values.items():
         if key not in valid:
             raise unknown_name(f"key of config.optimizer.{player} for {name}:", key, valid)
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            raise UserError(f"config.optimizer.{player}.{key} must be a finite number from 0 up, not {value!r}")
+            raise UserError(f"{where}.{key} must be a finite number from 0 up, not {value!r}")
         if key in ("b1", "b2", "decay", "momentum") and value >= 1:
-            raise UserError(f"config.optimizer.{player}.{key} must be from 0 to below 1, not {value!r}")
+            raise UserError(f"{where}.{key} must be from 0 to below 1, not {value!r}")
     if "learning_rate" not in values:
-        raise UserError(f"config.optimizer.{player}.learning_rate is missing")
-    return _OPTIMIZERS[name], {key: np.asarray(value, wide) for key, value in values.items()}
+        raise UserError(f"{where}.learning_rate is missing")
+    final, clip, historical = (values.pop(key, 0.0) for key in ("final_rate", "clip", "historical_averaging"))
+    recipe = optimizers.Recipe(name, schedule, historical=historical > 0, clipped=clip > 0)
+    if schedule != "constant":
+        steps = config.steps * (config.d_steps if player == "discriminator" else 1)
+        values |= {"updates": steps, "final_rate": final}
+    values |= {"historical_averaging": historical} if historical else {}
+    values |= {"clip": clip} if clip else {}
+    return recipe, {key: np.asarray(value, wide) for key, value in values.items()}
 
 
 def _labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> dict[str, ArrayLike]:

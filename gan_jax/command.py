@@ -87,7 +87,8 @@ def run_name(path: str) -> str:
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
-    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``out``, ``count``, ``seed`` and ``step`` of the flags."""
+    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``out``, ``count``, ``seed``, ``step``, ``label`` and
+    ``classifiers`` of the flags."""
     _prepare_jax()
     MODES[mode](config, workdir, **others)
 
@@ -103,16 +104,32 @@ def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
 
 
 def _sample(
-    _: ConfigDict | None, workdir: Path, *, out: Path | None, count: int | None, seed: int, step: int | None
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    seed: int,
+    step: int | None,
+    label: int | None,
+    **__: Any,
 ) -> None:
+    import numpy as np
+
     from gan_jax import sample, visualize
 
     out = out or workdir / "samples.png"
     visualize.check_ending(out)
     gan, state, step = _restore(workdir, step)
     count = count or 100
-    images = sample.sample(gan, state, seed, count)
-    visualize.save_images(images, out)
+    labels = sample.row_labels(gan, count)
+    if label is not None:
+        if label >= gan.classes:
+            known = f"it has {gan.classes} classes, from 0" if gan.classes else "it was trained without labels"
+            raise UserError(f"--label={label}: the GAN in {workdir} has no such class: {known}")
+        labels = np.full_like(labels, label)
+    images = sample.sample(gan, state, seed, labels)
+    visualize.save_images(images, out, labels if gan.classes else None)
     print(f"{count} samples of step {step:,}, seed {seed}: {out}")
 
 
@@ -130,9 +147,17 @@ def _interpolate(
 
 
 def _evaluate(
-    _: ConfigDict | None, workdir: Path, *, out: Path | None, count: int | None, step: int | None, **__: Any
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    step: int | None,
+    classifiers: int,
+    **__: Any,
 ) -> None:
     import jax
+    import numpy as np
 
     from gan_jax import build, evaluate, visualize
     from gan_jax.report import write_report
@@ -147,7 +172,14 @@ def _evaluate(
     dataset = build.build_dataset(config, place.cache)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
     drawn = evaluator.draw(state) if evaluator.extractor else None
+    if classifiers:
+        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), drawn is not None)
+        if reason:
+            raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
     figures = evaluator.figures(state, drawn)
+    if classifiers and drawn is not None:
+        labels = evaluator.labels(np.arange(len(drawn[2])))
+        figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
     print(f"step {step:,}, {evaluator.description}")
     for name, value in figures.items():
         print(f"{name:60}{value:12.5g}")
@@ -157,6 +189,15 @@ def _evaluate(
         visualize.save_png(visualize.grid(picture, evaluate.NEIGHBOURS + 1), out)
         print(f"each sample beside the train images nearest to it: {out}")
     print(f"report: {write_report(place)}")
+
+
+def _no_classes(told: int, classes: int, tests: int, drawn: bool) -> str | None:
+    """What is missing for GAN-train, in words."""
+    if not told:
+        return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
+    if not classes or not tests:
+        return "labelled test images"
+    return None if drawn else "features: set eval.features to classifier"
 
 
 MODES: dict[str, Callable[..., None]] = {

@@ -15,20 +15,21 @@ from PIL import ImageColor
 
 from gan_jax.errors import UserError, unknown_name
 
-# What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels.
+# What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels,
+# number of classes (0: none, or nobody can know).
 DATASETS = {
-    "mnist5k": ("embedded", "", 28, 1),
-    "shapes32": ("embedded", "shapes32", 32, 3),
-    "shapes64": ("embedded", "shapes64", 64, 3),
-    "mnist": ("tfds", "mnist", 28, 1),
-    "fashion_mnist": ("tfds", "fashion_mnist", 28, 1),
-    "cifar10": ("tfds", "cifar10", 32, 3),
-    "celeb_a": ("tfds", "celeb_a", 64, 3),
-    "oxford_flowers102": ("tfds", "oxford_flowers102", 64, 3),
-    "lsun_bedroom": ("tfds", "lsun/bedroom", 64, 3),
-    "tfds": ("tfds", "", 64, 3),
-    "folder": ("folder", "", 64, 3),
-    "npz": ("npz", "", 64, 3),
+    "mnist5k": ("embedded", "", 28, 1, 10),
+    "shapes32": ("embedded", "shapes32", 32, 3, 6),
+    "shapes64": ("embedded", "shapes64", 64, 3, 6),
+    "mnist": ("tfds", "mnist", 28, 1, 10),
+    "fashion_mnist": ("tfds", "fashion_mnist", 28, 1, 10),
+    "cifar10": ("tfds", "cifar10", 32, 3, 10),
+    "celeb_a": ("tfds", "celeb_a", 64, 3, 0),
+    "oxford_flowers102": ("tfds", "oxford_flowers102", 64, 3, 102),
+    "lsun_bedroom": ("tfds", "lsun/bedroom", 64, 3, 0),
+    "tfds": ("tfds", "", 64, 3, 0),
+    "folder": ("folder", "", 64, 3, 0),
+    "npz": ("npz", "", 64, 3, 0),
 }
 
 # Keys that say where data lies and how it is read, and change nothing of what a run computes.
@@ -57,17 +58,28 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
 
     config.model = "dcgan"
+    config.game = "images"  # what D tells apart; autoencoder: codes from draws of the prior, see gan_jax/games.py
     config.latent_dim = 100
-    config.generator = ConfigDict()
-    config.discriminator = ConfigDict()
+    config.classes = 0  # how many G and D are told of, where their key conditional isn't none
+    # Keys of the model's Generator and Discriminator, see gan_jax/models/; these are switches of every model.
+    config.generator = ConfigDict({"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False})
+    config.discriminator = ConfigDict(config.generator.to_dict() | {"minibatch": "none"})
     config.loss = "non_saturating"
+    config.penalty = ConfigDict({"name": "none", "weight": 10.0, "every": 1})  # wgan_gp, dragan, r1, r2, or r1,r2
+    config.weights = ConfigDict()  # of the terms of the players' losses, see gan_jax/terms.py; 0: without
+    config.weights.adversarial = 1.0  # in G's loss
+    config.weights.feature_matching = 0.0  # in G's loss
+    config.weights.auxiliary_discriminator = 1.0  # where discriminator.conditional is auxiliary
+    config.weights.auxiliary_generator = 1.0
+    config.weights.reconstruction = 1.0  # of autoencoders
+    config.warm_start = ConfigDict({"g_steps": 0, "factor": 20, "period": 500})  # see gan_jax.build.WarmStart
     config.augment = "none"  # of all that the discriminator sees: color, translation, cutout, several with commas
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
-    config.ema = ConfigDict({"decay": 0.999})  # of the generator's parameters; 0: none
+    config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of the generator's parameters, from step start; 0: none
 
     config.data = ConfigDict()  # each explained in gan_jax/data/options.py
-    source, name, image_size, channels = DATASETS[dataset]
+    source, name, image_size, channels, _ = DATASETS[dataset]
     config.data.source = source  # embedded, tfds, folder or npz
     config.data.name = name  # of the embedded source: mnist5k (if empty), shapes32, shapes64; of tfds: any of its names
     config.data.dir = ""  # the folder, the .npz file, or where TFDS keeps its data
@@ -95,7 +107,30 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> ConfigDict:
     """An Adam optimizer's entry; the defaults are DCGAN's."""
-    return ConfigDict({"name": "adam", "learning_rate": learning_rate, "b1": b1, "b2": b2})
+    return optimizer("adam", learning_rate, b1=b1, b2=b2)
+
+
+def optimizer(name: str, learning_rate: float, **arguments: float) -> ConfigDict:
+    """An optimizer's entry.
+
+    Args:
+      name: adam, rmsprop or sgd.
+      learning_rate: at the start.
+      **arguments: further ones of that optimizer of optax.
+
+    Returns:
+      These, and what goes with any optimizer: ``schedule`` (constant, linear or cosine) down to ``final_rate`` of the
+      rate at the last step, ``historical_averaging`` (weight of Salimans' term; 0: without), ``clip`` (of every
+      parameter, to its negative and itself; 0: none).
+    """
+    shared = {"schedule": "constant", "final_rate": 0.0, "historical_averaging": 0.0, "clip": 0.0}
+    return ConfigDict({"name": name, "learning_rate": learning_rate, **arguments, **shared})
+
+
+def set_conditional(config: ConfigDict, dataset: str, generator: str, discriminator: str) -> None:
+    """Makes ``config`` a GAN of the classes of ``dataset``, told to the players as their keys ``conditional`` say."""
+    config.classes, config.data.labels = DATASETS[dataset][-1], True
+    config.generator.conditional, config.discriminator.conditional = generator, discriminator
 
 
 def validate(config: ConfigDict) -> None:
@@ -158,9 +193,15 @@ def _at_least(low: int) -> tuple[Any, str]:
 
 
 _finite = (math.isfinite, "finite")
+_from_0 = ((lambda value: 0 <= value < math.inf), "finite and from 0 up")
+_WEIGHTS = ("adversarial", "feature_matching", "auxiliary_discriminator", "auxiliary_generator", "reconstruction")
 _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
     **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "steps_per_dispatch", "latent_dim")},
+    **{key: _at_least(1) for key in ("penalty.every", "warm_start.factor", "warm_start.period")},
+    **{key: _at_least(0) for key in ("classes", "ema.start", "warm_start.g_steps")},
+    **{f"weights.{key}": _from_0 for key in _WEIGHTS},
+    "penalty.weight": _from_0,
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
     **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
     "eval.samples": _at_least(10),

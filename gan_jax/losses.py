@@ -16,7 +16,7 @@ from flax import linen as nn
 Array = jax.Array
 Loss = Callable[..., tuple[Array, Array]]
 
-__all__ = ["hinge", "least_squares", "minimax", "non_saturating", "wasserstein"]
+__all__ = ["hinge", "least_squares", "minimax", "non_saturating", "relativistic", "wasserstein"]
 
 
 def non_saturating(
@@ -63,6 +63,15 @@ def hinge(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
     return nn.relu(1 - real_logits) + nn.relu(1 + fake_logits), -fake_logits
 
 
+def relativistic(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
+    """RpGAN (Jolicoeur-Martineau 2018, arXiv:1807.00734, section 4): each real is paired with a fake of the batch.
+
+    ``D: softplus(fake - real);  G: softplus(real - fake)``.
+    """
+    margin = real_logits - fake_logits
+    return jax.nn.softplus(-margin), jax.nn.softplus(margin)
+
+
 def discriminator_output(loss: Loss, logits: Array) -> Array:
     """What D says of an image: the probability of "real" where the logits are log-odds, else the score itself."""
     return jax.nn.sigmoid(logits) if loss in (non_saturating, minimax) else logits
@@ -72,12 +81,12 @@ def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: di
     """The logit above which D is counted as saying "real".
 
     Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean``
-    for `wasserstein` (a critic's offset is arbitrary), else 0.
+    for `wasserstein` and `relativistic` (whose critics' offset is arbitrary), else 0.
     """
     if loss is least_squares:
         half: Array = 0.5 * (labels.get("real_label", 1.0) + labels.get("fake_label", 0.0))
         return half
-    return 0.5 * (real_mean + fake_mean) if loss is wasserstein else 0.0
+    return 0.5 * (real_mean + fake_mean) if loss in (wasserstein, relativistic) else 0.0
 
 
 def _cross_entropy(logits: Array, label: Array | float) -> Array:

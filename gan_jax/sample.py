@@ -8,18 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from gan_jax.images import to_uint8
+from gan_jax.images import to_float, to_uint8
 from gan_jax.state import GAN, Array, GANState, draw_latents, random_key
 
 _BATCH = 256
 
 
 @partial(jax.jit, static_argnums=0)
-def generate(gan: GAN, state: GANState, z: Array) -> Array:
-    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]``, by the averaged weights."""
-    variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
-    images: Array = gan.generator.apply(variables, z, train=False)  # type: ignore[assignment]
+def generate(gan: GAN, state: GANState, z: Array, label: Array) -> Array:
+    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by the averaged weights."""
+    variables = {"params": state.ema, **state.generator.stats}
+    images: Array = gan.generator.apply(variables, z, label=label, train=False)  # type: ignore[assignment]
     return to_uint8(images)
+
+
+@partial(jax.jit, static_argnums=0)
+def reconstruct(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
+    """Images uint8 ``[B, H, W, C]`` once more, by an autoencoder."""
+    assert gan.game.reconstruct is not None
+    return to_uint8(gan.game.reconstruct(gan, state, to_float(images, gan.dtype), label))
+
+
+def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
+    """Labels ``[count]`` of a grid: a class a row of ``columns``, over and over; zeros if the GAN has no classes."""
+    return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
@@ -27,9 +39,10 @@ def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
     return draw_latents(gan, random_key(jnp.uint32(seed), "samples"), start + jnp.arange(count, dtype=jnp.int32))
 
 
-def sample(gan: GAN, state: GANState, seed: int, count: int) -> np.ndarray:
-    """``count`` images uint8 ``[count, H, W, C]``. Image i is a function of the state, ``seed`` and i alone."""
-    return _in_batches(gan, state, count, lambda start: fixed_latents(gan, seed, _BATCH, start))
+def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
+    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i and its
+    label."""
+    return _in_batches(gan, state, labels, lambda start: fixed_latents(gan, seed, _BATCH, start))
 
 
 def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -> np.ndarray:
@@ -38,7 +51,7 @@ def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
     z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
     padded = jnp.pad(z, ((0, _BATCH), (0, 0)))
-    return _in_batches(gan, state, len(z), lambda start: padded[start : start + _BATCH])
+    return _in_batches(gan, state, row_labels(gan, len(z), columns), lambda start: padded[start : start + _BATCH])
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
@@ -55,12 +68,16 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
     return jnp.where(parallel, (1 - t) * a + t * b, spherical)
 
 
-def _in_batches(gan: GAN, state: GANState, count: int, latents: Callable[[int], Array]) -> np.ndarray:
-    """Always whole batches, the last cut to size: so one compiled program, and the same bytes whatever ``count`` is."""
+def _in_batches(gan: GAN, state: GANState, labels: np.ndarray, latents: Callable[[int], Array]) -> np.ndarray:
+    """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are."""
+    count = len(labels)
+    labels = np.pad(labels, (0, _BATCH))
     out = np.empty((count, *gan.image_shape), np.uint8)
     with tqdm(total=count, unit="image", disable=count <= 4 * _BATCH) as bar:
         for start in range(0, count, _BATCH):
             stop = min(count, start + _BATCH)
-            out[start:stop] = np.asarray(generate(gan, state, latents(start)))[: stop - start]
+            out[start:stop] = np.asarray(generate(gan, state, latents(start), labels[start : start + _BATCH]))[
+                : stop - start
+            ]
             bar.update(stop - start)
     return out

@@ -6,7 +6,7 @@ recompiles nothing and a population of trials is a batch of states.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,53 @@ from flax import struct
 
 from gan_jax.augment import Augmentation, none
 from gan_jax.losses import Loss
+from gan_jax.optimizers import Optimizer
+from gan_jax.penalties import Penalty
+from gan_jax.terms import Term
 
 Array = jax.Array
 Params = Any
 Hyper = dict[str, dict[str, Any]]  # scalars, of NumPy or JAX
-Optimizer = Callable[..., optax.GradientTransformation]
+
+
+class Turn(struct.PyTreeNode):
+    """What one discriminator step, or the generator's, has before it.
+
+    Attributes:
+      image: real images of the data ``[b, H, W, C]`` in [-1, 1].
+      label: of them, int32 ``[b]``; fakes get the same.
+      index: the examples' numbers in the global batch ``[b]``.
+      substep: which of the step's discriminator steps.
+    """
+
+    image: Array
+    label: Array
+    index: Array
+    substep: Array | int
+
+
+class Game(NamedTuple):
+    """The rules of what two players play: the only difference between GANs that draw and autoencoders with an
+    adversary.
+
+    Attributes:
+      real: ``real(gan, state, turn)``: what D shall call real, ``[b, ...]``.
+      fake: ``fake(gan, state, params, turn, axis_name)``: what G with ``params`` would have D call real, ``[b,
+        ...]``; a scalar loss of G's own, whatever D says; G's new statistics.
+      view: ``view(gan, state, images, label)``: what D is shown of images of the data, for its figures.
+      reconstruct: ``reconstruct(gan, state, images, label)``: the images once more, by the averaged weights; or None.
+    """
+
+    real: Callable[["GAN", "GANState", Turn], Array]
+    fake: Callable[["GAN", "GANState", Params, Turn, str | None], tuple[Array, Array, Params]]
+    view: Callable[["GAN", "GANState", Array, Array], Array]
+    reconstruct: Callable[["GAN", "GANState", Array, Array], Array] | None = None
+
+
+def never(step: Array) -> bool:
+    """In no step."""
+    del step
+    return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +71,21 @@ class GAN:
 
     Attributes:
       generator: latents ``[B, latent_dim]`` -> images ``[B, *image_shape]`` in [-1, 1]; see `gan_jax.models`.
-      discriminator: images -> logits ``[B]``.
+      discriminator: images -> `gan_jax.layers.Judgement`.
       loss: one of `gan_jax.losses`.
       generator_optimizer, discriminator_optimizer: made anew at each step from the state's hyperparameters, for
         instance ``optax.adam``, called as ``adam(**hyper["generator"])``.
       latent_dim: length of the latent vector, drawn from N(0, 1).
       image_shape: (height, width, channels).
+      game: what D tells apart, one of `gan_jax.games`.
       d_steps: discriminator steps per generator step.
       augment: one of `gan_jax.augment`, applied to every image that D sees.
+      classes: number of classes that the players are told of, 0 for none.
+      penalties: of `gan_jax.penalties`, added to D's loss, all with the same weight.
+      penalty_every: at how many discriminator steps one has penalties, weighted by as much (Karras et al. 2020,
+        arXiv:1912.04958, "lazy regularization"), counted in generator steps.
+      d_terms, g_terms: of `gan_jax.terms`, by the name of their weight.
+      hold: ``hold(step)``: whether G stands still in that step.
       dtype: of parameters, logits, losses and moments: float32, or float64 in float64 runs.
     """
 
@@ -47,16 +96,29 @@ class GAN:
     discriminator_optimizer: Optimizer
     latent_dim: int
     image_shape: tuple[int, int, int]
+    game: Game
     d_steps: int = 1
     augment: Augmentation = none
+    classes: int = 0
+    penalties: tuple[Penalty, ...] = ()
+    penalty_every: int = 1
+    d_terms: tuple[tuple[str, Term], ...] = ()
+    g_terms: tuple[tuple[str, Term], ...] = ()
+    hold: Callable[[Array], Array | bool] = never
     dtype: Any = jnp.float32
 
 
 class Player(struct.PyTreeNode):
-    """One network's own part of the state."""
+    """One network's own part of the state.
+
+    Attributes:
+      params: what is learnt by gradients.
+      stats: all its other variables by collection: ``batch_stats`` (of batch norm), ``spectral`` (of spectral norm).
+      opt_state: of its optimizer.
+    """
 
     params: Params
-    batch_stats: Params
+    stats: dict[str, Any]
     opt_state: optax.OptState
 
 
@@ -69,7 +131,7 @@ class GANState(struct.PyTreeNode):
       generator, discriminator: the players.
       ema: exponential moving average of the generator's parameters.
       hyper: ``generator`` and ``discriminator`` (arguments of their optimizers), ``loss`` (its label values), ``ema``
-        (its decay); scalars all.
+        (its decay), ``weights`` (of the penalty and of all further terms); scalars all.
     """
 
     step: Array
@@ -89,7 +151,16 @@ def random_key(seed: Array, purpose: str, *counters: Array | int) -> Array:
 
 
 # The order is part of what a seed means: only ever append.
-_PURPOSES = ("init_generator", "init_discriminator", "latents", "samples", "augment_real", "augment_fake", "evaluation")
+_PURPOSES = (
+    "init_generator",
+    "init_discriminator",
+    "latents",
+    "samples",
+    "augment_real",
+    "augment_fake",
+    "evaluation",
+    "penalty",
+)
 
 
 def draw_latents(gan: GAN, key: Array, index: Array) -> Array:
@@ -104,15 +175,18 @@ def draw_latents(gan: GAN, key: Array, index: Array) -> Array:
 def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
     """The state before the first step. ``hyper`` as in `GANState`; a pure function that can be jitted and vmapped."""
     seed = jnp.asarray(seed, jnp.uint32)
-    z = jnp.zeros((1, gan.latent_dim), gan.dtype)
-    x = jnp.zeros((1, *gan.image_shape), gan.dtype)
+    z, label = jnp.zeros((1, gan.latent_dim), gan.dtype), jnp.zeros(1, jnp.int32)
     generator = _init_player(
-        gan.generator, random_key(seed, "init_generator"), z, gan.generator_optimizer, hyper["generator"]
+        gan.generator, random_key(seed, "init_generator"), z, label, gan.generator_optimizer, hyper["generator"]
     )
+    turn = Turn(jnp.zeros((1, *gan.image_shape), gan.dtype), label, label, 0)
+    before = GANState(jnp.zeros((), jnp.int32), seed, generator, generator, generator.params, hyper)
+    seen = jax.eval_shape(lambda: gan.game.real(gan, before, turn))
     discriminator = _init_player(
         gan.discriminator,
         random_key(seed, "init_discriminator"),
-        x,
+        jnp.zeros(seen.shape, seen.dtype),
+        label,
         gan.discriminator_optimizer,
         hyper["discriminator"],
     )
@@ -127,10 +201,12 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
     )
 
 
-def _init_player(module: nn.Module, key: Array, x: Array, optimizer: Optimizer, hyper: dict[str, Any]) -> Player:
-    variables = module.init(key, x, train=True)
-    params = variables["params"]
-    return Player(params, variables.get("batch_stats", {}), optimizer(**hyper).init(params))
+def _init_player(
+    module: nn.Module, key: Array, x: Array, label: Array, optimizer: Optimizer, hyper: dict[str, Any]
+) -> Player:
+    stats = dict(module.init(key, x, label=label, train=True))
+    params = stats.pop("params")
+    return Player(params, stats, optimizer(**hyper).init(params))
 
 
 def parameter_count(params: Params) -> int:

@@ -21,7 +21,7 @@ from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.feed import Feed
 from gan_jax.report import write_report
-from gan_jax.sample import fixed_latents, generate
+from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
 from gan_jax.state import GAN, GANState, init_state, parameter_count
 from gan_jax.workdir import Logs, Workdir
 
@@ -132,6 +132,7 @@ class Run:
         self.chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
         self.devices = devices
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
+        self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.images_per_step = config.batch_size * config.d_steps
         self.compile_seconds = 0.0
         self.first = 0  # the step that this process starts from
@@ -220,11 +221,16 @@ class Run:
         return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
 
     def draw(self, step: int, state: GANState) -> None:
-        """Saves the grid of the fixed latents."""
-        images = generate(self.gan, parallel.on_first(state), self.latents)
-        picture = visualize.grid(np.asarray(images), self.config.sample.rows)
+        """Saves the grid of the fixed latents; of an autoencoder also unseen images beside their reconstructions."""
+        state, rows = parallel.on_first(state), self.config.sample.rows
+        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows)
         self.workdir.save_grid(step, picture)
         self.logs.write_picture(step, picture)
+        if self.gan.game.reconstruct:
+            images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
+            pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
+            beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
+            self.workdir.save_grid(step, beside, "reconstructions")
 
     def finish(self, state: GANState) -> None:
         """The animation, and the figures of the whole run; those of its last step are the last logged ones."""

@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_jax.errors import UserError
-from gan_jax.files import write_atomically
+from gan_jax.files import write_arrays, write_atomically
 
 
 def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
@@ -38,8 +38,10 @@ def check_ending(path: Path) -> None:
         raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {str(path)!r}")
 
 
-def save_images(images: np.ndarray, path: Path) -> None:
+def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None) -> None:
     """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
+
+    With labels ``[N]``, the array ``labels`` is in the ``.npz`` too, and the grid has 10 columns.
 
     Raises:
       UserError: ``path`` ends in neither, or can't be written.
@@ -47,9 +49,9 @@ def save_images(images: np.ndarray, path: Path) -> None:
     check_ending(path)
     try:
         if path.suffix.lower() == ".npz":
-            write_atomically(path, lambda file: np.savez(file, images=images))
+            write_arrays(path, {"images": images} | ({} if labels is None else {"labels": labels}))
         elif path.suffix.lower() == ".png":
-            save_png(grid(images, math.isqrt(len(images) - 1) + 1), path)
+            save_png(grid(images, math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))), path)
         else:
             for i, image in enumerate(tqdm(images, unit="file", disable=len(images) < 1000)):
                 save_png(image, path / f"{i:06d}.png")

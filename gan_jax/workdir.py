@@ -115,9 +115,9 @@ class Workdir:
         """Writes ``evaluation_STEP.json``."""
         self._write_json(self.path / f"evaluation_{step:08d}.json", figures)
 
-    def save_grid(self, step: int, picture: np.ndarray) -> None:
-        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``samples/``."""
-        visualize.save_png(picture, self.path / "samples" / f"step_{step:08d}.png")
+    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
+        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``."""
+        visualize.save_png(picture, self.path / folder / f"step_{step:08d}.png")
 
     def save_animation(self) -> None:
         """``training.gif``, of all sample grids."""

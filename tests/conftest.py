@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, one compilation cache for the whole run, and small GANs to test on."""
 
+import importlib
 import os
 import sys
 import tempfile
@@ -15,7 +16,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from benchmarks.fidelity import stand_ins
-from configs import dcgan, gan
 from gan_jax.config import default
 from gan_jax.data.options import Options
 
@@ -36,15 +36,25 @@ def fidelity_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch_fidelity", reason=f"torch-fidelity is {reason}")
 
 
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("[a-z]*.py"))
+_NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "mlp": ({"widths": (32, 48)}, {"widths": (48, 32)}),
+    "dcgan": ({"widths": (16, 8)}, {"widths": (8, 16)}),
+    "resnet": ({"widths": (8, 6)}, {"widths": (6, 8)}),
+    "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
+}
+
+
 def small(name: str) -> ConfigDict:
-    """The config ``name`` (dcgan or gan) with narrow networks and a short run: the same code, in seconds."""
-    config: ConfigDict = {"dcgan": dcgan, "gan": gan}[name].get_config()
-    widths = {"dcgan": ((16, 8), (8, 16)), "gan": ((32, 48), (48, 32))}[name]
-    config.generator.widths, config.discriminator.widths = widths
+    """The config ``name`` with narrow networks and a short run: the same code, in seconds."""
+    config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
+    for player, narrow in zip(("generator", "discriminator"), _NARROW[config.model], strict=True):
+        config[player].update(narrow)
     config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
     config.sample.rows = 2
     config.eval.update({"features": "none", "samples": 40})
+    config.warm_start.factor = 2
     return config
 
 

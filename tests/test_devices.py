@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, feed, parallel, state, update
+from gan_jax import build, feed, games, parallel, state
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
@@ -59,7 +59,7 @@ def keyed_to_the_device(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
-    monkeypatch.setattr(update, "draw_latents", keyed_to_the_device(state.draw_latents))
+    monkeypatch.setattr(games, "draw_latents", keyed_to_the_device(state.draw_latents))
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 

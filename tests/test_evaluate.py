@@ -16,8 +16,9 @@ from numpy.testing import assert_allclose
 from gan_jax import build, data
 from gan_jax.data import Dataset
 from gan_jax.errors import UserError
-from gan_jax.evaluate import Evaluator, classifier, find, inception, metrics, monitors, neighbours
+from gan_jax.evaluate import Evaluator, classifier, find, gan_train, inception, metrics, monitors, neighbours
 from gan_jax.evaluate.extractors import Extractor
+from gan_jax.evaluate.gan_train import Joined
 from gan_jax.evaluate.held_out import held_out
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.train import train
@@ -45,7 +46,8 @@ def trained_gan() -> tuple[GAN, GANState]:
 def test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart() -> None:
     gan, state = trained_gan()
     images = np.random.default_rng(0).integers(0, 256, (2, 300, 28, 28, 1), np.uint8)
-    figures = held_out(gan, state, images[0], images[1])
+    labels = np.zeros(300, np.int32)
+    figures = held_out(gan, state, (images[0], labels), (images[1], labels))
     p = jax.tree.map(np.asarray, state.discriminator.params)
     for name, batch in zip(("d_seen", "d_unseen"), images, strict=True):
         x = batch[:250].reshape(250, -1) / 127.5 - 1
@@ -54,7 +56,7 @@ def test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart()
             x = x if layer == "Dense_2" else np.where(x > 0, x, 0.2 * x)
         assert_allclose(figures[name], (1 / (1 + np.exp(-x))).mean(), rtol=1e-5)
     assert figures["d_seen"] != figures["d_unseen"]
-    assert set(held_out(gan, state, images[0], images[1][:0])) == {"d_seen"}
+    assert set(held_out(gan, state, (images[0], labels), (images[1][:0], labels[:0]))) == {"d_seen"}
 
 
 # --- extractors -------------------------------------------------------------------------------------------------------
@@ -261,6 +263,31 @@ def test_oscillation_is_the_spread_over_the_size() -> None:
     records = [{"g_loss": 100.0}] * 8 + [{"g_loss": 1.0}, {"g_loss": 3.0}]
     assert monitors.oscillation(records) == pytest.approx(0.5)
     assert monitors.oscillation([{"d_loss": 1.0}]) == 0
+
+
+# --- GAN-train --------------------------------------------------------------------------------------------------------
+
+
+def test_classifiers_learn_from_samples_what_these_teach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(classifier._RECIPE, "steps", 60)
+    dataset = mnist()
+    good, labels = dataset.train_images[np.arange(600) * 7], dataset.train_labels[np.arange(600) * 7]
+    found = gan_train(dataset, good, labels, 2)
+    assert set(found) == {f"{n}{s}" for n in ("gan_train", "gan_test", "real_train", "augmented") for s in ("", "_std")}
+    assert min(found["gan_train"], found["gan_test"], found["real_train"], found["augmented"]) > 0.75
+    assert 0 < found["real_train_std"] < 0.1
+    wrong = gan_train(dataset, good, (labels + 1) % 10, 1)
+    assert wrong["gan_train"] < 0.15
+    assert wrong["gan_test"] < 0.15
+    assert wrong["real_train"] > 0.75
+
+
+def test_two_sets_of_images_are_read_as_one() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 2, 3, 1), np.uint8)
+    both = Joined(images[:4], images[4:])
+    numbers = np.asarray([8, 0, 3, 4, 4])
+    np.testing.assert_array_equal(both[numbers], images[numbers])
+    assert len(both) == 9
 
 
 # --- Inception --------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ PACKAGE = ROOT / "gan_jax"
 LAYERS = [
     {"errors"},
     {"layers", "images", "files"},
-    {"augment", "models", "losses"},
+    {"augment", "models", "losses", "optimizers", "penalties", "terms"},
     {"state"},
-    {"update"},
+    {"games", "update"},
     {"config", "data", "sample", "visualize", "checkpoint", "parallel"},
     {"evaluate", "feed", "resources"},
     {"build", "workdir"},
@@ -22,8 +22,20 @@ LAYERS = [
     {"train"},
     {"command"},
 ]
-CORE = {"augment", "images", "layers", "models", "losses", "state", "update"}
-CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "math", "typing"}
+CORE = {
+    "augment",
+    "games",
+    "images",
+    "layers",
+    "models",
+    "losses",
+    "optimizers",
+    "penalties",
+    "state",
+    "terms",
+    "update",
+}
+CORE_MAY_IMPORT = {"functools", "jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "math", "typing"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from gan_jax import layers
 from gan_jax.layers import BatchNorm, StridedConv, TransposedConv, kernel_gradient, strided_conv, transposed_conv
+from gan_jax.layers import conv4 as layers
 
 Array = Any  # of NumPy or JAX
 Bilinear = Callable[[Array, Array], Array]
@@ -205,7 +205,7 @@ def test_off_the_cpu_plain_convolutions_do_everything(shape: Shape, monkeypatch:
     def refuse(*_: Array) -> Array:
         raise AssertionError("a formulation for the CPU")
 
-    monkeypatch.setattr(layers, "_on_cpu", lambda: False)
+    monkeypatch.setattr(layers, "on_cpu", lambda: False)
     for name in ("_transposed_conv_columns", "_transposed_conv_subpixel", "_patches"):
         monkeypatch.setattr(layers, name, refuse)
     monkeypatch.setattr(lax, "optimization_barrier", refuse)

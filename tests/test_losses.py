@@ -15,7 +15,7 @@ Formula = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.
 REAL = np.array([-3.0, -0.7, 0.0, 0.4, 1.0, 2.5, 5.0])
 FAKE = np.array([2.0, 1.0, -1.0, 0.3, -4.0, 0.0, -0.9])
 LABELLED = [losses.non_saturating, losses.minimax, losses.least_squares]
-ALL = [*LABELLED, losses.wasserstein, losses.hinge]
+ALL = [*LABELLED, losses.wasserstein, losses.hinge, losses.relativistic]
 every_loss = pytest.mark.parametrize("loss", ALL, ids=lambda loss: loss.__name__)
 cross_entropies = pytest.mark.parametrize("loss", LABELLED[:2], ids=lambda loss: loss.__name__)
 labels = pytest.mark.parametrize(("real_label", "fake_label"), [(1.0, 0.0), (0.9, 0.0), (0.8, 0.1), (0.0, 1.0)])
@@ -47,7 +47,12 @@ def hinge(real: np.ndarray, fake: np.ndarray, _b: float, _a: float) -> tuple[np.
     return -np.minimum(0, -1 + real) - np.minimum(0, -1 - fake), -fake
 
 
-PAPER: dict[Loss, Formula] = dict(zip(ALL, [non_saturating, minimax, least_squares, wasserstein, hinge], strict=True))
+def relativistic(real: np.ndarray, fake: np.ndarray, _b: float, _a: float) -> tuple[np.ndarray, np.ndarray]:
+    return -np.log(1 / (1 + np.exp(fake - real))), -np.log(1 / (1 + np.exp(real - fake)))
+
+
+FORMULAS = [non_saturating, minimax, least_squares, wasserstein, hinge, relativistic]
+PAPER: dict[Loss, Formula] = dict(zip(ALL, FORMULAS, strict=True))
 
 
 @every_loss

@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks import torch_reference as reference
 from gan_jax.build import build_gan
+from gan_jax.layers import Judgement
 from gan_jax.models import dcgan, mlp
 from gan_jax.state import GAN, GANState, Player, draw_latents, init_state, parameter_count, random_key
 from gan_jax.update import update
@@ -141,10 +142,10 @@ def radford(player: str, dtype: Any = np.float32) -> tuple[linen.Module, nn.Sequ
     rng = np.random.default_rng(0)
     types = {"dtype": dtype, "param_dtype": dtype}
     if player == "generator":
-        ours: linen.Module = dcgan.Generator((64, 64, 3), (512, 256, 128, 64), **types)
+        ours: linen.Module = dcgan.Generator((64, 64, 3), widths=(512, 256, 128, 64), **types)
         theirs, x = reference.dcgan_generator(100, (512, 256, 128, 64), 64, 3), rng.normal(size=(4, 100))
     else:
-        ours = dcgan.Discriminator((64, 128, 256, 512), **types)
+        ours = dcgan.Discriminator(widths=(64, 128, 256, 512), **types)
         theirs, x = reference.dcgan_discriminator((64, 128, 256, 512), 64, 3), rng.uniform(-1, 1, (4, 64, 64, 3))
     return ours, theirs.to(torch.from_numpy(np.zeros(0, dtype)).dtype), x.astype(dtype)
 
@@ -160,6 +161,7 @@ def assert_networks_agree(
     for train in (False, True):
         apply = jax.jit(lambda v, x, train=train: ours.apply(v, x, train=train, mutable=["batch_stats"]))
         out, written = apply(variables, x)
+        out = out.logits if isinstance(out, Judgement) else out
         expected = theirs.train(train)(network_input(theirs, x)).detach().numpy()
         channels_first = isinstance(theirs[-1], nn.Tanh)
         assert_same(out, np.moveaxis(expected, 1, -1) if channels_first else expected, bound)
@@ -210,10 +212,10 @@ def test_mlp_agrees(player: str, direction: str) -> None:
     rng = np.random.default_rng(0)
     shape = (6, 5, 3)
     if player == "generator":
-        ours: linen.Module = mlp.Generator(shape, (16, 24, 32))
+        ours: linen.Module = mlp.Generator(shape, widths=(16, 24, 32))
         theirs, x = reference.mlp_generator(7, (16, 24, 32), shape), rng.normal(size=(5, 7)).astype(np.float32)
     else:
-        ours = mlp.Discriminator((32, 24, 16))
+        ours = mlp.Discriminator(widths=(32, 24, 16))
         theirs = reference.mlp_discriminator((32, 24, 16), shape)
         x = rng.uniform(-1, 1, (5, *shape)).astype(np.float32)
     shapes = shapes_of(ours, x)
@@ -247,7 +249,8 @@ def build(overrides: dict[str, Any]) -> tuple[GAN, GANState]:
 
     def player(name: str, optimizer: Any, seed: int) -> Player:
         drawn = randomized(variables_of(getattr(shapes, name)), seed)
-        return Player(**drawn, opt_state=optimizer(**hyper[name]).init(drawn["params"]))
+        stats = {"batch_stats": drawn["batch_stats"]} if drawn["batch_stats"] else {}
+        return Player(drawn["params"], stats, opt_state=optimizer(**hyper[name]).init(drawn["params"]))
 
     return gan, GANState(
         step=jnp.asarray(0, jnp.int32),
@@ -260,7 +263,7 @@ def build(overrides: dict[str, Any]) -> tuple[GAN, GANState]:
 
 
 def variables_of(player: Player) -> Tree:
-    return {"params": player.params, "batch_stats": player.batch_stats}
+    return {"params": player.params, "batch_stats": player.stats.get("batch_stats", {})}
 
 
 def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
@@ -316,8 +319,9 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
         ema = state.ema
         for t in range(3):
             real = rng.uniform(-1, 1, (gan.d_steps, 8, *gan.image_shape))
+            labels = jnp.zeros(real.shape[:2], jnp.int32)
             z = np.stack([latents(t, substep) for substep in range(gan.d_steps)])
-            state, metrics = step(state, {"image": real, "index": index})
+            state, metrics = step(state, {"image": real, "index": index, "label": labels})
             expected = trainer.step(network_input(trainer.discriminator, real), torch.tensor(z))
 
             assert_same(metrics, {name: np.float64(value) for name, value in expected.items()}, 1e-11)

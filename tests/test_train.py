@@ -261,7 +261,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(config: ConfigDict, tmp
     config.compute_dtype = "bfloat16"
     gan, hyper = build.build_gan(config)
     state = init_state(gan, 0, hyper)
-    variables = {"params": state.generator.params, "batch_stats": state.generator.batch_stats}
+    variables = {"params": state.generator.params, **state.generator.stats}
     images: Any = gan.generator.apply(variables, np.zeros((2, 8), np.float32), train=False)
     assert images.dtype == jax.numpy.bfloat16
     final = run(config, tmp_path)

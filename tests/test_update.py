@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from gan_jax import losses
 from gan_jax.build import build_gan
 from gan_jax.losses import Array
-from gan_jax.state import GAN, GANState, draw_latents, init_state, random_key
+from gan_jax.state import GAN, GANState, Turn, draw_latents, init_state, random_key
 from gan_jax.update import discriminator_step, update
 from tests.conftest import small
 
@@ -22,7 +22,11 @@ def start(config: ConfigDict) -> tuple[GAN, GANState, dict[str, Array]]:
     state = init_state(gan, config.seed, hyper)
     shape = (config.d_steps, config.batch_size, *gan.image_shape)
     image = jax.random.uniform(jax.random.key(5), shape, gan.dtype, -1, 1)
-    return gan, state, {"image": image, "index": jnp.arange(config.batch_size)}
+    return (
+        gan,
+        state,
+        {"image": image, "index": jnp.arange(config.batch_size), "label": jnp.zeros(shape[:2], jnp.int32)},
+    )
 
 
 def differ(a: object, b: object) -> bool:
@@ -70,23 +74,20 @@ def test_batch_statistics_follow_the_stated_policy() -> None:
     gan, before, batch = start(config)
     after, _ = jax.jit(partial(update, gan))(before, batch)
 
-    def forward(player: str, stats: object, x: Array) -> tuple[Array, object]:
-        variables = {"params": getattr(before, player).params, "batch_stats": stats}
-        out, written = getattr(gan, player).apply(variables, x, train=True, mutable=["batch_stats"])
-        return out, written["batch_stats"]
+    def forward(player: str, stats: Any, x: Array) -> Any:
+        variables = {"params": getattr(before, player).params, **stats}
+        return getattr(gan, player).apply(variables, x, train=True, mutable=["batch_stats"])
 
     z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
     # G: once, by the latents of the step. D: by the real batch, then by the fakes; not by the generator's step.
-    fake, g_stats = forward("generator", before.generator.batch_stats, z)
-    _, d_stats = forward("discriminator", before.discriminator.batch_stats, batch["image"][0])
+    fake, g_stats = forward("generator", before.generator.stats, z)
+    _, d_stats = forward("discriminator", before.discriminator.stats, batch["image"][0])
     _, d_stats = forward("discriminator", d_stats, fake)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.generator.stats, g_stats)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.generator.batch_stats, g_stats
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.discriminator.stats, d_stats
     )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.discriminator.batch_stats, d_stats
-    )
-    assert differ(before.generator.batch_stats, after.generator.batch_stats)
+    assert differ(before.generator.stats, after.generator.stats)
 
 
 def test_d_steps_take_their_own_images_and_train_the_discriminator_more() -> None:
@@ -99,7 +100,8 @@ def test_d_steps_take_their_own_images_and_train_the_discriminator_more() -> Non
     for i in range(3):
         z = draw_latents(gan, random_key(before.seed, "latents", before.step, i), batch["index"])
         fake: Any = gan.generator.apply({"params": before.generator.params}, z, train=True)
-        player, _ = discriminator_step(gan, before, player, batch["image"][i], fake, None)
+        turn = Turn(batch["image"][i], batch["label"][i], batch["index"], i)
+        player, _ = discriminator_step(gan, before, player, batch["image"][i], fake, turn, None)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), after.discriminator.params, player.params
     )
@@ -113,9 +115,10 @@ def test_metrics_say_what_they_are_called_after(loss: str) -> None:
     _, metrics = jax.jit(partial(update, gan))(before, batch)
     z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
     fake = gan.generator.apply({"params": before.generator.params}, z, train=True)
-    judge = partial(gan.discriminator.apply, {"params": before.discriminator.params}, train=True)
-    real_logits, fake_logits = (np.asarray(judge(x), np.float64) for x in (batch["image"][0], fake))
-    boundary = {"least_squares": 0.5, "wasserstein": (real_logits.mean() + fake_logits.mean()) / 2}.get(loss, 0.0)
+    judge: Any = partial(gan.discriminator.apply, {"params": before.discriminator.params}, train=True)
+    real_logits, fake_logits = (np.asarray(judge(x).logits, np.float64) for x in (batch["image"][0], fake))
+    middle = (real_logits.mean() + fake_logits.mean()) / 2
+    boundary = {"least_squares": 0.5, "wasserstein": middle, "relativistic": middle}.get(loss, 0.0)
     squash = (lambda x: 1 / (1 + np.exp(-x))) if loss in ("non_saturating", "minimax") else (lambda x: x)
     expected = {
         "d_margin": real_logits.mean() - fake_logits.mean(),

@@ -14,12 +14,13 @@ from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
 from gan_jax.evaluate.extractors import Extractor, find
+from gan_jax.evaluate.gan_train import gan_train
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.files import read_arrays, write_arrays
 from gan_jax.images import to_uint8
 from gan_jax.state import GAN, GANState, draw_latents, random_key
 
-__all__ = ["NEIGHBOURS", "Evaluator", "find", "neighbours"]
+__all__ = ["NEIGHBOURS", "Evaluator", "find", "gan_train", "neighbours"]
 
 NEIGHBOURS = 5  # of each sample that `neighbours` shows
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `Evaluator.draw`
@@ -49,13 +50,16 @@ class Evaluator:
         cache: Path | None = None,
     ) -> None:
         self._gan, self.extractor, self.samples = gan, extractor, samples
-        self._seen = dataset.train_images[shuffled(len(dataset.train_images), _MIXED)[:BATCH]]
-        self._unseen = dataset.test_images[shuffled(len(dataset.test_images), _MIXED)[:BATCH]]
+        mixed = shuffled(len(dataset.train_images), _MIXED)
+        self._train_labels = dataset.train_labels[mixed]
+        self._seen = dataset.train_images[mixed[:BATCH]], self._train_labels[:BATCH]
+        unseen = shuffled(len(dataset.test_images), _MIXED)[:BATCH]
+        self.unseen = dataset.test_images[unseen], dataset.test_labels[unseen]
         self.floor: dict[str, float] = {}
         if extractor is None:
             return
         self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
-        self.train_numbers = shuffled(len(dataset.train_images), _MIXED)[:_REFERENCE]
+        self.train_numbers = mixed[:_REFERENCE]
         self.real, test = _features(dataset, extractor, self.train_numbers, devices, cache)
         self._moments = metrics.moments(self.real)
         if len(test) > 1:
@@ -80,7 +84,7 @@ class Evaluator:
 
         ``drawn`` is what `draw` gives for it, if that is at hand.
         """
-        found = held_out(self._gan, state, self._seen, self._unseen)
+        found = held_out(self._gan, state, self._seen, self.unseen)
         if self.extractor is None:
             return found
         fake, logits, _ = drawn or self.draw(state)
@@ -103,15 +107,23 @@ class Evaluator:
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
         assert self.extractor is not None
-        variables = {"params": state.ema, "batch_stats": state.generator.batch_stats}
+        variables = {"params": state.ema, **state.generator.stats}
         common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
-        drawn: Drawn = self._draw(common, lambda numbers: numbers.astype(np.int32), self.samples)
+        drawn: Drawn = self._draw(
+            common, lambda numbers: (numbers.astype(np.int32), self.labels(numbers)), self.samples
+        )
         return drawn
 
-    def _drawn(self, common: Any, index: Any) -> Any:
+    def labels(self, numbers: np.ndarray) -> np.ndarray:
+        """The labels of the samples ``numbers``, as frequent as in the train images."""
+        found: np.ndarray = self._train_labels[numbers % len(self._train_labels)]
+        return found
+
+    def _drawn(self, common: Any, examples: Any) -> Any:
         assert self.extractor is not None
-        variables, weights, key = common
-        images = to_uint8(self._gan.generator.apply(variables, draw_latents(self._gan, key, index), train=False))
+        (variables, weights, key), (index, label) = common, examples
+        z = draw_latents(self._gan, key, index)
+        images = to_uint8(self._gan.generator.apply(variables, z, label=label, train=False))
         return *self.extractor.apply(weights, images), images
 
 

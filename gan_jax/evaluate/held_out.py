@@ -9,23 +9,29 @@ from gan_jax.images import to_float
 from gan_jax.losses import discriminator_output
 from gan_jax.state import GAN, Array, GANState
 
+Labelled = tuple[np.ndarray, np.ndarray]
 BATCH = 250  # images that `held_out` looks at
 
 
-def held_out(gan: GAN, state: GANState, train_images: np.ndarray, test_images: np.ndarray) -> dict[str, float]:
+def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dict[str, float]:
     """What D says of images it trains on and of images it never saw, each batch normalised by itself as in training.
 
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
     al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
-    ``[N, H, W, C]``, in an order that mixes the classes); without test images there is no ``d_unseen``.
+    ``[N, H, W, C]`` and labels ``[N]``, in an order that mixes the classes); without test images there is no
+    ``d_unseen``. Where D judges codes (`gan_jax.games.AUTOENCODER`), they are those of the images.
     """
-    looked_at = {"d_seen": train_images[:BATCH], "d_unseen": test_images[:BATCH]}
-    return {name: float(_mean_output(gan, state, images)) for name, images in looked_at.items() if len(images)}
+    looked_at = {"d_seen": seen, "d_unseen": unseen}
+    return {
+        name: float(_mean_output(gan, state, images[:BATCH], labels[:BATCH]))
+        for name, (images, labels) in looked_at.items()
+        if len(images)
+    }
 
 
 @partial(jax.jit, static_argnums=0)
-def _mean_output(gan: GAN, state: GANState, images: Array) -> Array:
-    variables = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
-    scaled = to_float(images, gan.dtype)
-    logits, _ = gan.discriminator.apply(variables, scaled, train=True, mutable=["batch_stats"])
-    return discriminator_output(gan.loss, logits).mean()
+def _mean_output(gan: GAN, state: GANState, images: Array, labels: Array) -> Array:
+    variables = {"params": state.discriminator.params, **state.discriminator.stats}
+    shown = gan.game.view(gan, state, to_float(images, gan.dtype), labels)
+    judgement, _ = gan.discriminator.apply(variables, shown, label=labels, train=True, mutable=["batch_stats"])
+    return discriminator_output(gan.loss, judgement.logits).mean()

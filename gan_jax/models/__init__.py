@@ -1,10 +1,11 @@
 """Network families, one file each, each with a ``Generator`` and a ``Discriminator``.
 
 Every generator maps latents ``[B, latent_dim]`` to images ``[B, H, W, C]`` in [-1, 1]; every discriminator maps images
-to logits ``[B]``. Both are called as ``module(x, train=..., axis_name=...)`` and take the fields ``dtype`` (of the
-computation) and ``param_dtype`` (of parameters and logits).
+to a `gan_jax.layers.Judgement`. Both are called as ``module(x, train=..., label=..., axis_name=...)`` and take the
+fields ``dtype`` (of the computation), ``param_dtype`` (of parameters and logits), and those of `gan_jax.models.mlp`
+that are switches: ``norm``, ``conditional``, ``minibatch``, ``initializer``, ``spectral``.
 """
 
-from gan_jax.models import dcgan, mlp
+from gan_jax.models import aae, dcgan, mlp, resnet
 
-__all__ = ["dcgan", "mlp"]
+__all__ = ["aae", "dcgan", "mlp", "resnet"]

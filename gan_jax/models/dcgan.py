@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.layers import Array, BatchNorm, Dtype, StridedConv, TransposedConv
-
-_init = nn.initializers.normal(0.02)
+from gan_jax import layers
+from gan_jax.layers import Array, Dense, Dtype, Judgement, StridedConv, TransposedConv
 
 
 class Generator(nn.Module):
@@ -21,60 +20,60 @@ class Generator(nn.Module):
     transposed convolution to the next width (at last to C); tanh. Where the side that the discriminator would have
     there is odd, the convolution's last row and column are dropped: 28 grows from 4 by way of 7 and 14.
 
+    Attributes:
+      image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
+      widths: of the blocks.
+
     Raises:
       ValueError: the image isn't square, or so small that a block would have nothing to do.
     """
 
     image_shape: tuple[int, int, int]
+    classes: int = 0
     widths: Sequence[int] = (128, 64)
+    norm: str = "batch"
+    conditional: str = "none"
+    initializer: str = "normal"
+    spectral: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, z: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        side, *larger = _sides(self.image_shape, self.widths)
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = nn.Dense(side * side * self.widths[0], use_bias=False, kernel_init=_init, **types)(z)
-        x = x.reshape(-1, side, side, self.widths[0])
+    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+        side, *larger = layers.sides(self.image_shape, len(self.widths))
+        z, label, norm = layers.generator_input(self, z, label, train, axis_name)
+        types = layers.weight_types(self)
+        x = Dense(side * side * self.widths[0], **types)(z).reshape(-1, side, side, self.widths[0])
         for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
-            x = nn.relu(BatchNorm(**types)(x, train=train, axis_name=axis_name))
-            x = TransposedConv(features, **types)(x)[:, :side, :side]
-        return jnp.tanh(x)
+            x = TransposedConv(features, **types)(nn.relu(norm(x)))[:, :side, :side]
+        return layers.generator_output(self, jnp.tanh(x))
 
 
 class Discriminator(nn.Module):
-    """Images ``[B, H, W, C]`` in [-1, 1] -> logits ``[B]``.
+    """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
 
     A strided convolution for each width, batch norm after all but the first, LeakyReLU(.2); then one dense unit (the
     4x4 valid convolution of the reference). A side that becomes odd is padded to even, so depth is free.
+
+    Attributes:
+      classes, norm, conditional, minibatch, initializer, spectral: as in `gan_jax.models.mlp`.
+      widths: of the blocks.
     """
 
+    classes: int = 0
     widths: Sequence[int] = (64, 128)
+    norm: str = "batch"
+    conditional: str = "none"
+    minibatch: str = "none"
+    initializer: str = "normal"
+    spectral: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
+        x, norm = layers.discriminator_input(self, x, label, train, axis_name)
         for block, features in enumerate(self.widths):
-            x = StridedConv(features, **types)(x)
-            if block > 0:
-                x = BatchNorm(**types)(x, train=train, axis_name=axis_name)
-            x = nn.leaky_relu(x, 0.2)
-        x = nn.Dense(1, use_bias=False, kernel_init=_init, **types)(x.reshape(x.shape[0], -1))
-        return x[:, 0].astype(self.param_dtype)
-
-
-def _sides(image_shape: tuple[int, int, int], widths: Sequence[int]) -> list[int]:
-    """The side before each block of the generator, and after the last."""
-    height, width, _ = image_shape
-    if not widths:
-        raise ValueError("generator.widths is empty: give one width for each doubling of the side, e.g. (128, 64)")
-    if height != width:
-        raise ValueError(f"dcgan makes square images, not {height}x{width}")
-    sides = [height]
-    for _ in widths:
-        sides.append(-(-sides[-1] // 2))
-    if sides[-2] == 1:
-        raise ValueError(f"{len(widths)} generator.widths are too many for images of side {height}: give fewer")
-    return sides[::-1]
+            x = StridedConv(features, **layers.weight_types(self))(x)
+            x = nn.leaky_relu(norm(x) if block > 0 else x, 0.2)
+        return layers.discriminator_output(self, x.reshape(len(x), -1), label, axis_name, use_bias=False)

@@ -6,43 +6,69 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.layers import Array, Dtype
-
-_init = nn.initializers.xavier_uniform()
+from gan_jax import layers
+from gan_jax.layers import Array, Dense, Dtype, Judgement
 
 
 class Generator(nn.Module):
-    """Latents ``[B, Z]`` -> dense layers of ``widths`` -> images ``[B, H, W, C]`` in [-1, 1] by tanh."""
+    """Latents ``[B, Z]`` -> dense layers of ``widths`` -> images ``[B, H, W, C]`` in [-1, 1] by tanh.
+
+    Attributes:
+      image_shape: (height, width, channels).
+      classes: number of classes, 0 if there are none.
+      widths: of the hidden layers.
+      norm: between a hidden layer and its activation, one of `gan_jax.layers.normalized`'s.
+      conditional: how it is told the label: none, concat (one-hot code beside z), norm (batch norm's gains and
+        offsets).
+      initializer, spectral: see `gan_jax.layers.Dense`.
+    """
 
     image_shape: tuple[int, int, int]
+    classes: int = 0
     widths: Sequence[int] = (128, 256)
+    norm: str = "none"
+    conditional: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, z: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        del train, axis_name  # no layer here depends on them
-        x = _hidden(z, self.widths, self.dtype, self.param_dtype)
-        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_init)(x)
-        return jnp.tanh(x).reshape(-1, *self.image_shape)
+    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+        z, label, norm = layers.generator_input(self, z, label, train, axis_name)
+        types = layers.weight_types(self)
+        x = z
+        for features in self.widths:
+            x = nn.leaky_relu(norm(Dense(features, use_bias=True, **types)(x)), 0.2)
+        x = jnp.tanh(Dense(math.prod(self.image_shape), use_bias=True, **types)(x)).reshape(-1, *self.image_shape)
+        return layers.generator_output(self, x)
 
 
 class Discriminator(nn.Module):
-    """Images ``[B, H, W, C]`` in [-1, 1] -> dense layers of ``widths`` -> logits ``[B]``."""
+    """Images ``[B, H, W, C]`` in [-1, 1], or vectors ``[B, Z]`` -> dense layers of ``widths`` -> `Judgement`.
 
+    Attributes:
+      classes: number of classes, 0 if there are none.
+      widths: of the hidden layers.
+      norm: of all but the first hidden layer.
+      conditional, minibatch: see `gan_jax.layers.judged`.
+      initializer, spectral: see `gan_jax.layers.Dense`.
+    """
+
+    classes: int = 0
     widths: Sequence[int] = (256, 128)
+    norm: str = "none"
+    conditional: str = "none"
+    minibatch: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        del train, axis_name
-        x = _hidden(x.reshape(x.shape[0], -1), self.widths, self.dtype, self.param_dtype)
-        x = nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_init)(x)
-        return x[:, 0].astype(self.param_dtype)
-
-
-def _hidden(x: Array, widths: Sequence[int], dtype: Dtype, param_dtype: Dtype) -> Array:
-    for features in widths:
-        x = nn.leaky_relu(nn.Dense(features, dtype=dtype, param_dtype=param_dtype, kernel_init=_init)(x), 0.2)
-    return x
+    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
+        x, norm = layers.discriminator_input(self, x.reshape(x.shape[0], -1), label, train, axis_name)
+        for block, features in enumerate(self.widths):
+            x = Dense(features, use_bias=True, **layers.weight_types(self))(x)
+            x = nn.leaky_relu(norm(x) if block > 0 else x, 0.2)
+        return layers.discriminator_output(self, x, label, axis_name, use_bias=True)

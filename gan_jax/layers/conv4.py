@@ -1,4 +1,4 @@
-"""Building blocks of the networks: strided and transposed convolutions, batch normalisation.
+"""The strided convolution of DCGAN, its adjoint and its weight gradient, each written so that XLA:CPU runs it fast.
 
 The 4x4, stride 2, padding 1 convolution of DCGAN and its adjoint (the transposed convolution) are written here once, in
 three mutually recursive functions, because XLA:CPU compiles what autodiff makes of them 5 to 20 times too slowly: the
@@ -7,29 +7,17 @@ of a plain strided one loses its layout. All three are exact and differentiable 
 ``[4, 4, f, c]`` serves both directions, ``f`` being the channels of the fine side and ``c`` those of the coarse side.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 Array = jax.Array
-Dtype = Any
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PADDING = ((1, 1), (1, 1))
 # Below these sizes the matmul forms win on XLA:CPU (measured, see benchmarks/).
 _FEW_CHANNELS = 4
 _SMALL_SIDE = 8
-
-
-def cross_device_mean(tree: Any, axis_name: str | None) -> Any:
-    """Mean of every leaf over the devices of ``axis_name``; the identity when it is None (one device, plain jit)."""
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-
-# --- the convolution, its adjoint and its weight gradient -------------------------------------------------------------
 
 
 @jax.custom_vjp
@@ -58,7 +46,7 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
       ``[N, 2H, 2W, f]``: PyTorch's ``ConvTranspose2d(c, f, 4, 2, 1)`` with ``weight[c, f, i, j] = kernel[i, j, f, c]``.
     """
     f = kernel.shape[2]
-    if not _on_cpu():
+    if not on_cpu():
         return _transposed_conv_lax(coarse, kernel)
     if f <= _FEW_CHANNELS:
         return _transposed_conv_columns(coarse, kernel)
@@ -79,7 +67,7 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
       ``[4, 4, f, c]``, bilinear in both arguments.
     """
     f = fine.shape[-1]
-    if not _on_cpu():
+    if not on_cpu():
         shape = jax.ShapeDtypeStruct((4, 4, f, coarse.shape[-1]), fine.dtype)
         gradient: Array = jax.linear_transpose(lambda kernel: _strided_conv_lax(fine, kernel), shape)(coarse)[0]
         return gradient
@@ -106,7 +94,8 @@ kernel_gradient.defvjp(
 )
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether programs are compiled for CPUs, where the formulations here pay."""
     return jax.default_backend() == "cpu"
 
 
@@ -155,82 +144,3 @@ def _patches(fine: Array) -> Array:
     padded = jnp.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = jnp.stack([padded[:, i : i + h : 2] for i in range(4)], axis=3)
     return jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4)
-
-
-# --- modules ----------------------------------------------------------------------------------------------------------
-
-
-class StridedConv(nn.Module):
-    """`strided_conv` with a learnt kernel and no bias: halves the side. An odd side is zero-padded by one at its end.
-
-    Input ``[N, H, W, f]``, output ``[N, ceil(H/2), ceil(W/2), features]``.
-    """
-
-    features: int
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
-    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features), self.param_dtype)
-        x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-        out: Array = strided_conv(x.astype(self.dtype), kernel.astype(self.dtype))
-        return out
-
-
-class TransposedConv(nn.Module):
-    """`transposed_conv` with a learnt kernel and no bias: ``[N, H, W, c] -> [N, 2H, 2W, features]``."""
-
-    features: int
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
-    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, x.shape[-1]), self.param_dtype)
-        return transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype))
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015), its moments taken over every device.
-
-    ``y = gamma (x - mean) / sqrt(var + eps) + beta``. In training, mean and (biased) variance are those of the global
-    batch, and the running ones in the ``batch_stats`` collection become ``0.9 running + 0.1 batch`` (the variance there
-    unbiased, as in the paper and in PyTorch); otherwise the running ones are used. Moments and parameters are float32
-    at least, whatever the compute dtype; the result has the compute dtype.
-    """
-
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None) -> Array:
-        shape = x.shape[-1:]
-        scale = self.param("scale", _normal_about_one, shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
-        if train:
-            wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
-            axes = tuple(range(x.ndim - 1))
-            mean, square = cross_device_mean((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)
-            var = jnp.maximum(square - jnp.square(mean), 0)
-            if not self.is_initializing():
-                count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        out: Array = (x * factor + (bias - mean * factor)).astype(self.dtype)
-        return out
-
-
-def _normal_about_one(key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
-    """N(1, 0.02): DCGAN's initial batch-norm gain (pytorch/examples dcgan)."""
-    return 1 + 0.02 * jax.random.normal(key, shape, dtype)

@@ -1,0 +1,27 @@
+"""The adversarial autoencoder (Makhzani et al. 2015, arXiv:1511.05644): D tells codes from draws of the prior.
+
+    python launch.py --config=configs/aae.py
+
+An autoencoder of dense layers whose codes D drives towards N(0, 1); samples are decoded draws. Beside `samples/` a
+run writes `reconstructions/`: unseen images, each with what the autoencoder makes of it. The paper's layers have
+1000 units.
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from gan_jax.config import adam, default
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = default(dataset)
+    config.update({"model": "aae", "game": "autoencoder", "latent_dim": 8, "steps": 20000, "steps_per_dispatch": 50})
+    config.generator.update(
+        {"widths": (512, 512), "encoder_widths": (512, 512), "norm": "none", "initializer": "xavier"}
+    )
+    config.discriminator.update({"widths": (256, 256), "norm": "none", "initializer": "xavier"})
+    config.weights.reconstruction = 50.0
+    config.optimizer = ConfigDict({"generator": adam(5e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
+    config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 200, 1000, 2000, 1000
+    return config

@@ -1,0 +1,17 @@
+"""AC-GAN (Odena, Olah & Shlens 2017, arXiv:1610.09585): D also names the class of what it sees.
+
+    python launch.py --config=configs/acgan.py
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+from gan_jax.config import set_conditional
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    set_conditional(config, dataset, "concat", "auxiliary")
+    return config

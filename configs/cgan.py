@@ -1,0 +1,18 @@
+"""Conditional GAN (Mirza & Osindero 2014, arXiv:1411.1784): both players get the label's one-hot code.
+
+    python launch.py --config=configs/cgan.py
+    python launch.py --mode=sample --workdir=runs/cgan --label=7 --out=sevens.png
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+from gan_jax.config import set_conditional
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    set_conditional(config, dataset, "concat", "concat")
+    return config

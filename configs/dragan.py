@@ -1,0 +1,17 @@
+"""DRAGAN (Kodali et al. 2017, arXiv:1705.07215): the non-saturating game, with a penalty about the real images.
+
+    python launch.py --config=configs/dragan.py
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    config.penalty.name = "dragan"
+    config.discriminator.norm = "none"  # a penalty on each example's gradient wants examples that are independent
+    return config

@@ -1,0 +1,27 @@
+"""Improved techniques for training GANs (Salimans et al. 2016, arXiv:1606.03498), on DCGAN.
+
+    python launch.py --config=configs/improved.py
+
+Minibatch discrimination in D, virtual batch norm in G, one-sided label smoothing, historical averaging. Feature
+matching, which the paper has in place of the adversarial loss for its classifier, and not for its best pictures, is
+a switch too:
+
+    python launch.py --config=configs/improved.py --workdir=runs/matching --config.weights.adversarial=0 \\
+        --config.weights.feature_matching=1 --config.discriminator.minibatch=none
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    config.discriminator.minibatch = "discrimination"
+    config.generator.norm = "virtual"
+    config.labels.real = 0.9
+    for player in ("generator", "discriminator"):
+        config.optimizer[player].historical_averaging = 1e-5
+    return config

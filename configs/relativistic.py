@@ -1,0 +1,21 @@
+"""A relativistic pairing GAN with R1 and R2 (Jolicoeur-Martineau 2018; the game of R3GAN, Huang et al. 2024).
+
+    python launch.py --config=configs/relativistic.py
+
+Each real image is compared with a drawn one (arXiv:1807.00734, section 4), and both penalties (arXiv:1801.04406)
+hold D's gradient at the real and at the drawn images. The networks are DCGAN's without D's batch norm, not yet R3GAN's.
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    config.loss = "relativistic"
+    config.penalty.update({"name": "r1,r2", "weight": 1.0, "every": 4})
+    config.discriminator.norm = "none"
+    return config

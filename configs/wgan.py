@@ -1,0 +1,28 @@
+"""WGAN (Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875): a critic whose weights are clipped.
+
+    python launch.py --config=configs/wgan.py
+
+As in the authors' code: RMSProp at 5e-5, five critic steps a generator step, a hundred for the first 25 and after every
+500, weights within .01, no moving average. Digits, which see far fewer steps, have ten times the rate.
+
+RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dcgan
+from gan_jax.config import optimizer
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    config = dcgan.get_config(dataset)
+    digits = config.data.image_size == 28
+    config.loss = "wasserstein"
+    config.steps = 8000 if digits else 200000
+    config.d_steps = 5
+    config.warm_start.g_steps = 25
+    config.ema.decay = 0.999
+    config.optimizer.generator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
+    config.optimizer.discriminator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
+    config.optimizer.discriminator.clip = 0.01
+    return config

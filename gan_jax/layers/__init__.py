@@ -1,0 +1,55 @@
+"""Building blocks of the networks: convolutions, dense layers, normalisations, the discriminator's head."""
+
+from gan_jax.layers.conv4 import kernel_gradient, strided_conv, transposed_conv
+from gan_jax.layers.judgement import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
+from gan_jax.layers.modules import INITS, Array, Conv, Dense, Dtype, StridedConv, TransposedConv, spectrally_normalized
+from gan_jax.layers.norms import (
+    REFERENCES,
+    BatchNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+    cross_device_mean,
+    normalized,
+    with_references,
+)
+from gan_jax.layers.players import (
+    discriminator_input,
+    discriminator_output,
+    generator_input,
+    generator_output,
+    sides,
+    weight_types,
+)
+
+__all__ = [
+    "CONDITIONALS",
+    "INITS",
+    "REFERENCES",
+    "Array",
+    "BatchNorm",
+    "Conv",
+    "Dense",
+    "Dtype",
+    "Embedding",
+    "Judgement",
+    "LayerNorm",
+    "StridedConv",
+    "TransposedConv",
+    "VirtualBatchNorm",
+    "check_conditional",
+    "cross_device_mean",
+    "discriminator_input",
+    "discriminator_output",
+    "generator_input",
+    "generator_output",
+    "judged",
+    "kernel_gradient",
+    "normalized",
+    "sides",
+    "spectrally_normalized",
+    "strided_conv",
+    "transposed_conv",
+    "weight_types",
+    "with_label",
+    "with_references",
+]

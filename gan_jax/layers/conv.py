@@ -1,0 +1,65 @@
+"""Convolution with stride 1 and a kernel of odd side, its adjoint and its weight gradient, written for XLA:CPU.
+
+As in `gan_jax.layers.conv4`: what autodiff makes of the weight gradient loses its layout inside a loop, so it is
+written out, and the three functions are each other's derivatives, to any order.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gan_jax.layers.conv4 import on_cpu
+
+Array = jax.Array
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+@jax.custom_vjp
+def conv(x: Array, kernel: Array) -> Array:
+    """Cross-correlation with zero padding to the same side.
+
+    Args:
+      x: ``[N, H, W, f]``.
+      kernel: ``[k, k, f, c]``, k odd.
+
+    Returns:
+      ``[N, H, W, c]``.
+    """
+    return conv_lax(x, kernel)
+
+
+def conv_lax(x: Array, kernel: Array) -> Array:
+    """`conv` as XLA has it, with its own derivatives."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), _same(kernel.shape[0]), dimension_numbers=_LAYOUT)
+
+
+def adjoint(y: Array, kernel: Array) -> Array:
+    """The adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H, W, f]``, itself a `conv`."""
+    return conv(y, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+@jax.custom_vjp
+def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
+    """Gradient of ``<conv(x, W), y>`` with respect to ``W``, bilinear in ``x`` and ``y``; ``like`` has W's shape."""
+    if not on_cpu():
+        gradient: Array = jax.linear_transpose(lambda kernel: conv_lax(x, kernel), like)(y)[0]
+        return gradient
+    # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
+    # folding the transposes back into the convolution.
+    x_t, y_t = lax.optimization_barrier((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
+    out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
+    return out.transpose(1, 2, 0, 3)
+
+
+def _same(side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (side // 2, side // 2), (side // 2, side // 2)
+
+
+conv.defvjp(
+    lambda x, kernel: (conv(x, kernel), (x, kernel)),
+    lambda saved, g: (adjoint(g, saved[1]), kernel_gradient(saved[0], g, saved[1])),
+)
+kernel_gradient.defvjp(
+    lambda x, y, like: (kernel_gradient(x, y, like), (x, y, like)),
+    lambda saved, g: (adjoint(saved[1], g), conv(saved[0], g), jnp.zeros_like(saved[2])),
+)

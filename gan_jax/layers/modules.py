@@ -1,0 +1,122 @@
+"""Layers with weights: dense and convolutional, their initial values, spectral normalisation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from gan_jax.layers.conv import conv
+from gan_jax.layers.conv4 import strided_conv, transposed_conv
+
+Array = jax.Array
+Dtype = Any
+
+INITS = {
+    "normal": nn.initializers.normal(0.02),  # Radford et al. 2015
+    "xavier": nn.initializers.xavier_uniform(),  # Glorot & Bengio 2010
+    "orthogonal": nn.initializers.orthogonal(),  # Saxe et al. 2014
+}
+
+
+class Weighted(nn.Module):
+    """What all layers with a kernel share.
+
+    Attributes:
+      features: channels of the output.
+      initializer: of the kernel, one of `INITS`.
+      spectral: whether the kernel is divided by its largest singular value, see `spectrally_normalized`.
+      use_bias: whether a bias, 0 at first, is added.
+    """
+
+    features: int
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    initializer: str = "normal"
+    spectral: bool = False
+    use_bias: bool = False
+
+    def kernel(self, shape: Sequence[int], output_axis: int = -1) -> Array:
+        """The kernel as it is applied, in the compute dtype."""
+        if self.initializer not in INITS:
+            raise ValueError(f"initializer must be one of {', '.join(INITS)}, not {self.initializer!r}")
+        kernel: Array = self.param("kernel", INITS[self.initializer], tuple(shape), self.param_dtype)
+        if self.spectral:
+            kernel = spectrally_normalized(self, kernel, output_axis)
+        return kernel.astype(self.dtype)
+
+    def biased(self, x: Array) -> Array:
+        """``x`` with the bias added, if there is one."""
+        if not self.use_bias:
+            return x
+        bias: Array = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        return x + bias.astype(self.dtype)
+
+
+class Dense(Weighted):
+    """``x W + b``: ``[..., in] -> [..., features]``."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return self.biased(x.astype(self.dtype) @ self.kernel((x.shape[-1], self.features)))
+
+
+class Conv(Weighted):
+    """`gan_jax.layers.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``."""
+
+    side: int = 3
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.kernel((self.side, self.side, x.shape[-1], self.features))
+        x = x.astype(self.dtype)
+        return self.biased(x @ kernel[0, 0] if self.side == 1 else conv(x, kernel))
+
+
+class StridedConv(Weighted):
+    """`strided_conv` with a learnt kernel: halves the side. An odd side is zero-padded by one at its end.
+
+    Input ``[N, H, W, f]``, output ``[N, ceil(H/2), ceil(W/2), features]``.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.kernel((4, 4, x.shape[-1], self.features))
+        x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+        return self.biased(strided_conv(x.astype(self.dtype), kernel))
+
+
+class TransposedConv(Weighted):
+    """`transposed_conv` with a learnt kernel: ``[N, H, W, c] -> [N, 2H, 2W, features]``."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.kernel((4, 4, self.features, x.shape[-1]), output_axis=2)
+        return self.biased(transposed_conv(x.astype(self.dtype), kernel))
+
+
+def spectrally_normalized(module: nn.Module, kernel: Array, output_axis: int = -1) -> Array:
+    """``W / sigma(W)`` (Miyato et al. 2018, arXiv:1802.05957, eq. 8), W as a matrix ``[inputs, outputs]``.
+
+    The variable ``u`` ``[outputs]`` of the collection ``spectral`` follows the first singular vector: where that
+    collection is mutable, one power iteration (algorithm 1) renews it; elsewhere it is used as it is. The estimate
+    ``sigma = v W u``, with u and v held constant, is differentiated with respect to W.
+    """
+    axis = output_axis % kernel.ndim
+    matrix = jnp.moveaxis(kernel, axis, -1).reshape(-1, kernel.shape[axis])
+
+    def start() -> Array:
+        return _unit(jax.random.normal(module.make_rng("params"), matrix.shape[1:], matrix.dtype))
+
+    kept = module.variable("spectral", "u", start)
+    constant, u = lax.stop_gradient(matrix), kept.value
+    v = _unit(constant @ u)
+    if module.is_mutable_collection("spectral") and not module.is_initializing():
+        u = kept.value = _unit(v @ constant)
+    return kernel / (v @ matrix @ u)
+
+
+def _unit(x: Array) -> Array:
+    return x / jnp.maximum(jnp.linalg.norm(x), jnp.finfo(x.dtype).tiny)

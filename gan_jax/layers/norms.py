@@ -1,0 +1,172 @@
+"""Normalisations of activations, and which of them a name stands for."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+Array = jax.Array
+Dtype = Any
+
+NORMS = ("none", "batch", "layer", "virtual")
+REFERENCES = 64  # examples in the reference batch of virtual batch norm
+
+
+def cross_device_mean(tree: Any, axis_name: str | None) -> Any:
+    """Mean of every leaf over the devices of ``axis_name``; the identity when it is None (one device, plain jit)."""
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def normalized(
+    x: Array,
+    norm: str,
+    *,
+    train: bool,
+    axis_name: str | None,
+    dtype: Dtype,
+    param_dtype: Dtype,
+    label: Array | None = None,
+    classes: int = 0,
+) -> Array:
+    """``x`` ``[N, ..., C]`` by the layer that ``norm`` names, for use inside a module's ``nn.compact`` method.
+
+    Args:
+      x: activations; for ``virtual``, those of the reference batch come first (see `with_references`).
+      norm: one of `NORMS`.
+      train, axis_name: see `BatchNorm`.
+      dtype, param_dtype: of the result, of parameters and moments.
+      label: ``[N]``; if ``classes`` isn't 0, gain and offset of batch norm are those of the label.
+      classes: their number.
+
+    Raises:
+      ValueError: ``norm`` is none of them, or can't be conditional.
+    """
+    types = {"dtype": dtype, "param_dtype": param_dtype}
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
+    if classes and norm != "batch":
+        raise ValueError(f"conditional='norm' goes with norm='batch', not {norm!r}")
+    if norm == "batch":
+        layer = BatchNorm(classes=classes, **types)
+        return layer(x, train=train, axis_name=axis_name, label=label)
+    if norm == "layer":
+        return LayerNorm(**types)(x)
+    if norm == "virtual":
+        return VirtualBatchNorm(**types)(x)
+    return x
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015), its moments taken over every device.
+
+    ``y = gamma (x - mean) / sqrt(var + eps) + beta``. In training, mean and (biased) variance are those of the global
+    batch, and the running ones in the ``batch_stats`` collection become ``0.9 running + 0.1 batch`` (the variance there
+    unbiased, as in the paper and in PyTorch); otherwise the running ones are used. Moments and parameters are float32
+    at least, whatever the compute dtype; the result has the compute dtype.
+
+    With ``classes``, it is conditional (de Vries et al. 2017, arXiv:1707.00683; Miyato & Koyama 2018): gamma
+    ``[classes, C]`` starts at one, beta at zero, and each example has those of its ``label``.
+    """
+
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None, label: Array | None = None) -> Array:
+        shape = x.shape[-1:]
+        table = (self.classes, *shape) if self.classes else shape
+        scale_init = nn.initializers.ones if self.classes else _normal_about_one
+        scale = self.param("scale", scale_init, table, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, table, self.param_dtype)
+        if self.classes:
+            assert label is not None
+            each = (len(x), *(1,) * (x.ndim - 2), *shape)
+            scale, bias = scale[label].reshape(each), bias[label].reshape(each)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
+        if train:
+            wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
+            axes = tuple(range(x.ndim - 1))
+            mean, square = cross_device_mean((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)
+            var = jnp.maximum(square - jnp.square(mean), 0)
+            if not self.is_initializing():
+                count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        out: Array = (x * factor + (bias - mean * factor)).astype(self.dtype)
+        return out
+
+
+def _normal_about_one(key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
+    """N(1, 0.02): DCGAN's initial batch-norm gain (pytorch/examples dcgan)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450): each example over all its axes, gain and offset a
+    channel.
+
+    What WGAN-GP allows in a critic (Gulrajani et al. 2017, section 4), since examples stay independent.
+    """
+
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        mean, square = _moments_of_each(x, self.param_dtype)
+        return _scaled(self, x, mean, jnp.maximum(square - jnp.square(mean), 0))
+
+
+class VirtualBatchNorm(nn.Module):
+    """Virtual batch normalisation (Salimans et al. 2016, section 3.4) of a batch that begins with its references.
+
+    Each example is normalised by the moments of the `REFERENCES` reference examples and itself; those, by their own. So
+    what comes out for an example depends on no other one, in training as in evaluation, on any number of devices.
+    """
+
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        own = _moments_of_each(x, self.param_dtype, keep_channels=True)
+        references = [moment[:REFERENCES].mean(0, keepdims=True) for moment in own]
+        mean, square = (
+            jnp.concatenate([jnp.broadcast_to(r, (REFERENCES, *r.shape[1:])), (REFERENCES * r + m) / (REFERENCES + 1)])
+            for r, m in zip(references, (moment[REFERENCES:] for moment in own), strict=True)
+        )
+        return _scaled(self, x, mean, jnp.maximum(square - jnp.square(mean), 0))
+
+
+def with_references(z: Array, label: Array | None, classes: int) -> tuple[Array, Array | None]:
+    """The fixed reference batch of `VirtualBatchNorm`, and behind it latents ``[B, Z]`` and labels ``[B]``."""
+    fixed = jax.random.normal(jax.random.key(0), (REFERENCES, z.shape[1]), z.dtype)
+    if label is not None:
+        label = jnp.concatenate([jnp.arange(REFERENCES, dtype=label.dtype) % max(classes, 1), label])
+    return jnp.concatenate([fixed, z]), label
+
+
+def _moments_of_each(x: Array, param_dtype: Dtype, keep_channels: bool = False) -> tuple[Array, Array]:
+    """Mean and mean square of each example, over all its axes, or all but its channels, which stay as 1s."""
+    wide = x.astype(jnp.promote_types(param_dtype, jnp.float32))
+    axes = tuple(range(1, x.ndim - 1 if keep_channels else x.ndim))
+    return wide.mean(axes, keepdims=True), jnp.square(wide).mean(axes, keepdims=True)
+
+
+def _scaled(module: Any, x: Array, mean: Array, var: Array) -> Array:
+    scale = module.param("scale", nn.initializers.ones, x.shape[-1:], module.param_dtype)
+    bias = module.param("bias", nn.initializers.zeros, x.shape[-1:], module.param_dtype)
+    out: Array = ((x - mean) * (scale * lax.rsqrt(var + module.epsilon)) + bias).astype(module.dtype)
+    return out

@@ -1,0 +1,71 @@
+"""The adversarial autoencoder (Makhzani et al. 2015, arXiv:1511.05644), of dense layers.
+
+The generator is the decoder; the encoder, which plays against the discriminator, is part of the same player, so that
+both share its optimizer. See `gan_jax.games.AUTOENCODER` for the game.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax import layers
+from gan_jax.layers import Array, Dense, Dtype
+from gan_jax.models import mlp
+
+Discriminator = mlp.Discriminator
+
+
+class Generator(nn.Module):
+    """Decoder: codes ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1], by `gan_jax.models.mlp.Generator`.
+
+    Attributes:
+      image_shape, classes, widths, norm, conditional, initializer, spectral: the decoder's.
+      latent_dim: length of the code.
+      encoder_widths: of the encoder's hidden layers.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    classes: int = 0
+    widths: Sequence[int] = (512, 512)
+    encoder_widths: Sequence[int] = (512, 512)
+    norm: str = "none"
+    conditional: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        """Both networks."""
+        shared = {name: getattr(self, name) for name in ("norm", "conditional", "classes")}
+        self.decoder = mlp.Generator(self.image_shape, widths=self.widths, **shared, **layers.weight_types(self))
+        self.encoder = Encoder(self.latent_dim, self.encoder_widths, **layers.weight_types(self))
+
+    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+        if self.is_initializing():
+            self.encode(jnp.zeros((1, *self.image_shape), self.dtype))
+        return self.decoder(z, train=train, label=label, axis_name=axis_name)
+
+    def encode(self, images: Array) -> Array:
+        """Images ``[B, H, W, C]`` -> codes ``[B, Z]``, without randomness (section 2, the first of its three kinds)."""
+        return self.encoder(images)
+
+
+class Encoder(nn.Module):
+    """Images ``[B, H, W, C]`` -> dense layers of ``widths`` with LeakyReLU(.2) -> codes ``[B, latent_dim]``."""
+
+    latent_dim: int
+    widths: Sequence[int]
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    initializer: str = "xavier"
+    spectral: bool = False
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        x = images.reshape(len(images), -1)
+        for features in self.widths:
+            x = nn.leaky_relu(Dense(features, use_bias=True, **layers.weight_types(self))(x), 0.2)
+        return Dense(self.latent_dim, use_bias=True, **layers.weight_types(self))(x).astype(self.param_dtype)

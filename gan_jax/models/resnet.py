@@ -1,0 +1,114 @@
+"""Residual networks (Miyato et al. 2018, arXiv:1802.05957, tables 3 to 5; Gulrajani et al. 2017), for images of any
+side.
+
+Their depth is that of ``widths``: for 32x32 the generator's are (256, 256, 256) and the discriminator's (128, 128, 128,
+128) with ``downs=2``; for 64x64 (512, 256, 128, 64), behind a dense layer of 1024 in the paper, and (64, 128, 256, 512,
+1024) with ``downs=4``; 28x28 grows from 4 by way of 7 and 14.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax import layers
+from gan_jax.layers import Array, Conv, Dense, Dtype, Judgement
+
+
+class Generator(nn.Module):
+    """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
+
+    Dense to ``side·side·widths[0]``; for each width a residual block that doubles the side by repeating pixels; norm,
+    ReLU, 3x3 convolution, tanh. A last row and column too many are dropped, as in `gan_jax.models.dcgan`.
+
+    Attributes:
+      image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
+      widths: of the blocks.
+
+    Raises:
+      ValueError: see `gan_jax.layers.sides`.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int = 0
+    widths: Sequence[int] = (256, 256, 256)
+    norm: str = "batch"
+    conditional: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+        side, *larger = layers.sides(self.image_shape, len(self.widths))
+        z, label, norm = layers.generator_input(self, z, label, train, axis_name)
+        types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
+        x = Dense(side * side * self.widths[0], **types)(z).reshape(-1, side, side, self.widths[0])
+        for features, side in zip(self.widths, larger, strict=True):
+            x = _up_block(x, features, side, norm, types)
+        x = Conv(self.image_shape[-1], **types)(nn.relu(norm(x)))
+        return layers.generator_output(self, jnp.tanh(x))
+
+
+class Discriminator(nn.Module):
+    """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
+
+    A residual block for each width, of which the first ``downs`` halve the side by averaging; ReLU; the sum over all
+    pixels; one dense unit.
+
+    Attributes:
+      classes, norm, conditional, minibatch, initializer, spectral: as in `gan_jax.models.mlp`.
+      widths: of the blocks.
+      downs: how many of them halve the side.
+    """
+
+    classes: int = 0
+    widths: Sequence[int] = (128, 128, 128, 128)
+    downs: int = 2
+    norm: str = "none"
+    conditional: str = "none"
+    minibatch: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
+        x, norm = layers.discriminator_input(self, x, label, train, axis_name)
+        types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
+        for block, features in enumerate(self.widths):
+            x = _down_block(x, features, block < self.downs, block == 0, norm, types)
+        return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, use_bias=True)
+
+
+def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
+    """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution."""
+
+    def doubled(x: Array) -> Array:
+        return x.repeat(2, 1).repeat(2, 2)[:, :side, :side]
+
+    inside = Conv(features, **types)(doubled(nn.relu(norm(x))))
+    inside = Conv(features, **types)(nn.relu(norm(inside)))
+    return inside + doubled(Conv(features, side=1, **types)(x))  # 1x1: the same before the doubling, at a quarter
+
+
+def _down_block(
+    x: Array, features: int, down: bool, first: bool, norm: Callable[[Array], Array], types: dict[str, Any]
+) -> Array:
+    """Norm, ReLU (neither at the image), convolution, norm, ReLU, convolution, averaging; beside it, a 1x1 one."""
+    halved = _halved if down else lambda x: x
+    inside = x if first else nn.relu(norm(x))
+    inside = Conv(features, **types)(inside)
+    inside = halved(Conv(features, **types)(nn.relu(norm(inside))))
+    plain = not down and x.shape[-1] == features
+    return inside + (x if plain else Conv(features, side=1, **types)(halved(x)))
+
+
+def _halved(x: Array) -> Array:
+    """Means of 2x2 pixels; an odd side is lengthened by its last row or column first."""
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))

@@ -1,0 +1,79 @@
+"""Every config in ``configs/``, shrunken: repeated, resumed, on any number of devices, sampled."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_jax import sample, train
+from gan_jax.build import build_gan
+from gan_jax.state import init_state
+from tests.conftest import NAMES, small
+from tests.test_devices import distance, trained
+from tests.test_train import assert_identical, records, run, run_until
+
+TWO = jax.devices()[:2]
+FOUNDING = ("dcgan", "gan")  # what the other test files look at in depth
+others = pytest.mark.parametrize("name", [name for name in NAMES if name not in FOUNDING])
+
+
+@others
+def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name: str, tmp_path: Path) -> None:
+    config = small(name)
+    config.steps, config.steps_per_dispatch, config.checkpoint.every = 4, 2, 2
+    whole = run(config, tmp_path / "whole", TWO)
+    run_until(config, tmp_path / "cut", TWO, "pause", at=4)
+    assert_identical(run(config, tmp_path / "cut", TWO), whole)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    gan, _ = build_gan(config)
+    images = sample.sample(gan, whole, 0, sample.row_labels(gan, 4, 2))
+    assert images.shape == (4, 28, 28, 1)
+    assert images.dtype == np.uint8
+    assert len(np.unique(images, axis=0)) == 4
+
+
+@others
+def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
+    config = small(name)
+    config.compute_dtype = "float64"
+    config.penalty.every = min(config.penalty.every, 2)
+    with jax.enable_x64(True):
+        one, eight = (trained(config, devices, steps=4) for devices in (1, 8))
+    assert distance(one.generator, eight.generator) < 1e-10
+    assert distance(one.discriminator, eight.discriminator) < 1e-10
+    assert distance(one.ema, eight.ema) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["cgan", "acgan", "projection"])
+def test_a_class_changes_its_images_and_no_other(name: str) -> None:
+    gan, hyper = build_gan(small(name))
+    state = init_state(gan, 0, hyper)
+    if name == "projection":  # whose gains are alike at first
+        scale = state.generator.params["BatchNorm_0"]["scale"]
+        state.ema["BatchNorm_0"]["scale"] = scale + np.arange(10)[:, None] / 5
+    zeros, sevens = (sample.sample(gan, state, 0, np.full(3, label, np.int32)) for label in (0, 7))
+    assert (zeros != sevens).any((1, 2, 3)).all()
+    mixed = sample.sample(gan, state, 0, np.asarray([0, 7, 0], np.int32))
+    np.testing.assert_array_equal(mixed, np.stack([zeros[0], sevens[1], zeros[2]]))
+
+
+def test_an_autoencoder_shows_unseen_images_beside_their_reconstructions(tmp_path: Path) -> None:
+    config = small("aae")
+    config.steps, config.sample.rows = 60, 4
+    config.sample.every = 60
+    config.optimizer.generator.learning_rate = 5e-3
+    config.generator.encoder_widths = (64,)
+    state = train.train(config, tmp_path, TWO)
+    assert state is not None
+    pictures = sorted((tmp_path / "reconstructions").iterdir())
+    assert [picture.name for picture in pictures] == ["step_00000000.png", "step_00000060.png"]
+
+    def error(path: Path) -> float:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture, np.float64)
+        cells = [pixels[2 + 30 * r : 30 + 30 * r, 2 + 30 * c : 30 + 30 * c] for r in range(4) for c in range(4)]
+        return float(np.mean([np.square(a - b).mean() for a, b in zip(cells[::2], cells[1::2], strict=True)]))
+
+    assert error(pictures[1]) < error(pictures[0]) / 1.5

@@ -1,0 +1,466 @@
+"""Normalisations, heads, penalties, terms, optimizers: each against its paper's formula, NumPy or PyTorch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from numpy.testing import assert_allclose
+
+from gan_jax import layers, optimizers, penalties, terms
+from gan_jax.build import WarmStart, build_gan
+from gan_jax.errors import UserError
+from gan_jax.layers import conv as conv3
+from gan_jax.layers.judgement import minibatch_discrimination, minibatch_stddev
+from gan_jax.state import init_state
+from gan_jax.update import discriminator_step, update
+from tests.conftest import small
+from tests.test_update import differ, same, start
+
+RNG = np.random.default_rng(0)
+Array = Any
+
+
+# --- convolution ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "shape"), [(3, (2, 5, 4, 3, 6)), (3, (3, 1, 2, 1, 1)), (5, (2, 4, 7, 2, 3))])
+def test_convolution_and_its_derivatives_are_laxs(side: int, shape: tuple[int, ...]) -> None:
+    n, h, w, f, c = shape
+    with jax.enable_x64(True):
+        x, kernel, y = RNG.normal(size=(n, h, w, f)), RNG.normal(size=(side, side, f, c)), RNG.normal(size=(n, h, w, c))
+
+        def energy(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
+            return (jnp.sin(function(x, kernel)) * y).sum()
+
+        def of(function: Callable[[Array, Array], Array]) -> Any:
+            gradient = jax.grad(partial(energy, function), (0, 1))
+
+            def of_gradients(x: Array, kernel: Array) -> Array:
+                a, b = gradient(x, kernel)
+                return (a**3).sum() + jnp.cos(b).sum()
+
+            return function(x, kernel), gradient(x, kernel), jax.jit(jax.grad(of_gradients, (0, 1)))(x, kernel)
+
+        jax.tree.map(partial(assert_allclose, rtol=1e-9, atol=1e-9), of(conv3.conv), of(conv3.conv_lax))
+
+
+# --- spectral normalisation -------------------------------------------------------------------------------------------
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, kernel: Array) -> Array:
+        return layers.spectrally_normalized(self, kernel)
+
+
+def test_power_iteration_finds_the_largest_singular_value() -> None:
+    with jax.enable_x64(True):
+        kernel = jnp.asarray(RNG.normal(size=(3, 3, 4, 6)))
+        variables = Normalized().init(jax.random.key(0), kernel)
+        step = jax.jit(partial(Normalized().apply, mutable=["spectral"]))
+        for _ in range(300):
+            out, variables = step(variables, kernel)
+    exact = np.linalg.svd(np.reshape(kernel, (-1, 6)), compute_uv=False)[0]
+    assert_allclose(out, kernel / exact, rtol=1e-9)
+
+
+def test_one_iteration_where_it_is_mutable_and_none_elsewhere() -> None:
+    kernel = jnp.asarray(RNG.normal(size=(5, 7)), jnp.float32)
+    variables = Normalized().init(jax.random.key(0), kernel)
+    u = np.asarray(variables["spectral"]["u"], np.float64)
+    assert_allclose(np.linalg.norm(u), 1, rtol=1e-6)
+    w = np.asarray(kernel, np.float64)
+    v = w @ u / np.linalg.norm(w @ u)
+    out: Any = Normalized().apply(variables, kernel)
+    assert_allclose(out, w / (v @ w @ u), rtol=1e-5)
+    out, written = Normalized().apply(variables, kernel, mutable=["spectral"])
+    after = v @ w / np.linalg.norm(v @ w)
+    assert_allclose(written["spectral"]["u"], after, rtol=1e-5, atol=1e-6)
+    assert_allclose(out, w / (v @ w @ after), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_spectral_normalisation_is_pytorchs_with_its_gradient() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
+    w, x, target = (RNG.normal(size=size).astype(np.float32) for size in ((4, 6), (3, 6), (3, 4)))
+    linear = torch.nn.utils.spectral_norm(torch.nn.Linear(6, 4, bias=False))
+    u = linear.weight_u.numpy().copy()
+    with torch.no_grad():
+        linear.weight_orig.copy_(torch.tensor(w))
+    loss = (linear.train()(torch.tensor(x)) * torch.tensor(target)).sum()
+    loss.backward()
+
+    def ours(kernel: Array) -> tuple[Array, Any]:
+        out, written = Normalized().apply({"spectral": {"u": u}}, kernel, mutable=["spectral"])
+        return ((x @ out) * target).sum(), written
+
+    gradient, written = jax.grad(ours, has_aux=True)(jnp.asarray(w.T))
+    assert_allclose(written["spectral"]["u"], linear.weight_u.numpy(), rtol=1e-4, atol=1e-5)
+    assert_allclose(gradient, linear.weight_orig.grad.numpy().T, rtol=1e-3, atol=1e-4)
+
+
+def test_a_discriminator_step_makes_one_iteration_and_the_generators_none() -> None:
+    config = small("sngan")
+    gan, before, batch = start(config)
+    after, _ = jax.jit(partial(update, gan))(before, batch)
+    _, once = gan.discriminator.apply(
+        {"params": before.discriminator.params, **before.discriminator.stats},
+        batch["image"][0],
+        train=True,
+        mutable=["spectral"],
+    )
+    jax.tree.map(
+        partial(assert_allclose, rtol=1e-5, atol=1e-6), after.discriminator.stats["spectral"], once["spectral"]
+    )
+    assert differ(before.discriminator.stats, after.discriminator.stats)
+
+
+# --- normalisations ---------------------------------------------------------------------------------------------------
+
+
+def test_conditional_gains_start_at_one_and_are_those_of_the_label() -> None:
+    module = layers.BatchNorm(classes=3)
+    x, label = RNG.normal(size=(6, 4, 4, 5)).astype(np.float32), np.asarray([0, 1, 2, 2, 1, 0])
+    variables = module.init(jax.random.key(0), x, train=True, label=label)
+    params = variables["params"]
+    np.testing.assert_array_equal(params["scale"], np.ones((3, 5)))
+    np.testing.assert_array_equal(params["bias"], np.zeros((3, 5)))
+    params = {name: RNG.normal(size=(3, 5)).astype(np.float32) for name in ("scale", "bias")}
+    out, _ = module.apply({**variables, "params": params}, x, train=True, label=label, mutable=["batch_stats"])
+    normal = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    desired = normal * params["scale"][label][:, None, None] + params["bias"][label][:, None, None]
+    assert_allclose(out, desired, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3, 6), (5, 7)])
+def test_layer_normalisation_is_its_formula(shape: tuple[int, ...]) -> None:
+    x = RNG.normal(size=shape).astype(np.float32) * 3 + 1
+    params = {name: RNG.normal(size=shape[-1]).astype(np.float32) for name in ("scale", "bias")}
+    axes = tuple(range(1, len(shape)))
+    normal = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    out: Any = layers.LayerNorm().apply({"params": params}, x)
+    assert_allclose(out, normal * params["scale"] + params["bias"], rtol=1e-4, atol=1e-5)
+
+
+def test_virtual_batch_norm_uses_the_reference_batch_and_the_example_itself() -> None:
+    n = layers.REFERENCES
+    x = RNG.normal(size=(n + 3, 2, 3, 4)).astype(np.float32) * 2 + 1
+    params = {"scale": np.full(4, 1.5, np.float32), "bias": np.full(4, 0.5, np.float32)}
+    out: Any = layers.VirtualBatchNorm().apply({"params": params}, x)
+    for i in range(n + 3):
+        among = x[:n] if i < n else np.concatenate([x[:n], x[i : i + 1]])
+        mean, var = among.mean((0, 1, 2)), among.var((0, 1, 2))
+        assert_allclose(out[i], (x[i] - mean) / np.sqrt(var + 1e-5) * 1.5 + 0.5, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["dcgan", "mlp", "resnet"])
+def test_a_generator_with_virtual_batch_norm_treats_each_latent_by_itself(model: str) -> None:
+    config = small({"dcgan": "cgan", "mlp": "gan", "resnet": "projection"}[model])
+    config.generator.update({"norm": "virtual", "conditional": "concat"})
+    config.classes = 10
+    gan, hyper = build_gan(config)
+    state = init_state(gan, 0, hyper)
+    z, label = RNG.normal(size=(5, 8)).astype(np.float32), np.arange(5)
+    whole: Any = gan.generator.apply({"params": state.ema}, z, label=label, train=True)
+    part: Any = gan.generator.apply({"params": state.ema}, z[2:3], label=label[2:3], train=False)
+    assert whole.shape == (5, 28, 28, 1)
+    assert_allclose(part[0], whole[2], atol=1e-5)
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+
+def test_minibatch_discrimination_is_its_formula() -> None:
+    m = RNG.normal(size=(6, 3, 2))
+    with jax.enable_x64(True):
+        out = minibatch_discrimination(jnp.asarray(m), None)
+    for i in range(6):
+        for b in range(3):
+            assert_allclose(out[i, b], sum(np.exp(-np.abs(m[i, b] - m[j, b]).sum()) for j in range(6)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "size"), [(8, 4), (6, 2), (5, 1)])
+def test_minibatch_deviation_is_that_of_neighbours(count: int, size: int) -> None:
+    x = RNG.normal(size=(count, 7))
+    with jax.enable_x64(True):
+        out = minibatch_stddev(jnp.asarray(x), None)
+    for i in range(count):
+        group = x[i // size * size : (i // size + 1) * size]
+        assert_allclose(out[i, 0], np.sqrt(group.var(0) + 1e-8).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [minibatch_discrimination, minibatch_stddev])
+@pytest.mark.parametrize("devices", [2, 8])
+def test_minibatch_statistics_are_of_the_global_batch(function: Callable[..., Array], devices: int) -> None:
+    x = RNG.normal(size=(16, 3, 2) if function is minibatch_discrimination else (16, 5)).astype(np.float32)
+
+    def gradient(x: Array, axis_name: str | None) -> tuple[Array, Array]:
+        out, pull_back = jax.vjp(lambda x: function(x, axis_name), x)
+        return out, pull_back(jnp.sin(3 * out))[0]
+
+    spread = x.reshape(devices, -1, *x.shape[1:])
+    actual = jax.pmap(partial(gradient, axis_name="d"), "d", devices=jax.devices()[:devices])(spread)
+    for a, b in zip(actual, gradient(jnp.asarray(x), None), strict=True):
+        assert_allclose(np.reshape(a, np.shape(b)), b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["gan", "dcgan", "sngan"])
+def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
+    config = small(model)
+    config.classes = 10
+    x, label = RNG.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), np.asarray([0, 3, 3, 9])
+
+    def said(conditional: str, label: Array) -> tuple[Any, Any]:
+        config.discriminator.conditional = conditional
+        gan, _ = build_gan(config)
+        variables: Any = gan.discriminator.init(jax.random.key(0), x, label=label, train=True)
+        return gan.discriminator.apply(variables, x, label=label, train=True, mutable=["batch_stats"])[0], variables
+
+    plain, _ = said("none", label)
+    assert plain.class_logits is None
+    assert plain.logits.shape == (4,)
+    auxiliary, variables = said("auxiliary", label)
+    assert auxiliary.class_logits.shape == (4, 10)
+    projected, variables = said("projection", label)
+    table = variables["params"]["Embedding_0"]["table"]
+    if model != "sngan":  # whose table is divided by its largest singular value
+        gain = (np.asarray(table)[label] * np.asarray(projected.features)).sum(1)
+        assert_allclose(projected.logits - plain.logits, gain, rtol=1e-3, atol=1e-5)
+    for conditional in ("concat", "projection"):
+        assert (said(conditional, label)[0].logits != said(conditional, label + 1 - label // 9)[0].logits).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"discriminator.conditional": "projection"}, "needs labelled data: set config.classes"),
+        ({"generator.conditional": "projection", "classes": 10}, "conditional must be one of none, concat, norm"),
+        ({"generator.norm": "batchnorm"}, "norm must be one of none, batch, layer, virtual, not 'batchnorm'"),
+        ({"generator.norm": "none", "generator.conditional": "norm", "classes": 10}, "goes with norm='batch'"),
+        ({"discriminator.norm": "virtual"}, "norm='virtual' is for generators"),
+        ({"discriminator.minibatch": "std"}, "minibatch must be one of none, discrimination, stddev, not 'std'"),
+        ({"generator.initializer": "kaiming"}, "initializer must be one of normal, xavier, orthogonal"),
+        ({"penalty.name": "r3"}, "unknown penalty.name 'r3'"),
+        ({"game": "autoencoder"}, "model 'dcgan' has no encoder"),
+        ({"game": "chess"}, "unknown game 'chess'"),
+        ({"penalty.weight": -1.0}, "penalty.weight must be finite and from 0 up"),
+        ({"optimizer.generator.schedule": "step"}, "unknown config.optimizer.generator.schedule 'step'"),
+        ({"optimizer.generator.clip": -0.1}, "must be a finite number from 0 up"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(changes: dict[str, Any], message: str) -> None:
+    config = small("dcgan")
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message.replace("[", r"\[")) as error:
+        build_gan(config)
+    assert "\n" not in str(error.value)
+
+
+# --- penalties --------------------------------------------------------------------------------------------------------
+
+
+def test_penalties_are_their_formulas() -> None:
+    real, fake = RNG.normal(size=(2, 6, 4, 3, 2))
+    index, key = jnp.arange(6), jax.random.key(3)
+    with jax.enable_x64(True):
+        w = jnp.asarray(RNG.normal(size=(4, 3, 2)))
+        call = {name: getattr(penalties, name) for name in penalties.__all__}
+
+        def linear(x: Array) -> Array:
+            return (x * w).sum((1, 2, 3))
+
+        def square(x: Array) -> Array:
+            return 0.5 * jnp.square(x).sum((1, 2, 3))
+
+        norm = np.linalg.norm(w)
+        for name, desired in {"wgan_gp": (norm - 1) ** 2, "dragan": (norm - 1) ** 2, "r1": norm**2 / 2}.items():
+            assert_allclose(call[name](linear, real, fake, key, index), np.full(6, desired), rtol=1e-12)
+        assert_allclose(call["r1"](square, real, fake, key, index), np.square(real).sum((1, 2, 3)) / 2, rtol=1e-12)
+        assert_allclose(call["r2"](square, real, fake, key, index), np.square(fake).sum((1, 2, 3)) / 2, rtol=1e-12)
+        # With ½|x|² the gradient is x: the penalty says where it was taken.
+        at = np.sqrt(np.asarray(call["wgan_gp"](square, real, 0 * fake, key, index))) + 1
+        share = at / np.linalg.norm(real.reshape(6, -1), axis=1)
+        assert ((share > 0) & (share < 1)).all()
+        assert len(np.unique(share)) == 6
+        other = call["wgan_gp"](square, real[3:], 0 * fake[3:], key, index[3:])
+        assert_allclose(np.sqrt(other) + 1, at[3:], rtol=1e-12)  # each by its own index
+        about = np.sqrt(np.asarray(call["dragan"](square, real, fake, key, index))) + 1
+        near = np.linalg.norm(real.reshape(6, -1), axis=1)
+        assert (np.abs(about - near) < 0.5 * real.std(axis=(1, 2, 3)) * np.sqrt(24)).all()
+        assert (about != near).all()
+
+
+def test_a_penalty_where_the_gradient_is_zero_has_a_finite_one() -> None:
+    zeros = jnp.zeros((3, 4))
+
+    def loss(weight: Array) -> Array:
+        return penalties.wgan_gp(
+            lambda x: weight * (x**2).sum(1), zeros, zeros, jax.random.key(0), jnp.arange(3)
+        ).mean()
+
+    value, gradient = jax.value_and_grad(loss)(jnp.float32(1))
+    assert value == 1
+    assert gradient == 0
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "relativistic", "dragan"])
+def test_gradients_of_gradients_are_finite_differences(name: str) -> None:
+    config = small(name)
+    config.penalty.every = 1
+    config.augment = "none"
+    config.compute_dtype = "float64"
+    config.optimizer.discriminator = optimizer_entry("sgd", 1.0)
+    with jax.enable_x64(True):
+        gan, state, batch = start(config)
+        from gan_jax.state import Turn
+
+        turn = Turn(batch["image"][0], batch["label"][0], batch["index"], 0)
+        fake = jnp.asarray(RNG.uniform(-1, 1, turn.image.shape))
+
+        @jax.jit
+        def step(params: Any) -> tuple[Any, Array]:
+            player = state.discriminator.replace(params=params)
+            after, metrics = discriminator_step(gan, state, player, turn.image, fake, turn, None)
+            return jax.tree.map(jnp.subtract, params, after.params), metrics["d_loss"]
+
+        params = jax.tree.map(lambda p: 3 * p, state.discriminator.params)  # so that the penalty weighs something
+        gradient, _ = step(params)
+        direction = jax.tree.map(lambda p: jnp.asarray(RNG.normal(size=p.shape)), params)
+        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), gradient, direction)))
+        h = 1e-6
+        up, down = (step(jax.tree.map(lambda p, d, h=h: p + h * d, params, direction))[1] for h in (h, -h))
+        assert_allclose((up - down) / (2 * h), slope, rtol=1e-6)
+
+
+def optimizer_entry(name: str, rate: float) -> Any:
+    from gan_jax.config import optimizer
+
+    return optimizer(name, rate)
+
+
+def test_lazy_penalties_come_every_nth_step_with_n_times_the_weight() -> None:
+    config = small("relativistic")
+    config.penalty.every = 3
+    gan, state, batch = start(config)
+    step = jax.jit(partial(update, gan))
+    seen = []
+    for _ in range(7):
+        state, metrics = step(state, batch)
+        seen.append(float(metrics["d_penalty"]))
+    assert [value > 0 for value in seen] == [True, False, False, True, False, False, True]
+    config.penalty.every = 1
+    every, state, _ = start(config)
+    assert_allclose(seen[0], 3 * jax.jit(partial(update, every))(state, batch)[1]["d_penalty"], rtol=1e-5)
+
+
+# --- terms ------------------------------------------------------------------------------------------------------------
+
+
+def test_terms_are_their_formulas() -> None:
+    label: Any = np.asarray([2, 0, 1, 1])
+    features, class_logits = RNG.normal(size=(2, 4, 5)), RNG.normal(size=(2, 4, 3))
+    with jax.enable_x64(True):
+        real, fake = (
+            layers.Judgement(jnp.zeros(4), jnp.asarray(f), jnp.asarray(c))
+            for f, c in zip(features, class_logits, strict=True)
+        )
+        matching = terms.feature_matching(real, fake, label, None)
+        assert_allclose(matching, np.square(features[0].mean(0) - features[1].mean(0)).sum(), rtol=1e-12)
+        p = np.exp(class_logits) / np.exp(class_logits).sum(-1, keepdims=True)
+        losses = -np.log(p[:, np.arange(4), label]).mean(1)
+        assert_allclose(terms.auxiliary_discriminator(real, fake, label, None), losses.sum(), rtol=1e-12)
+        assert_allclose(terms.auxiliary_generator(real, fake, label, None), losses[1], rtol=1e-12)
+
+
+def test_feature_matching_alone_trains_the_generator_on_any_number_of_devices() -> None:
+    config = small("dcgan")
+    config.compute_dtype = "float64"
+    config.weights.update({"adversarial": 0.0, "feature_matching": 1.0})
+    from tests.test_devices import distance, trained
+
+    with jax.enable_x64(True):
+        one, eight = (trained(config, devices, steps=3) for devices in (1, 8))
+        assert distance(one.generator.params, eight.generator.params) < 1e-10
+        gan, hyper = build_gan(config)
+        assert differ(one.generator.params, init_state(gan, 0, hyper).generator.params)
+
+
+# --- optimizers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_goes_from_the_rate_to_its_end(schedule: str) -> None:
+    recipe = optimizers.Recipe("sgd", schedule)
+    optimizer = recipe(jnp.float32(0.5), updates=jnp.float32(10), final_rate=jnp.float32(0.2))
+    params = jnp.float32(0)
+    state, steps = optimizer.init(params), []
+    for _ in range(13):
+        updates, state = optimizer.update(jnp.float32(1), state, params)
+        steps.append(-float(updates))
+    t = np.minimum(np.arange(13) / 10, 1)
+    curve = 1 - 0.8 * t if schedule == "linear" else 0.2 + 0.8 * (1 + np.cos(np.pi * t)) / 2
+    assert_allclose(steps, 0.5 * curve, rtol=1e-5)
+
+
+def test_historical_averaging_pulls_to_the_mean_of_the_past() -> None:
+    optimizer = optimizers.Recipe("sgd", historical=True)(0.1, historical_averaging=0.3)
+    params, gradient, past = jnp.asarray([1.0, -2.0]), jnp.asarray([0.5, 0.25]), []
+    state = optimizer.init(params)
+    for _ in range(5):
+        past.append(np.asarray(params, np.float64))
+        pull = 2 * 0.3 * (past[-1] - np.mean(past, 0))
+        updates, state = optimizer.update(gradient, state, params)
+        assert_allclose(updates, -0.1 * (np.asarray(gradient) + pull), rtol=1e-5)
+        params = optax.apply_updates(params, updates)
+
+
+def test_weights_stay_within_the_clip() -> None:
+    config = small("wgan")
+    gan, state, batch = start(config)
+    step = jax.jit(partial(update, gan))
+    for _ in range(3):
+        state, _ = step(state, batch)
+        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.discriminator.params))
+        assert largest <= 0.01 * (1 + 1e-6)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.generator.params)) > 0.05
+
+
+# --- a warm start, the average's start --------------------------------------------------------------------------------
+
+
+def test_a_warm_start_gives_the_critic_more_steps_before_each_of_the_generators() -> None:
+    hold = WarmStart(g_steps=3, factor=4, period=5)
+    moves = np.flatnonzero([not hold(jnp.int32(step)) for step in range(40)])
+    between = np.diff(moves, prepend=-1)
+    # Three moves after 4 steps each, then one a step, but after every fifth once more after 4.
+    np.testing.assert_array_equal(between[:20], [4, 4, 4] + [1, 1, 1, 1, 1, 4] + [1, 1, 1, 1, 4] * 2 + [1])
+
+
+def test_a_generator_that_is_held_changes_nothing_of_its_own() -> None:
+    config = small("wgan")
+    config.warm_start.update({"g_steps": 2, "factor": 3})
+    gan, before, batch = start(config)
+    step = jax.jit(partial(update, gan))
+    states = [before]
+    for _ in range(3):
+        states.append(step(states[-1], batch)[0])
+    assert same(states[0].generator, states[2].generator)
+    assert same(states[0].ema, states[2].ema)
+    assert differ(states[0].discriminator.params, states[2].discriminator.params)
+    assert differ(states[2].generator.params, states[3].generator.params)
+
+
+def test_the_average_is_the_parameters_until_it_starts() -> None:
+    config = small("gan")
+    config.ema.start = 2
+    gan, state, batch = start(config)
+    step = jax.jit(partial(update, gan))
+    for i in range(4):
+        state, _ = step(state, batch)
+        assert same(state.ema, state.generator.params) == (i < 2)
