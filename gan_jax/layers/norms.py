@@ -14,6 +14,14 @@ NORMS = ("none", "batch", "layer", "virtual")
 REFERENCES = 64  # examples in the reference batch of virtual batch norm
 
 
+def bias_before(norm: str) -> bool:
+    """Whether a bias for each channel means anything before ``norm``.
+
+    Where the norm takes it away again, its gradient is 0 but for rounding, and Adam makes steps of that.
+    """
+    return norm not in ("batch", "virtual")
+
+
 def cross_device_mean(tree: Any, axis_name: str | None) -> Any:
     """Mean of every leaf over the devices of ``axis_name``; the identity when it is None (one device, plain jit)."""
     return tree if axis_name is None else lax.pmean(tree, axis_name)

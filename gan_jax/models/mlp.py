@@ -39,7 +39,7 @@ class Generator(nn.Module):
         types = layers.weight_types(self)
         x = z
         for features in self.widths:
-            x = nn.leaky_relu(norm(Dense(features, use_bias=True, **types)(x)), 0.2)
+            x = nn.leaky_relu(norm(Dense(features, use_bias=layers.bias_before(self.norm), **types)(x)), 0.2)
         x = jnp.tanh(Dense(math.prod(self.image_shape), use_bias=True, **types)(x)).reshape(-1, *self.image_shape)
         return layers.generator_output(self, x)
 
@@ -69,6 +69,7 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
         x, norm = layers.discriminator_input(self, x.reshape(x.shape[0], -1), label, train, axis_name)
         for block, features in enumerate(self.widths):
-            x = Dense(features, use_bias=True, **layers.weight_types(self))(x)
+            use_bias = block == 0 or layers.bias_before(self.norm)
+            x = Dense(features, use_bias=use_bias, **layers.weight_types(self))(x)
             x = nn.leaky_relu(norm(x) if block > 0 else x, 0.2)
         return layers.discriminator_output(self, x, label, axis_name, use_bias=True)

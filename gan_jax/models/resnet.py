@@ -20,7 +20,9 @@ class Generator(nn.Module):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
     Dense to ``side·side·widths[0]``; for each width a residual block that doubles the side by repeating pixels; norm,
-    ReLU, 3x3 convolution, tanh. A last row and column too many are dropped, as in `gan_jax.models.dcgan`.
+    ReLU, 3x3 convolution, tanh. A last row and column too many are dropped, as in `gan_jax.models.dcgan`. Unlike the
+    paper's, convolutions in the blocks have no bias where batch norm takes it away again (shortcuts carry it to the
+    last norm, which does).
 
     Attributes:
       image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
@@ -44,11 +46,11 @@ class Generator(nn.Module):
     def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         z, label, norm = layers.generator_input(self, z, label, train, axis_name)
-        types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
-        x = Dense(side * side * self.widths[0], **types)(z).reshape(-1, side, side, self.widths[0])
+        types = layers.weight_types(self)
+        x = Dense(side * side * self.widths[0], use_bias=True, **types)(z).reshape(-1, side, side, self.widths[0])
         for features, side in zip(self.widths, larger, strict=True):
-            x = _up_block(x, features, side, norm, types)
-        x = Conv(self.image_shape[-1], **types)(nn.relu(norm(x)))
+            x = _up_block(x, features, side, norm, {"use_bias": layers.bias_before(self.norm), **types})
+        x = Conv(self.image_shape[-1], use_bias=True, **types)(nn.relu(norm(x)))
         return layers.generator_output(self, jnp.tanh(x))
 
 
@@ -80,7 +82,8 @@ class Discriminator(nn.Module):
         x, norm = layers.discriminator_input(self, x, label, train, axis_name)
         types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
         for block, features in enumerate(self.widths):
-            x = _down_block(x, features, block < self.downs, block == 0, norm, types)
+            inner = {**types, "use_bias": layers.bias_before(self.norm)}
+            x = _down_block(x, features, block < self.downs, block == 0, norm, types, inner)
         return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, use_bias=True)
 
 
@@ -96,12 +99,18 @@ def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array]
 
 
 def _down_block(
-    x: Array, features: int, down: bool, first: bool, norm: Callable[[Array], Array], types: dict[str, Any]
+    x: Array,
+    features: int,
+    down: bool,
+    first: bool,
+    norm: Callable[[Array], Array],
+    types: dict[str, Any],
+    inner: dict[str, Any],
 ) -> Array:
     """Norm, ReLU (neither at the image), convolution, norm, ReLU, convolution, averaging; beside it, a 1x1 one."""
     halved = _halved if down else lambda x: x
     inside = x if first else nn.relu(norm(x))
-    inside = Conv(features, **types)(inside)
+    inside = Conv(features, **inner)(inside)
     inside = halved(Conv(features, **types)(nn.relu(norm(inside))))
     plain = not down and x.shape[-1] == features
     return inside + (x if plain else Conv(features, side=1, **types)(halved(x)))
