@@ -29,7 +29,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     size, digits = config.data.image_size, config.data.image_size == 28
     config.model, config.loss = "resnet", "hinge"
     config.latent_dim = 128
-    config.steps = 4000 if digits else 100000
+    config.steps = 3000 if digits else 100000
     config.d_steps = 1 if digits else 5
     config.generator.update({"widths": _GENERATOR[size], "initializer": "xavier"})
     down = len(_GENERATOR[size]) if size > 32 else 2
@@ -41,4 +41,6 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
         config.augment = "none"
         for player in ("generator", "discriminator"):
             config.optimizer[player].schedule = "linear"
+    if digits:
+        config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config

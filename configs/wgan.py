@@ -18,11 +18,13 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     digits = config.data.image_size == 28
     config.loss = "wasserstein"
-    config.steps = 8000 if digits else 200000
+    config.steps = 2000 if digits else 200000
     config.d_steps = 5
     config.warm_start.g_steps = 25
     config.ema.decay = 0.999
     config.optimizer.generator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
     config.optimizer.discriminator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
     config.optimizer.discriminator.clip = 0.01
+    if digits:
+        config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config

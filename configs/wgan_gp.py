@@ -21,7 +21,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     digits = config.data.image_size == 28
     config.loss = "wasserstein"
     config.penalty.name = "wgan_gp"
-    config.steps = 6000 if digits else 100000
+    config.steps = 2000 if digits else 100000
     config.d_steps = 5
     config.discriminator.norm = "none"
     config.optimizer = ConfigDict({"generator": adam(2e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
@@ -31,4 +31,6 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
         config.discriminator.update({"widths": (128, 128, 128, 128), "downs": 2, "initializer": "xavier"})
         for player in ("generator", "discriminator"):
             config.optimizer[player].update({"b1": 0.0, "schedule": "linear"})
+    if digits:
+        config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config
