@@ -10,12 +10,11 @@ from PIL import Image
 from gan_jax import sample, train
 from gan_jax.build import build_gan
 from gan_jax.state import init_state
-from tests.conftest import NAMES, small
+from tests.conftest import FOUNDING, NAMES, small
 from tests.test_devices import distance, trained
 from tests.test_train import assert_identical, records, run, run_until
 
 TWO = jax.devices()[:2]
-FOUNDING = ("dcgan", "gan")  # what the other test files look at in depth
 others = pytest.mark.parametrize("name", [name for name in NAMES if name not in FOUNDING])
 
 
@@ -29,7 +28,7 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
     gan, _ = build_gan(config)
     images = sample.sample(gan, whole, 0, sample.row_labels(gan, 4, 2))
-    assert images.shape == (4, 28, 28, 1)
+    assert images.shape == (4, 16, 16, 1)
     assert images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == 4
 
@@ -73,7 +72,7 @@ def test_an_autoencoder_shows_unseen_images_beside_their_reconstructions(tmp_pat
     def error(path: Path) -> float:
         with Image.open(path) as picture:
             pixels = np.asarray(picture, np.float64)
-        cells = [pixels[2 + 30 * r : 30 + 30 * r, 2 + 30 * c : 30 + 30 * c] for r in range(4) for c in range(4)]
+        cells = [pixels[2 + 18 * r : 18 + 18 * r, 2 + 18 * c : 18 + 18 * c] for r in range(4) for c in range(4)]
         return float(np.mean([np.square(a - b).mean() for a, b in zip(cells[::2], cells[1::2], strict=True)]))
 
     assert error(pictures[1]) < error(pictures[0]) / 1.5

@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks import torch_reference as reference
 from gan_jax.build import build_gan
 from gan_jax.layers import Judgement
-from gan_jax.models import dcgan, mlp
+from gan_jax.models import dcgan, mlp, resnet
 from gan_jax.state import GAN, GANState, Player, draw_latents, init_state, parameter_count, random_key
 from gan_jax.update import update
 from tests.conftest import small
@@ -332,3 +332,77 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
             ema = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, ema, params)
             assert_same(state.ema, ema, 1e-11)
         assert int(state.step) == 3
+
+
+# --- residual networks ------------------------------------------------------------------------------------------------
+
+
+def conv(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """The convolution of Flax's parameters, on ``[N, C, H, W]``."""
+    kernel = torch.tensor(np.asarray(layer["kernel"])).permute(3, 2, 0, 1)
+    bias = torch.tensor(np.asarray(layer["bias"])) if "bias" in layer else None
+    return nn.functional.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2)
+
+
+def dense(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    out: torch.Tensor = x @ torch.tensor(np.asarray(layer["kernel"])) + torch.tensor(np.asarray(layer["bias"]))
+    return out
+
+
+def normed(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    scale, bias = (torch.tensor(np.asarray(layer[name])) for name in ("scale", "bias"))
+    return nn.functional.batch_norm(x, None, None, scale, bias, training=True)
+
+
+def up(x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def test_residual_generator_is_the_papers() -> None:
+    """Table 4(a) of Miyato et al. 2018, with the order of the blocks' parts of Gulrajani et al.'s code."""
+    with jax.enable_x64(True):
+        types: Any = {"dtype": np.float64, "param_dtype": np.float64}
+        ours = resnet.Generator((16, 16, 3), widths=(6, 5), **types)
+        z = np.random.default_rng(0).normal(size=(4, 7))
+        params = randomized(shapes_of(ours, z)["params"], 1)
+        stats = jax.tree.map(lambda s: np.zeros(s.shape), shapes_of(ours, z)["batch_stats"])
+        variables = {"params": params, "batch_stats": stats}
+        out, _ = ours.apply(variables, z, train=True, mutable=["batch_stats"])
+        x = dense(torch.tensor(z), params["Dense_0"]).reshape(4, 4, 4, 6).permute(0, 3, 1, 2)
+        for block in range(2):
+            first, second, beside = (params[f"Conv_{3 * block + i}"] for i in range(3))
+            inside = conv(up(torch.relu(normed(x, params[f"BatchNorm_{2 * block}"]))), first)
+            inside = conv(torch.relu(normed(inside, params[f"BatchNorm_{2 * block + 1}"])), second)
+            x = inside + conv(up(x), beside)
+        x = torch.tanh(conv(torch.relu(normed(x, params["BatchNorm_4"])), params["Conv_6"]))
+    assert_same(out, x.permute(0, 2, 3, 1).numpy(), 1e-12)
+
+
+@pytest.mark.parametrize("side", [16, 14])
+def test_residual_discriminator_is_the_papers(side: int) -> None:
+    """Table 4(b): the first block begins at the image, the last doesn't halve; the sum over all pixels."""
+    with jax.enable_x64(True):
+        types: Any = {"dtype": np.float64, "param_dtype": np.float64}
+        ours = resnet.Discriminator(widths=(6, 5, 5), downs=2, **types)
+        images = np.random.default_rng(0).uniform(-1, 1, (4, side, side, 3))
+        params = randomized(shapes_of(ours, images)["params"], 1)
+        out: Any = ours.apply({"params": params}, images, train=True)
+        x, number = torch.tensor(images).permute(0, 3, 1, 2), 0
+        for block in range(3):
+
+            def halved(x: torch.Tensor, down: bool = block < 2) -> torch.Tensor:
+                x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate") if down else x
+                return nn.functional.avg_pool2d(x, 2) if down else x
+
+            first, second = params[f"Conv_{number}"], params[f"Conv_{number + 1}"]
+            inside = conv(x if block == 0 else torch.relu(x), first)
+            inside = halved(conv(torch.relu(inside), second))
+            number += 2
+            beside = x
+            if block < 2:  # the third has as many channels as it gets
+                beside, number = conv(halved(x), params[f"Conv_{number}"]), number + 1
+            x = inside + beside
+        features = torch.relu(x).sum((2, 3))
+        logits = dense(features, params["Dense_0"])[:, 0]
+    assert_same(out.features, features.numpy(), 1e-12)
+    assert_same(out.logits, logits.numpy(), 1e-12)

@@ -170,7 +170,7 @@ def test_a_generator_with_virtual_batch_norm_treats_each_latent_by_itself(model:
     z, label = RNG.normal(size=(5, 8)).astype(np.float32), np.arange(5, dtype=np.int32)
     whole: Any = gan.generator.apply({"params": state.ema}, z, label=label, train=True)
     part: Any = gan.generator.apply({"params": state.ema}, z[2:3], label=label[2:3], train=False)
-    assert whole.shape == (5, 28, 28, 1)
+    assert whole.shape == (5, *gan.image_shape)
     assert_allclose(part[0], whole[2], atol=1e-5)
 
 
