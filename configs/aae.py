@@ -9,6 +9,8 @@ run writes `reconstructions/`: unseen images, each with what the autoencoder mak
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from gan_jax.config import adam, default
@@ -25,3 +27,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.optimizer = ConfigDict({"generator": adam(5e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 200, 1000, 2000, 1000
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("weights.reconstruction", [20.0, 50.0, 100.0])])

@@ -5,6 +5,8 @@
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -15,3 +17,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     set_conditional(config, dataset, "concat", "auxiliary")
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("weights.auxiliary_generator", [0.1, 1.0])])

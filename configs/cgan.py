@@ -6,6 +6,8 @@
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -16,3 +18,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     set_conditional(config, dataset, "concat", "concat")
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.generator.learning_rate", [2e-4, 4e-4])]
+    )

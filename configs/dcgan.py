@@ -7,15 +7,17 @@ in ten of the digits that it ends with are plainly so: configs/dcgan.png.
 
 The paper's own 64x64x3 network, on a folder of images:
 
-    python launch.py --config=configs/dcgan.py:folder --config.data.dir=IMAGES
+    python launch.py --config=configs/dcgan.py:folder --config.data.dir=IMAGES       # folder@128: at twice the side
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.config import adam, default
+from gan_jax.config import adam, by_side, default
 
 # By the side of the images: the generator's widths from side 4 up, and its mirror image, the discriminator's.
-_WIDTHS = {28: (128, 64, 32), 32: (256, 128, 64), 64: (512, 256, 128, 64)}
+_WIDTHS = {28: (128, 64, 32), 32: (256, 128, 64), 64: (512, 256, 128, 64), 128: (1024, 512, 256, 128, 64)}
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
@@ -31,9 +33,15 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.steps_per_dispatch = 50
     config.model = "dcgan"
     config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
-    widths = _WIDTHS[config.data.image_size]
+    widths = by_side(_WIDTHS, config.data.image_size)
     config.generator.widths = widths
     config.discriminator.widths = widths[::-1]
     rate = 4e-4 if digits else 2e-4
     config.optimizer = ConfigDict({"generator": adam(rate), "discriminator": adam(rate)})
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.generator.learning_rate", [2e-4, 4e-4])]
+    )

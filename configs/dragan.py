@@ -5,6 +5,8 @@
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -15,3 +17,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.penalty.name = "dragan"
     config.discriminator.norm = "none"  # a penalty on each example's gradient wants examples that are independent
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [1.0, 10.0])])

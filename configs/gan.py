@@ -10,6 +10,8 @@ The deeper variant:
         --config.discriminator.widths="(512, 256, 128)"
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from gan_jax.config import adam, default
@@ -28,3 +30,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.eval.every = 1000
     config.checkpoint.every = 2000
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.generator.learning_rate", [1e-4, 2e-4, 4e-4])]
+    )

@@ -12,6 +12,8 @@ a switch too:
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -25,3 +27,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     for player in ("generator", "discriminator"):
         config.optimizer[player].historical_averaging = 1e-5
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("discriminator.minibatch", ["none", "discrimination"])]
+    )

@@ -5,6 +5,8 @@
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -14,3 +16,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     config.loss = "least_squares"
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("labels.fake", [0.0, -1.0])])

@@ -6,6 +6,8 @@ networks.
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import sngan
@@ -16,3 +18,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = sngan.get_config(dataset)
     set_conditional(config, dataset, "norm", "projection")
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.discriminator.learning_rate", [2e-4, 4e-4])]
+    )

@@ -8,6 +8,8 @@ hold D's gradient at the real and at the drawn images. The networks are DCGAN's 
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -19,3 +21,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.penalty.update({"name": "r1,r2", "weight": 1.0, "every": 4})
     config.discriminator.norm = "none"
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [0.1, 1.0, 10.0])])

@@ -8,6 +8,8 @@ As in the authors' code: RMSProp at 5e-5, five critic steps a generator step, a 
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -28,3 +30,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.discriminator.clip", [0.003, 0.01, 0.03])]
+    )

@@ -10,6 +10,8 @@ authors' digits (2e-4 here, for fewer steps). The ResNet of their CIFAR-10, with
 RESULT
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import dcgan
@@ -34,3 +36,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [1.0, 10.0])])

@@ -41,14 +41,17 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     """All keys, with their defaults; ``model``, the players and ``steps`` are for the config file to set.
 
     Args:
-      dataset: one of `DATASETS`, which ``data`` starts from. A config file takes it after a colon:
-        ``--config=configs/dcgan.py:cifar10``.
+      dataset: one of `DATASETS`, which ``data`` starts from, and behind an @, if wanted, another side of its images. A
+        config file takes it after a colon: ``--config=configs/dcgan.py:cifar10``, ``configs/sngan.py:folder@128``.
 
     Raises:
       UserError: ``dataset`` is another.
     """
-    if dataset not in DATASETS:
-        raise unknown_name("data set after the config file's colon", dataset, DATASETS)
+    name, at, side = dataset.partition("@")
+    if name not in DATASETS:
+        raise unknown_name("data set after the config file's colon", name, DATASETS)
+    if at and not (side.isdecimal() and int(side) > 0):
+        raise UserError(f"{dataset!r}: behind the @ stands the images' side in pixels, e.g. {name}@128")
     config = ConfigDict()
     config.seed = 0
     config.steps = 1000  # generator steps
@@ -79,7 +82,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of the generator's parameters, from step start; 0: none
 
     config.data = ConfigDict()  # each explained in gan_jax/data/options.py
-    source, name, image_size, channels, _ = DATASETS[dataset]
+    source, name, image_size, channels, _ = DATASETS[name]
+    image_size = int(side) if at else image_size
     config.data.source = source  # embedded, tfds, folder or npz
     config.data.name = name  # of the embedded source: mnist5k (if empty), shapes32, shapes64; of tfds: any of its names
     config.data.dir = ""  # the folder, the .npz file, or where TFDS keeps its data
@@ -127,9 +131,23 @@ def optimizer(name: str, learning_rate: float, **arguments: float) -> ConfigDict
     return ConfigDict({"name": name, "learning_rate": learning_rate, **arguments, **shared})
 
 
+def by_side(choices: dict[int, Any], side: int) -> Any:
+    """What ``choices`` has for images of ``side`` pixels.
+
+    Raises:
+      UserError: nothing.
+    """
+    if side not in choices:
+        known = ", ".join(map(str, choices))
+        raise UserError(
+            f"this config has networks for images of side {known}, none for {side}: choose one of those sides"
+        )
+    return choices[side]
+
+
 def set_conditional(config: ConfigDict, dataset: str, generator: str, discriminator: str) -> None:
     """Makes ``config`` a GAN of the classes of ``dataset``, told to the players as their keys ``conditional`` say."""
-    config.classes, config.data.labels = DATASETS[dataset][-1], True
+    config.classes, config.data.labels = DATASETS[dataset.partition("@")[0]][-1], True
     config.generator.conditional, config.discriminator.conditional = generator, discriminator
 
 

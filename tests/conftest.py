@@ -41,7 +41,7 @@ FOUNDING = ("dcgan", "gan")  # what most tests look at; the others are tried as 
 _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mlp": ({"widths": (32, 48)}, {"widths": (48, 32)}),
     "dcgan": ({"widths": (16, 8)}, {"widths": (8, 16)}),
-    "resnet": ({"widths": (8, 6)}, {"widths": (6, 8)}),
+    "resnet": ({"widths": (8, 6), "first": 4}, {"widths": (6, 8)}),
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
 }
 

@@ -55,6 +55,32 @@ def test_every_config_builds_and_says_its_command_and_paper(name: str) -> None:
     assert "arXiv:" in module.__doc__
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_takes_other_data_in_one_word(name: str) -> None:
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    for dataset, shape in {"cifar10": (32, 32, 3), "celeb_a": (64, 64, 3), "folder@128": (128, 128, 3)}.items():
+        config = get_config(dataset)
+        if config.discriminator.conditional != "none" and not config.classes:
+            config.classes = 7  # as a user says, where nobody else can know
+        gan, _ = build.build_gan(config)
+        assert gan.image_shape == shape
+        assert gan.classes in (0, 7, 10)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("cifar", "did you mean 'cifar10'?"),
+        ("folder@big", "behind the @ stands the images' side in pixels, e.g. folder@128"),
+        ("folder@100", "this config has networks for images of side 28, 32, 64, 128, none for 100"),
+    ],
+)
+def test_data_that_a_config_cannot_take_is_one_clear_line(dataset: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        importlib.import_module("configs.dcgan").get_config(dataset)
+    assert message in str(error.value)
+
+
 def build_all(config: ConfigDict) -> None:
     build.build_gan(config)
     build.build_dataset(config, None)

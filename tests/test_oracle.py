@@ -362,13 +362,13 @@ def test_residual_generator_is_the_papers() -> None:
     """Table 4(a) of Miyato et al. 2018, with the order of the blocks' parts of Gulrajani et al.'s code."""
     with jax.enable_x64(True):
         types: Any = {"dtype": np.float64, "param_dtype": np.float64}
-        ours = resnet.Generator((16, 16, 3), widths=(6, 5), **types)
+        ours = resnet.Generator((16, 16, 3), widths=(6, 5), first=7, **types)
         z = np.random.default_rng(0).normal(size=(4, 7))
         params = randomized(shapes_of(ours, z)["params"], 1)
         stats = jax.tree.map(lambda s: np.zeros(s.shape), shapes_of(ours, z)["batch_stats"])
         variables = {"params": params, "batch_stats": stats}
         out, _ = ours.apply(variables, z, train=True, mutable=["batch_stats"])
-        x = dense(torch.tensor(z), params["Dense_0"]).reshape(4, 4, 4, 6).permute(0, 3, 1, 2)
+        x = dense(torch.tensor(z), params["Dense_0"]).reshape(4, 4, 4, 7).permute(0, 3, 1, 2)
         for block in range(2):
             first, second, beside = (params[f"Conv_{3 * block + i}"] for i in range(3))
             inside = conv(up(torch.relu(normed(x, params[f"BatchNorm_{2 * block}"]))), first)

@@ -2,8 +2,8 @@
 side.
 
 Their depth is that of ``widths``: for 32x32 the generator's are (256, 256, 256) and the discriminator's (128, 128, 128,
-128) with ``downs=2``; for 64x64 (512, 256, 128, 64), behind a dense layer of 1024 in the paper, and (64, 128, 256, 512,
-1024) with ``downs=4``; 28x28 grows from 4 by way of 7 and 14.
+128) with ``downs=2``; those for 28, 64 and 128 are in ``configs/sngan.py``. 28x28 grows from 7, or from 4 by way of
+7 and 14.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from gan_jax.layers import Array, Conv, Dense, Dtype, Judgement
 class Generator(nn.Module):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
-    Dense to ``side·side·widths[0]``; for each width a residual block that doubles the side by repeating pixels; norm,
+    Dense to ``side·side·first``; for each width a residual block that doubles the side by repeating pixels; norm,
     ReLU, 3x3 convolution, tanh. A last row and column too many are dropped, as in `gan_jax.models.dcgan`. Unlike the
     paper's, convolutions in the blocks have no bias where batch norm takes it away again (shortcuts carry it to the
     last norm, which does).
@@ -27,6 +27,7 @@ class Generator(nn.Module):
     Attributes:
       image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
       widths: of the blocks.
+      first: channels before them; 0: as many as the first block's.
 
     Raises:
       ValueError: see `gan_jax.layers.sides`.
@@ -35,6 +36,7 @@ class Generator(nn.Module):
     image_shape: tuple[int, int, int]
     classes: int = 0
     widths: Sequence[int] = (256, 256, 256)
+    first: int = 0
     norm: str = "batch"
     conditional: str = "none"
     initializer: str = "xavier"
@@ -47,7 +49,8 @@ class Generator(nn.Module):
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         z, label, norm = layers.generator_input(self, z, label, train, axis_name)
         types = layers.weight_types(self)
-        x = Dense(side * side * self.widths[0], use_bias=True, **types)(z).reshape(-1, side, side, self.widths[0])
+        first = self.first or self.widths[0]
+        x = Dense(side * side * first, use_bias=True, **types)(z).reshape(-1, side, side, first)
         for features, side in zip(self.widths, larger, strict=True):
             x = _up_block(x, features, side, norm, {"use_bias": layers.bias_before(self.norm), **types})
         x = Conv(self.image_shape[-1], use_bias=True, **types)(nn.relu(norm(x)))
