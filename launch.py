@@ -23,14 +23,18 @@ _LABEL = flags.DEFINE_integer("label", None, "Which class to sample; default all
 _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
+_SWEEP = flags.DEFINE_string(
+    "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
+)
 
 
 def main(_: list[str]) -> None:
     """Hands the parsed flags over to their mode."""
+    path = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
     if _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
-    elif _CONFIG.value is not None:
-        workdir = Path("runs") / command.run_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    elif path is not None:
+        workdir = Path("runs") / command.run_name(path, _MODE.value)
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     others = {
@@ -40,6 +44,8 @@ def main(_: list[str]) -> None:
         "step": _STEP.value,
         "label": _LABEL.value,
         "classifiers": _CLASSIFIERS.value,
+        "config_path": path,
+        "trials": _SWEEP.value,
     }
     command.run(_MODE.value, _CONFIG.value, workdir, **others)
 

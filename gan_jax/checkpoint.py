@@ -33,6 +33,16 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints that are kept."""
+        return sorted(self._manager.all_steps())
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
+
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
         """Saves ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
 

@@ -3,6 +3,7 @@
 JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag answer at once.
 """
 
+import ast
 import os
 import re
 import runpy
@@ -15,6 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from gan_jax import hyper
 from gan_jax.config import dotted_keys
 from gan_jax.errors import UserError, unknown_name
 
@@ -80,10 +82,12 @@ def load_config(path: str) -> ConfigDict:
     return config
 
 
-def run_name(path: str) -> str:
-    """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``."""
+def run_name(path: str, mode: str = "train") -> str:
+    """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``; ``..._sweep`` a
+    sweep."""
     file, _, argument = path.partition(":")
-    return Path(file).stem + "".join(f"_{part}" for part in re.findall(r"\w+", argument))
+    parts = [*re.findall(r"\w+", argument), *(["sweep"] if mode == "sweep" else [])]
+    return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
@@ -101,6 +105,53 @@ def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
         raise UserError("training needs a config: --config=configs/dcgan.py")
     build.enable_float64(config)
     train(config, workdir)
+
+
+def _sweep(config: ConfigDict | None, workdir: Path, *, config_path: str | None, trials: str | None, **_: Any) -> None:
+    from gan_jax import build
+    from gan_jax.sweep import sweep
+
+    if config is None or config_path is None:
+        raise UserError("a sweep needs a config: --config=configs/dcgan.py")
+    build.enable_float64(config)
+    sweep(config, read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper"), workdir)
+
+
+def read_sweep(text: str) -> list[dict[str, Any]]:
+    """The trials that ``--sweep`` asks for.
+
+    Args:
+      text: ``FILE.py:function``, called with `gan_jax.hyper`; or ``'key=1,2,3 key2=a,b'``, each value with each.
+
+    Raises:
+      UserError: it's neither, or the function fails.
+    """
+    file, _, function = text.rpartition(":")
+    if file.endswith(".py"):
+        try:
+            trials = runpy.run_path(file)[function](hyper)
+        except Exception as error:  # the file is the user's own code: anything may come
+            raise UserError(f"sweep {text}: {type(error).__name__}: {_one_line(error)}") from error
+        if not (isinstance(trials, list) and all(isinstance(trial, dict) for trial in trials)):
+            raise UserError(f"sweep {text}: must return a list of dicts of overrides, not {type(trials).__name__}")
+        return trials
+    sweeps = []
+    for part in text.split():
+        key, equals, values = part.partition("=")
+        if not equals or not values:
+            raise UserError(f"--sweep={text!r}: give FILE.py:function, or 'key=1,2,3 key2=a,b'")
+        sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, values.split(","))))
+    try:
+        return hyper.product(sweeps)
+    except ValueError as error:
+        raise UserError(f"--sweep={text!r}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _sample(
@@ -202,6 +253,7 @@ def _no_classes(told: int, classes: int, tests: int, drawn: bool) -> str | None:
 
 MODES: dict[str, Callable[..., None]] = {
     "train": _train,
+    "sweep": _sweep,
     "sample": _sample,
     "interpolate": _interpolate,
     "evaluate": _evaluate,

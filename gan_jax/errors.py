@@ -21,3 +21,7 @@ def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
         return UserError(f"unknown {what} {name!r};{hint}")
     shown = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return UserError(f"unknown {what} {name!r};{hint} valid: {shown}")
+
+
+class DivergedError(UserError):
+    """A training whose loss is no longer a number."""

@@ -8,6 +8,7 @@ own noise and fetches its own images.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -60,22 +61,59 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
       program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
     """
 
-    def run(state: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
-        def step(state: GANState, axis_name: str | None) -> tuple[GANState, Metrics]:
-            return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
-
-        def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
-            state, log = carry
-            state, metrics = step(state, AXIS)
-            return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
-
-        shapes = jax.eval_shape(lambda s: step(s, None)[1], state)
-        log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in shapes.items()}
-        final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
-        return final
-
+    run = partial(_steps, gan, fetch, capacity, AXIS)
     mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
     return Chunk(mapped)
+
+
+def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], together: bool) -> Chunk:
+    """As `compile_chunk`, for many trials of the same GAN, each of them whole on one device.
+
+    Args:
+      gan, fetch, capacity, devices: as for `compile_chunk`; the data lies on every device, and so does the one
+        share, of the whole batch.
+      together: whether a device makes a step of all its trials at once (``vmap``: what many small GANs on a GPU
+        want), or the steps of one trial after those of another (``lax.map``: what pays where one GAN fills the device).
+
+    Returns:
+      A `Chunk` whose state, and whose metrics, have two more axes in front: devices, and trials on each.
+    """
+
+    def run(states: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
+        def one(state: GANState) -> tuple[GANState, Metrics]:
+            return _steps(gan, fetch, capacity, None, state, steps, data, share)
+
+        final: tuple[GANState, Metrics] = jax.vmap(one)(states) if together else jax.lax.map(one, states)
+        return final
+
+    mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
+    return Chunk(mapped)
+
+
+def _steps(
+    gan: GAN,
+    fetch: Fetch,
+    capacity: int,
+    axis_name: str | None,
+    state: GANState,
+    steps: Array,
+    data: Any,
+    share: Any,
+) -> tuple[GANState, Metrics]:
+    """``steps`` updates, and their metrics ``[capacity]``."""
+
+    def step(state: GANState, axis_name: str | None) -> tuple[GANState, Metrics]:
+        return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
+
+    def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
+        state, log = carry
+        state, metrics = step(state, axis_name)
+        return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
+
+    shapes = jax.eval_shape(lambda s: step(s, None)[1], state)
+    log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in shapes.items()}
+    final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
+    return final
 
 
 def map_examples(
@@ -126,6 +164,13 @@ def shard_index(batch_size: int, devices: int) -> np.ndarray:
     return np.arange(batch_size, dtype=np.int32).reshape(devices, -1)
 
 
+def memory(devices: Sequence[jax.Device]) -> int:
+    """Bytes of a device; of a CPU's, its part of the machine's."""
+    if devices[0].platform == "cpu":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    return int((devices[0].memory_stats() or {}).get("bytes_limit", sys.maxsize))
+
+
 def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
     """Refuses what can't be, before anything is allocated.
 
@@ -133,10 +178,7 @@ def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
       UserError: ``tree`` (of arrays or their shapes) is larger than the memory of a device, or, on a CPU, than each
         device's part of the machine's.
     """
-    if devices[0].platform == "cpu":
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
-    else:
-        limit = (devices[0].memory_stats() or {}).get("bytes_limit", sys.maxsize)
+    limit = memory(devices)
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
     if needed > limit:
         raise UserError(

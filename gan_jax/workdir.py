@@ -24,10 +24,10 @@ class Workdir:
     ``checkpoints/``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.cache = path.parent / "data_cache"  # of decoded data, shared with the runs beside this one
+        self.cache = cache or path.parent / "data_cache"  # of decoded data, shared with the runs beside this one
         self._config = path / "config.json"
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"

@@ -19,7 +19,8 @@ LAYERS = [
     {"evaluate", "feed", "resources"},
     {"build", "workdir"},
     {"report"},
-    {"train"},
+    {"trial"},
+    {"sweep", "train"},
     {"command"},
 ]
 CORE = {

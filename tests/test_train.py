@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from gan_jax import build, train
+from gan_jax import build, train, trial
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
@@ -49,16 +49,16 @@ class StopError(Exception):
 
 
 def run_until(config: ConfigDict, path: Path, devices: list[jax.Device], dies: str, at: int | None = None) -> None:
-    """Runs until `train.Run`'s method ``dies`` is called (for step ``at``, if given), and dies there."""
-    honest = getattr(train.Run, dies)
+    """Runs until `trial.Trial`'s method ``dies`` is called (for step ``at``, if given), and dies there."""
+    honest = getattr(trial.Trial, dies)
 
-    def dying(self: train.Run, *arguments: Any) -> None:
+    def dying(self: trial.Trial, *arguments: Any) -> Any:
         if at in (None, arguments[0]):
             raise StopError
-        honest(self, *arguments)
+        return honest(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Run, dies, dying)
+        patch.setattr(trial.Trial, dies, dying)
         with pytest.raises(StopError):
             run(config, path, devices)
 

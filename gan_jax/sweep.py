@@ -1,0 +1,280 @@
+"""Many trials in one program: a population of GANs on all devices, each trial with a workdir of its own.
+
+Trials whose static halves are alike, and that differ in nothing but leaves of the state (seed, rates, betas, weights,
+labels, decay), form a population: one compiled program trains them all, each whole on one device. Trials that differ
+otherwise make several populations, one after another.
+"""
+
+import csv
+import dataclasses
+import io
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from gan_jax import build, parallel, resources
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.config import dotted_keys, to_plain
+from gan_jax.errors import DivergedError, UserError, unknown_name
+from gan_jax.files import write_atomically
+from gan_jax.state import GAN, GANState, Hyper, init_state
+from gan_jax.trial import Pending, Trial, chunks, due
+from gan_jax.workdir import Workdir
+
+_LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
+_COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A trial as it is planned: its overrides, the config with them, both halves of its GAN, its workdir."""
+
+    overrides: dict[str, Any]
+    config: ConfigDict
+    gan: GAN
+    hyper: Hyper
+    workdir: Workdir
+
+    @property
+    def name(self) -> str:
+        """That of its workdir."""
+        return self.workdir.path.name
+
+    def alike(self, other: "Member") -> bool:
+        """Whether one program trains both."""
+        same_leaves = bool(jax.tree.structure(self.hyper) == jax.tree.structure(other.hyper))  # type: ignore[operator]
+        return same_leaves and self.gan == other.gan and _static(self.config) == _static(other.config)
+
+    def nbytes(self) -> int:
+        """Of its state."""
+        shapes = jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def _static(config: ConfigDict) -> dict[str, Any]:
+    """All of a config that is neither a leaf of the state nor in the GAN's static half."""
+    plain = to_plain(config)
+    for key in _LEAVES:
+        first, _, rest = key.partition(".")
+        if rest:
+            plain[first].pop(rest)
+        else:
+            plain.pop(first)
+    plain.pop("optimizer")
+    return plain
+
+
+def sweep(
+    config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, devices: Sequence[jax.Device] | None = None
+) -> list[dict[str, Any]]:
+    """Trains all ``trials`` of ``config``, from where they are to their ends.
+
+    Args:
+      config: what they have in common.
+      trials: overrides, dotted keys to values; see `gan_jax.hyper`.
+      path: the directory that gets a workdir for each trial, ``000``, ``001``, ..., and ``sweep.csv``.
+      devices: those to train on; all local ones if None.
+
+    Returns:
+      The rows of ``sweep.csv``: overrides and final figures of each trial.
+
+    Raises:
+      UserError: anything that the user can mend, in any trial, before the first one starts.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    members = plan(config, trials, path)
+    populations = split(members, devices)
+    print(describe(members, populations, devices))
+    for number, population in enumerate(populations):
+        waiting = [member for member in population if not member.workdir.summary()]
+        if waiting:
+            print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
+            _Population(waiting, devices).go()
+    rows = [{"trial": member.name, **member.overrides, **_figures(member)} for member in members]
+    _write_csv(rows, path / "sweep.csv")
+    print(f"finished: {len(rows)} trials; see {path / 'sweep.csv'}")
+    return rows
+
+
+def plan(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path) -> list[Member]:
+    """Every trial, built and checked.
+
+    Raises:
+      UserError: an override is unknown, of a wrong type, or can't be built; names the trial.
+    """
+    if not trials:
+        raise UserError("the sweep has no trials")
+    members, known = [], dotted_keys(config)
+    for number, overrides in enumerate(trials):
+        own = ConfigDict(config.to_dict())
+        for key in overrides:
+            if key not in known:
+                raise unknown_name(f"config key in trial {number} of the sweep", key, known)
+        try:
+            own.update_from_flattened_dict(overrides)
+            gan, hyper = build.build_gan(own)
+        except (UserError, TypeError, ValueError) as error:
+            text = ", ".join(f"{key}={value}" for key, value in overrides.items())
+            raise UserError(f"trial {number} of the sweep ({text}): {' '.join(str(error).split())}") from error
+        workdir = Workdir(path / f"{number:03d}", cache=path.parent / "data_cache")
+        workdir.check(own)
+        members.append(Member(overrides, own, gan, hyper, workdir))
+    return members
+
+
+def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list[Member]]:
+    """Populations: trials that one program trains, as many as the devices' memory holds."""
+    groups: list[list[Member]] = []
+    for member in members:
+        group = next((group for group in groups if group[0].alike(member)), None)
+        if group is None:
+            groups.append([member])
+        else:
+            group.append(member)
+    populations = []
+    for group in groups:
+        room = max(1, parallel.memory(devices) // (_COPIES * group[0].nbytes())) * len(devices)
+        populations += [group[start : start + room] for start in range(0, len(group), room)]
+    return populations
+
+
+def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:
+    """The plan, in words."""
+    lines = [f"{len(members)} trials, {len(populations)} programs, {len(devices)} x {devices[0].device_kind}"]
+    for number, population in enumerate(populations):
+        each = -(-len(population) // len(devices))
+        memory = _COPIES * each * population[0].nbytes() / 2**20
+        text = f"{len(population)} trials, {each} a device, about {memory:,.0f} MB of states there"
+        lines.append(f"program {number + 1}: {text}")
+    return "\n".join(lines)
+
+
+class _Population:
+    """Trials that one program trains."""
+
+    def __init__(self, members: Sequence[Member], devices: Sequence[jax.Device]) -> None:
+        self.members, self.devices = members, devices[: len(members)]
+        self.each = -(-len(members) // len(self.devices))  # slots on a device
+        self.config, self.gan = members[0].config, members[0].gan
+        self.trials: dict[int, Trial] = {}  # those that still go on, by slot
+
+    def go(self) -> None:
+        """From the last step that all have a checkpoint of, to the end."""
+        config, cache = self.config, self.members[0].workdir.cache
+        dataset = build.build_dataset(config, cache)
+        feed = build.build_feed(config, self.gan, dataset, self.devices[:1])
+        if feed.streamed:
+            raise UserError(
+                f"{dataset.name} has {dataset.megabytes:,.0f} MB, more than data.device_budget_mb, and a sweep keeps "
+                "its data on the devices: raise the budget, or train the trials one by one"
+            )
+        evaluator = build.build_evaluator(config, self.gan, dataset, cache, self.devices)
+        print(f"evaluation: {evaluator.description}")
+        with ExitStack() as stack:
+            kept = []
+            for member in self.members:
+                member.workdir.claim(member.config)
+                member.workdir.check_data(dataset.name, dataset.digest)
+                kept.append(stack.enter_context(Checkpoints(member.workdir.checkpoints, config.checkpoint.keep)))
+            first = max(set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)), default=0)
+            states = []
+            for number, (member, checkpoints) in enumerate(zip(self.members, kept, strict=True)):
+                state = jax.jit(init_state, static_argnums=0)(member.gan, member.config.seed, member.hyper)
+                checkpoints.drop_after(first)
+                states.append(checkpoints.restore(state, first) if first else jax.device_get(state))
+                logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
+                self.trials[number] = Trial(
+                    member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
+                )
+            used = self.train(self.stacked(states), feed, first)
+        for number, trial in self.trials.items():
+            print(f"{self.members[number].name}: {trial.finish(used)}")
+
+    def stacked(self, states: list[GANState]) -> Any:
+        """The states as leaves ``[devices, slots, ...]`` on the devices; empty slots repeat the last."""
+        filled = states + states[-1:] * (len(self.devices) * self.each - len(states))
+        shape = (len(self.devices), self.each)
+        whole = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(*shape, *np.shape(leaves[0])), *filled)
+        return parallel.spread(whole, self.devices)
+
+    def train(self, states: Any, feed: Any, first: int) -> dict[str, Any]:
+        """All steps from ``first`` on; returns what they cost."""
+        together = self.devices[0].platform != "cpu"
+        chunk = parallel.compile_population(self.gan, feed.fetch, feed.capacity, self.devices, together)
+        data = parallel.on_all(jax.tree.map(np.asarray, feed.data), self.devices)
+        share = {name: np.asarray(array)[0] for name, array in feed.nothing.items()}
+        begin = time.perf_counter()
+        states, _ = jax.block_until_ready(chunk(states, 0, data, share))
+        compiling = round(time.perf_counter() - begin, 3)
+        for number, trial in self.trials.items():
+            trial.start(self.one(states, number))
+        pending: Pending | None = None
+        count = len(self.members)
+        total = self.config.steps * count
+        with tqdm(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
+            for step, length in chunks(self.config, first, feed.capacity):
+                states, metrics = chunk(states, length, data, share)
+                if pending:
+                    self.look(pending, None)
+                pending = Pending(step, length, metrics)
+                if due(self.config, step + length):
+                    self.look(pending, states)
+                    pending = None
+                bar.update(length * count)
+                if not self.trials:
+                    break
+        # XLA counts the loop over a device's trials once, as it does that over steps.
+        programs = len(self.devices) * (1 if together else self.each)
+        cost = resources.cost(self.gan, chunk, self.one(states, 0), self.config.batch_size, programs)
+        rates = [rate * count for trial in self.trials.values() for rate in trial.rates]
+        images = self.config.batch_size * self.config.d_steps * count
+        figures = resources.figures(cost, rates, images, self.devices, self.config.compute_dtype)
+        return {"trials": count, "compile_seconds": compiling} | figures
+
+    def look(self, pending: Pending, states: Any | None) -> None:
+        """Lets each trial report, and do what is due if ``states`` are given; those that diverged are left behind."""
+        metrics = jax.device_get(pending.metrics)
+        for number, trial in list(self.trials.items()):
+            device, slot = divmod(number, self.each)
+            values = {name: array[device, slot] for name, array in metrics.items()}
+            own = Pending(pending.first, pending.count, values)
+            try:
+                if states is None:
+                    trial.report(own)
+                else:
+                    trial.pause(own.first + own.count, self.one(states, number), own)
+            except DivergedError as error:
+                print(f"\n{self.members[number].name}: {error}", file=sys.stderr)
+                trial.workdir.save_summary({"verdict": "diverged", "why": str(error)})
+                del self.trials[number]
+
+    def one(self, states: Any, number: int) -> Any:
+        """The state of one trial, alone on its device."""
+        device, slot = divmod(number, self.each)
+        return jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(device)[0, slot]), states)
+
+
+def _figures(member: Member) -> dict[str, Any]:
+    """Final figures of a trial, and the best FID on the way."""
+    summary = member.workdir.summary() or {"verdict": "not finished"}
+    found = {name: value for name, value in summary.items() if isinstance(value, int | float | str)}
+    for name in [name for name in found if name.startswith("fid[")]:
+        found[f"best_{name}"] = min(record[name] for record in member.workdir.records() if name in record)
+    return found
+
+
+def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))

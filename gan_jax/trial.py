@@ -1,0 +1,171 @@
+"""One training run from outside its loop: what is logged, drawn, judged and saved at which step, and how it ends."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import visualize
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.config import to_plain
+from gan_jax.errors import DivergedError
+from gan_jax.evaluate import Evaluator, monitors
+from gan_jax.report import write_report
+from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
+from gan_jax.state import GAN, GANState
+from gan_jax.workdir import Logs, Workdir
+
+
+@dataclasses.dataclass
+class Pending:
+    """A chunk of steps that has been dispatched and whose metrics nobody has looked at yet."""
+
+    first: int
+    count: int
+    metrics: Any
+
+
+class Trial:
+    """A run's own affairs, whoever makes its steps: `gan_jax.train` those of one, `gan_jax.sweep` those of many.
+
+    Args:
+      config, gan: of the run.
+      evaluator: what judges it.
+      workdir, checkpoints, logs: where it writes.
+      first: the step that this process starts from.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        gan: GAN,
+        evaluator: Evaluator,
+        workdir: Workdir,
+        checkpoints: Checkpoints,
+        logs: Logs,
+        first: int,
+    ) -> None:
+        self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
+        self.evaluator, self.first = evaluator, first
+        self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
+        self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
+        self.images_per_step = config.batch_size * config.d_steps
+        self.begin = time.perf_counter()
+        self.reported = 0.0  # when the chunk before was done; 0: other work came in between
+        self.rates: list[float] = []  # images/s of each chunk
+
+    def start(self, state: GANState) -> None:
+        """Before the first step of this process, compilation behind it: the clock starts."""
+        if self.first == 0:
+            self.draw(0, state)
+        self.begin = time.perf_counter()
+
+    def pause(self, step: int, state: GANState, pending: Pending) -> str:
+        """What is due after ``step`` steps; ``state`` lies on one device. Metrics first: no bad state is ever saved.
+
+        Returns what a progress bar shows.
+
+        Raises:
+          DivergedError: see `report`.
+        """
+        last = step == self.config.steps
+        figures = self.evaluator.figures(state) if step % self.config.eval.every == 0 or last else {}
+        shown = self.report(pending, figures)
+        if step % self.config.sample.every == 0 or last:
+            self.draw(step, state)
+        if step % self.config.checkpoint.every == 0 or last:
+            self.checkpoints.save(step, state, to_plain(self.config))
+        self.reported = 0.0
+        return shown
+
+    def report(self, pending: Pending, figures: dict[str, float] | None = None) -> str:
+        """Checks a chunk's metrics and logs the steps that are due, the last with ``figures``.
+
+        Returns what a progress bar shows.
+
+        Raises:
+          DivergedError: a metric is no longer finite.
+        """
+        metrics = {name: values[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
+        for name, values in metrics.items():
+            if not np.isfinite(values).all():
+                step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+                raise DivergedError(self.diverged(name, step))
+        end, now = pending.first + pending.count, time.perf_counter()
+        seconds = now - self.begin
+        if self.reported:
+            self.rates.append(pending.count * self.images_per_step / (now - self.reported))
+        self.reported = now
+        rate = (end - self.first) * self.images_per_step / seconds
+        for i in range(pending.count):
+            step = pending.first + i + 1
+            if step % self.config.log.every == 0 or (step == end and figures):
+                values = {name: float(array[i]) for name, array in metrics.items()}
+                timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
+                self.logs.write({"step": step, **timing, **values, **(figures or {} if step == end else {})})
+        losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
+        return f"{rate:,.0f} images/s, {losses}"
+
+    def diverged(self, name: str, step: int) -> str:
+        """What is said when a metric is no longer finite."""
+        good = self.checkpoints.latest()
+        kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
+        return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
+
+    def draw(self, step: int, state: GANState) -> None:
+        """Saves the grid of the fixed latents; of an autoencoder also unseen images beside their reconstructions."""
+        rows = self.config.sample.rows
+        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows)
+        self.workdir.save_grid(step, picture)
+        self.logs.write_picture(step, picture)
+        if self.gan.game.reconstruct:
+            images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
+            pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
+            beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
+            self.workdir.save_grid(step, beside, "reconstructions")
+
+    def finish(self, resources: dict[str, Any]) -> str:
+        """The animation, and the figures of the whole run; those of its last step are the last logged ones.
+
+        Returns the verdict and why, in one line.
+        """
+        self.workdir.save_animation()
+        records = self.workdir.records()
+        last, (verdict, why) = records[-1], monitors.verdict(records)
+        steps = self.config.steps
+        summary = {
+            "steps": steps,
+            "images": steps * self.images_per_step,
+            "seconds": last["seconds"],
+            "images_per_second": round(steps * self.images_per_step / last["seconds"], 1),
+            "resources": resources,
+            "verdict": verdict,
+            "g_loss_oscillation": monitors.oscillation(records),
+            "floor": self.evaluator.floor,
+            **{name: value for name, value in last.items() if name not in ("step", "seconds", "images_per_second")},
+        }
+        self.workdir.save_summary(summary)
+        write_report(self.workdir)
+        return f"{verdict}: {why}"
+
+
+def chunks(config: ConfigDict, first: int, capacity: int) -> Iterator[tuple[int, int]]:
+    """``(step, count)`` of each dispatch from step ``first`` on, none of which runs past a step at which something
+    is due."""
+    step = first
+    while step < config.steps:
+        stop = min(step + capacity, config.steps)
+        for every in (config.sample.every, config.eval.every, config.checkpoint.every):
+            stop = min(stop, (step // every + 1) * every)
+        yield step, stop - step
+        step = stop
+
+
+def due(config: ConfigDict, step: int) -> bool:
+    """Whether somebody must look at the state after ``step`` steps."""
+    every = (config.sample.every, config.eval.every, config.checkpoint.every)
+    return any(step % n == 0 for n in every) or step == config.steps

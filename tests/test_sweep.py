@@ -1,0 +1,150 @@
+"""Populations: each trial is the run that it would be alone."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax import command, hyper, sweep
+from gan_jax.build import build_gan
+from gan_jax.errors import UserError
+from gan_jax.trial import Trial
+from tests.conftest import small
+from tests.test_devices import distance
+from tests.test_train import StopError, assert_identical, records, run, saved
+
+TWO = jax.devices()[:2]
+RATES: dict[str, Any] = {"optimizer.generator.learning_rate": 1e-3}
+
+
+def alone(config: ConfigDict, overrides: dict[str, Any], path: Path) -> Any:
+    own = ConfigDict(config.to_dict())
+    own.update_from_flattened_dict(overrides)
+    return run(own, path)
+
+
+def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, config: ConfigDict) -> None:
+    """In float64, where rounding can't hide a fault; in float32 only the order of sums differs."""
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        compare_with_runs_alone(tmp_path, config)
+
+
+def compare_with_runs_alone(tmp_path: Path, config: ConfigDict) -> None:
+    trials = [{"seed": 1}, {"seed": 2, **RATES}, {"ema.decay": 0.5, "labels.real": 0.9}]
+    rows = sweep.sweep(config, trials, tmp_path / "sweep", TWO)
+    for number, overrides in enumerate(trials):
+        whole = alone(config, overrides, tmp_path / f"alone{number}")
+        own = ConfigDict(config.to_dict())
+        own.update_from_flattened_dict(overrides)
+        state = saved(own, tmp_path / "sweep" / f"{number:03d}")
+        for part in ("generator", "discriminator", "ema"):
+            assert distance(getattr(whole, part), getattr(state, part)) < 1e-9
+        ours, theirs = (records(tmp_path / name) for name in (f"sweep/{number:03d}", f"alone{number}"))
+        assert [r["step"] for r in ours] == [r["step"] for r in theirs]
+        assert ours[-1]["d_loss"] == pytest.approx(theirs[-1]["d_loss"], rel=1e-9)
+        for name in ("summary.json", "training.gif", "report.html", "samples/step_00000010.png"):
+            assert (tmp_path / "sweep" / f"{number:03d}" / name).exists()
+    with (tmp_path / "sweep" / "sweep.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [row["trial"] for row in read] == ["000", "001", "002"] == [row["trial"] for row in rows]
+    assert [row["seed"] for row in read] == ["1", "2", ""]
+    assert float(read[2]["d_loss"]) == pytest.approx(records(tmp_path / "sweep/002")[-1]["d_loss"])
+
+
+def test_a_trial_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+    config = small("gan")
+    sweep.sweep(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "three", TWO)
+    sweep.sweep(config, [{"seed": 7}, {"seed": 2}, {"seed": 8}], tmp_path / "others", TWO)
+    config.seed = 2
+    assert_identical(saved(config, tmp_path / "three" / "001"), saved(config, tmp_path / "others" / "001"))
+
+
+def test_a_trial_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small("gan")
+    wild = {"optimizer.discriminator.learning_rate": 1e30}
+    rows = sweep.sweep(config, [{}, wild, {"seed": 1}], tmp_path / "wild", TWO[:1])
+    assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
+    assert "001: " in capsys.readouterr().err
+    sweep.sweep(config, [{}, {"seed": 2}, {"seed": 1}], tmp_path / "tame", TWO[:1])
+    assert_identical(saved(config, tmp_path / "wild" / "000"), saved(config, tmp_path / "tame" / "000"))
+    rows = sweep.sweep(config, [{}, wild, {"seed": 1}], tmp_path / "wild", TWO[:1])  # finished: nothing to do
+    assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
+
+
+def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    config, trials = small("gan"), [{"seed": 1}, {"seed": 2}, {"seed": 3}]
+    sweep.sweep(config, trials, tmp_path / "whole", TWO)
+    honest = Trial.pause
+
+    def dying(self: Trial, step: int, *rest: Any) -> str:
+        if step == 8 and self.config.seed == 2:  # when the first trial has a checkpoint that the others lack
+            raise StopError
+        return honest(self, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trial, "pause", dying)
+        with pytest.raises(StopError):
+            sweep.sweep(config, trials, tmp_path / "cut", TWO)
+    sweep.sweep(config, trials, tmp_path / "cut", TWO)
+    for number, overrides in enumerate(trials):
+        config.seed = overrides["seed"]
+        whole, cut = (tmp_path / name / f"{number:03d}" for name in ("whole", "cut"))
+        assert_identical(saved(config, cut), saved(config, whole))
+        assert records(cut) == records(whole)
+
+
+def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small("gan")
+    trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
+    trials += [{"weights.feature_matching": 1.0}, {"optimizer.discriminator.clip": 0.1}, {"generator.widths": (8,)}]
+    members = sweep.plan(config, trials, tmp_path)
+    numbers = [[int(m.name) for m in part] for part in sweep.split(members, TWO)]
+    assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8]]
+    monkeypatch.setattr("gan_jax.parallel.memory", lambda devices: 3 * members[0].nbytes() + 1)
+    assert [len(part) for part in sweep.split(members, TWO[:1])] == [1] * 9
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("trials", "message"),
+    [
+        ([], "no trials"),
+        ([{"sed": 1}], "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?"),
+        ([{}, {"loss": "hing"}], "trial 1 of the sweep (loss=hing): unknown loss 'hing'"),
+        ([{"steps": "many"}], "trial 0 of the sweep (steps=many)"),
+    ],
+)
+def test_a_sweep_that_cannot_be_says_which_trial(trials: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        sweep.plan(small("gan"), trials, tmp_path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
+    assert command.read_sweep("seed=1,2 loss=hinge") == [{"seed": 1, "loss": "hinge"}, {"seed": 2, "loss": "hinge"}]
+    assert command.read_sweep("config.ema.decay=0.5,.9")[1] == {"ema.decay": 0.9}
+    file = tmp_path / "mine.py"
+    file.write_text("def few(hyper):\n    return hyper.sweep('seed', [3])\n\ndef none(hyper):\n    return 3\n")
+    assert command.read_sweep(f"{file}:few") == [{"seed": 3}]
+    for text, message in {
+        "seed": "give FILE.py:function, or 'key=1,2,3 key2=a,b'",
+        "seed=1 seed=2": "seed is swept twice",
+        f"{file}:many": "KeyError",
+        f"{file}:none": "must return a list of dicts of overrides, not int",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            command.read_sweep(text)
+
+
+def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
+    config = small("gan")
+    config.data.device_budget_mb = 1
+    with pytest.raises(UserError, match="raise the budget, or train the trials one by one") as error:
+        sweep.sweep(config, [{}], tmp_path, TWO)
+    assert "\n" not in str(error.value)
+    build_gan(config)
