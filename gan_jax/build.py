@@ -58,6 +58,9 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     }
     if config.game == "autoencoder" and not hasattr(family.Generator, "encode"):
         raise UserError(f"model {config.model!r} has no encoder, and game 'autoencoder' needs one: set model to 'aae'")
+    if config.model == "aae" and config.game != "autoencoder":
+        raise UserError("model 'aae' has an encoder that only the game 'autoencoder' trains: set config.game to it")
+    _check_classes(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
     warm = config.warm_start
     gan = GAN(
@@ -85,6 +88,20 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {config.model!r} can't be built: {reason}") from error
     return gan, hyper
+
+
+def _check_classes(config: ConfigDict) -> None:
+    told = [player for player in ("generator", "discriminator") if config[player].get("conditional", "none") != "none"]
+    if config.classes and not told:
+        raise UserError(
+            f"config.classes is {config.classes}, but neither player is told of classes: "
+            "set config.generator.conditional and config.discriminator.conditional, or config.classes to 0"
+        )
+    if told and not config.classes:
+        raise UserError(
+            f"config.{told[0]}.conditional is {config[told[0]].conditional!r}, and config.classes is 0: "
+            "set it to the number of classes of labelled data (of a folder: of its subfolders)"
+        )
 
 
 def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
@@ -160,7 +177,9 @@ def _named(names: str, module: Any, key: str) -> tuple[Any, ...]:
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in module.__all__:
-            raise unknown_name(key, name, module.__all__)
+            raise unknown_name(key, name, sorted({"none", *module.__all__}))
+        if chosen.count(name) > 1:
+            raise UserError(f"config.{key} names {name} twice")
     return tuple(getattr(module, name) for name in chosen)
 
 

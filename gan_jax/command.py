@@ -306,8 +306,11 @@ def _check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name.removeprefix("no").startswith("config."):
             key = name.partition(".")[2]
-            if not any(k == key or k.startswith(f"{key}.") for k in known):
+            inner = [k for k in known if k.startswith(f"{key}.")]
+            if key not in known and not inner:
                 raise unknown_name("config key", key, known)
+            if inner:
+                raise UserError(f"config.{key} is a group of keys: set one of config.{', config.'.join(inner)}")
 
 
 def _one_line(error: BaseException) -> str:

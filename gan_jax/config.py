@@ -54,7 +54,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
         raise UserError(f"{dataset!r}: behind the @ stands the images' side in pixels, e.g. {name}@128")
     config = ConfigDict()
     config.seed = 0
-    config.steps = 1000  # generator steps
+    config.steps = 1000  # of training: d_steps of the discriminator, and one of the generator but in a warm_start
     config.batch_size = 128  # global, over all devices
     config.d_steps = 1  # discriminator steps per generator step
     config.steps_per_dispatch = 20  # training steps that one call of the compiled program makes

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gan_jax import __version__
 from gan_jax.files import write_atomically
 from gan_jax.workdir import Workdir
 
-_PACKAGES = ("gan_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 _APART = ("floor", "verdict", "resources")  # of the summary, shown elsewhere on the page
 _GRIDS = 6  # shown through time, besides the last
@@ -52,17 +53,19 @@ def write_report(workdir: Workdir) -> Path:
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
     beside = workdir.path / "neighbours.png"
     evaluations = [json.loads(path.read_text()) for path in sorted(workdir.path.glob("evaluation_*.json"))]
+    again = sorted((workdir.path / "reconstructions").glob("step_*.png"))[-1:]
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
         "The same latents through training": _row(
             _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
         ),
+        "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again),
         "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
         "Each sample beside the training images nearest to it": _picture(beside, 420, "") if beside.exists() else "",
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in evaluations),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
-        "Versions": _table({name: version(name) for name in _PACKAGES}),
+        "Versions": _table({"gan_jax": __version__} | {name: version(name) for name in _PACKAGES}),
     }
     kind = "healthy" if verdict == "healthy" else ""
     text = "".join(f"<h2>{title}</h2>{content}" for title, content in sections.items() if content)

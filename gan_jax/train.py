@@ -16,6 +16,7 @@ from gan_jax.checkpoint import Checkpoints
 from gan_jax.data import Dataset
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
+from gan_jax.report import write_report
 from gan_jax.state import GAN, GANState, init_state, parameter_count
 from gan_jax.trial import Pending, Trial, chunks, due
 from gan_jax.workdir import Workdir
@@ -41,6 +42,8 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     workdir = Workdir(path)
     workdir.check(config)
     if workdir.summary():
+        if not (path / "report.html").exists():
+            write_report(workdir)
         print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
     parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)

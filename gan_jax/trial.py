@@ -73,17 +73,19 @@ class Trial:
           DivergedError: see `report`.
         """
         last = step == self.config.steps
-        figures = self.evaluator.figures(state) if step % self.config.eval.every == 0 or last else {}
-        shown = self.report(pending, figures)
+        judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
+        figures = self.evaluator.figures(state) if judged else {}
+        # A checkpoint's step is logged, so that a resumed run knows the time that it took.
+        shown = self.report(pending, figures if judged or saved else None)
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
-        if step % self.config.checkpoint.every == 0 or last:
+        if saved:
             self.checkpoints.save(step, state, to_plain(self.config))
         self.reported = 0.0
         return shown
 
     def report(self, pending: Pending, figures: dict[str, float] | None = None) -> str:
-        """Checks a chunk's metrics and logs the steps that are due, the last with ``figures``.
+        """Checks a chunk's metrics and logs the steps that are due, and the last, with ``figures``, if these are given.
 
         Returns what a progress bar shows.
 
@@ -103,7 +105,7 @@ class Trial:
         rate = (end - self.first) * self.images_per_step / seconds
         for i in range(pending.count):
             step = pending.first + i + 1
-            if step % self.config.log.every == 0 or (step == end and figures):
+            if step % self.config.log.every == 0 or (step == end and figures is not None):
                 values = {name: float(array[i]) for name, array in metrics.items()}
                 timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
                 self.logs.write({"step": step, **timing, **values, **(figures or {} if step == end else {})})

@@ -48,9 +48,12 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
         ([DCGAN, "--config.steps=many"], "--config.steps=many"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
-        ([DCGAN, "--config.optimizer=1"], "--config.optimizer=1"),
+        (
+            [DCGAN, "--config.penalty=r1"],
+            "config.penalty is a group of keys: set one of config.penalty.every, config.penalty.name",
+        ),
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
-        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sample|interpolate|evaluate>"),
+        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sweep|sample|interpolate|evaluate>"),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
         ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),
@@ -60,6 +63,11 @@ def picture(path: Path) -> np.ndarray:
         (["--mode=evaluate", "--workdir=/nowhere", "--out=x.npz"], "--out must end in .png in this mode"),
         (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
         (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
+        ([DCGAN, "--mode=sweep", "--sweep=seed"], "give FILE.py:function, or 'key=1,2,3 key2=a,b'"),
+        (
+            [DCGAN, "--mode=sweep", "--sweep=sed=1"],
+            "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?",
+        ),
         ([DCGAN, "--config.data.image_size=100000"], "GB, and a device has"),
     ],
 )
@@ -143,6 +151,30 @@ def test_float64_is_switched_on_by_the_config(tmp_path: Path) -> None:
     with jax.enable_x64(True):
         state = saved(config, tmp_path)
     assert {leaf.dtype for leaf in jax.tree.leaves((state.generator.params, state.ema))} == {np.dtype(np.float64)}
+
+
+def test_a_sweep_is_run_and_its_trials_are_runs(tmp_path: Path) -> None:
+    common = [DCGAN, *SMALL, "--config.steps=2"]
+    out = launch(*common, "--mode=sweep", "--sweep=seed=0,1", f"--workdir={tmp_path}")
+    assert "2 trials, 1 programs" in out
+    assert "finished: 2 trials" in out
+    out = launch(*common, "--config.seed=1", f"--workdir={tmp_path / '001'}")
+    assert "holds a finished run" in out
+    launch("--mode=sample", f"--workdir={tmp_path / '001'}", f"--out={tmp_path / 'x.npz'}", "--num_samples=3")
+    assert (tmp_path / "x.npz").exists()
+
+
+def test_a_class_is_asked_for(tmp_path: Path) -> None:
+    launch("--config=configs/cgan.py", *SMALL, "--config.steps=2", f"--workdir={tmp_path}")
+    launch("--mode=sample", f"--workdir={tmp_path}", "--num_samples=12", f"--out={tmp_path / 'all.npz'}")
+    launch("--mode=sample", f"--workdir={tmp_path}", "--num_samples=12", f"--out={tmp_path / 'ones.npz'}", "--label=1")
+    with np.load(tmp_path / "all.npz") as every, np.load(tmp_path / "ones.npz") as ones:
+        np.testing.assert_array_equal(every["labels"], [0] * 10 + [1] * 2)
+        np.testing.assert_array_equal(ones["labels"], [1] * 12)
+        np.testing.assert_array_equal(every["images"][10:], ones["images"][10:])
+        assert (every["images"][:10] != ones["images"][:10]).any()
+    line = launch("--mode=sample", f"--workdir={tmp_path}", "--label=10", code=2)
+    assert "no such class: it has 10 classes, from 0" in line
 
 
 def test_help_and_mistakes_answer_before_jax_is_imported() -> None:

@@ -26,7 +26,7 @@ def alone(config: ConfigDict, overrides: dict[str, Any], path: Path) -> Any:
     return run(own, path)
 
 
-@pytest.mark.parametrize("name", ["gan", pytest.param("dcgan", marks=pytest.mark.slow), "wgan"])
+@pytest.mark.parametrize("name", ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "wgan"))])
 def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, name: str) -> None:
     """In float64, where rounding can't hide a fault; in float32 only the order of sums differs."""
     config = small(name)

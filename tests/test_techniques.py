@@ -214,11 +214,11 @@ def test_minibatch_statistics_are_of_the_global_batch(function: Callable[..., Ar
 @pytest.mark.parametrize("model", ["gan", "dcgan", "sngan"])
 def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
     config = small(model)
-    config.classes = 10
     x, label = RNG.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), np.asarray([0, 3, 3, 9], np.int32)
 
     def said(conditional: str, label: Array) -> tuple[Any, Any]:
         config.discriminator.conditional = conditional
+        config.classes = 0 if conditional == "none" else 10
         gan, _ = build_gan(config)
         variables: Any = gan.discriminator.init(jax.random.key(0), x, label=label, train=True)
         return gan.discriminator.apply(variables, x, label=label, train=True, mutable=["batch_stats"])[0], variables
@@ -240,13 +240,18 @@ def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"discriminator.conditional": "projection"}, "needs labelled data: set config.classes"),
+        (
+            {"discriminator.conditional": "projection"},
+            "conditional is 'projection', and config.classes is 0: set it to the number",
+        ),
         ({"generator.conditional": "projection", "classes": 10}, "conditional must be one of none, concat, norm"),
         ({"generator.norm": "batchnorm"}, "norm must be one of none, batch, layer, virtual, not 'batchnorm'"),
         ({"generator.norm": "none", "generator.conditional": "norm", "classes": 10}, "goes with norm='batch'"),
         ({"discriminator.norm": "virtual"}, "norm='virtual' is for generators"),
         ({"discriminator.minibatch": "std"}, "minibatch must be one of none, discrimination, stddev, not 'std'"),
         ({"generator.initializer": "kaiming"}, "initializer must be one of normal, xavier, orthogonal"),
+        ({"classes": 10}, "config.classes is 10, but neither player is told of classes"),
+        ({"penalty.name": "r1,r1"}, "config.penalty.name names r1 twice"),
         ({"penalty.name": "r3"}, "unknown penalty.name 'r3'"),
         ({"game": "autoencoder"}, "model 'dcgan' has no encoder"),
         ({"game": "chess"}, "unknown game 'chess'"),

@@ -90,6 +90,19 @@ def test_a_run_writes_what_the_readme_says(config: ConfigDict, tmp_path: Path) -
     assert summary["d_loss"] == records(tmp_path)[-1]["d_loss"]
 
 
+def test_the_time_before_a_resume_counts_and_a_lost_report_is_written_again(tmp_path: Path) -> None:
+    config = small("gan")
+    config.log.every = 1000
+    run_until(config, tmp_path, ONE, "pause", at=10)
+    before = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert before["step"] == 8  # of the last checkpoint
+    run(config, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["seconds"] > before["seconds"] > 0
+    (tmp_path / "report.html").unlink()
+    assert train.train(config, tmp_path, ONE) is None
+    assert "healthy" in (tmp_path / "report.html").read_text() or "D won" in (tmp_path / "report.html").read_text()
+
+
 def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 

@@ -82,7 +82,7 @@ def _classes(names: Sequence[str], folder: str) -> np.ndarray:
         if "/" not in name:
             raise UserError(
                 f"data.labels: {name!r} lies in no subfolder of {folder!r}, and subfolders are the classes: "
-                "move it into one, or set data.labels=False"
+                "move it into one, or, for a GAN without classes, set data.labels=False"
             )
     kinds = [name.partition("/")[0] for name in names]
     return np.unique(kinds, return_inverse=True)[1].astype(np.int32)

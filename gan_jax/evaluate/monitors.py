@@ -32,7 +32,7 @@ def class_entropy(logits: np.ndarray) -> float:
     """Entropy of the classes that a classifier sees in the fakes, over that of all classes alike: from 0 to 1."""
     counts = np.bincount(logits.argmax(1), minlength=logits.shape[1])
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum() / np.log(logits.shape[1]))
+    return float(np.abs((p * np.log(p)).sum()) / np.log(logits.shape[1]))
 
 
 def verdict(records: Sequence[Mapping[str, float]]) -> tuple[str, str]:
