@@ -4,8 +4,10 @@ import base64
 import html
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,17 @@ figure{margin:0}figcaption{font-size:13px;color:#4b5563}img{image-rendering:pixe
 table{border-collapse:collapse;font-size:13px}td{padding:2px 14px 2px 0;border-bottom:1px solid #f3f4f6}
 td.n{text-align:right;font-variant-numeric:tabular-nums}pre{font-size:12px;background:#f9fafb;padding:10px;overflow:auto}
 svg text{font:11px system-ui,sans-serif;fill:#6b7280}
+"""
+
+# Sorts a table by the column whose head was clicked, as numbers where they are; again: the other way round.
+_SORT = """
+for (const head of document.querySelectorAll('th')) head.onclick = () => {
+  const table = head.closest('table'), at = [...head.parentNode.children].indexOf(head), way = head.way = -(head.way
+  || -1); const key = row => { const text = row.children[at].textContent, n = parseFloat(text.replace(/,/g, ''));
+                       return isNaN(n) ? text : n; };
+  [...table.rows].slice(1).sort((a, b) => way * (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0))
+    .forEach(row => table.tBodies[0].append(row));
+}
 """
 
 
@@ -79,6 +92,60 @@ def write_report(workdir: Workdir) -> Path:
     return path
 
 
+def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> Path:
+    """Writes ``report.html`` of the sweep in ``path``, and returns its path.
+
+    Args:
+      path: the directory of the sweep.
+      rows: of ``sweep.csv``; ``trial`` is the name of a trial's workdir in ``path``.
+      swept: the keys that were swept.
+    """
+    records = {str(row["trial"]): Workdir(path / str(row["trial"])).records() for row in rows}
+    charts = []
+    for title, names in _CURVES.items():
+        for name in names[:1]:
+            lines = {trial: line for trial, log in records.items() for line in _series(log, [name]).values()}
+            charts.append(_chart(title if len(names) == 1 else f"{title}: {name.replace('_', ' ')}", lines))
+    last = {str(row["trial"]): sorted((path / str(row["trial"]) / "samples").glob("*.png"))[-1:] for row in rows}
+    pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
+    diverged = sum(row.get("verdict") == "diverged" for row in rows)
+    page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
+<title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
+<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {diverged} diverged
+<h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
+<h2>Trials (a click on a head sorts)</h2>{_grid(rows)}
+<h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
+    report = path / "report.html"
+    write_atomically(report, lambda file: file.write(page.encode()))
+    return report
+
+
+def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
+    """For each setting of the swept keys but the seed: trials, how many diverged, median and range of each FID."""
+    keys = [key for key in swept if key != "seed"]
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key, "") for key in keys), []).append(row)
+    found = []
+    for setting, members in groups.items():
+        line: dict[str, Any] = dict(zip(keys, setting, strict=True)) | {"trials": len(members)}
+        line["diverged"] = sum(row.get("verdict") == "diverged" for row in members)
+        for name in dict.fromkeys(key for row in members for key in row if key.startswith(("fid[", "best_fid["))):
+            values = sorted(row[name] for row in members if name in row)
+            line[f"{name}, median"] = float(statistics.median(values))
+            line[f"{name}, range"] = f"{values[0]:.4g} to {values[-1]:.4g}"
+        found.append(line)
+    return found
+
+
+def _grid(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a column for every key of any row."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    head = "".join(f"<th>{html.escape(column.replace('_', ' '))}" for column in columns)
+    lines = ("".join(f"<td>{html.escape(_shown(row.get(column, '')))}" for column in columns) for row in rows)
+    return f"<div class=row><table><tr>{head}{''.join(f'<tr>{line}' for line in lines)}</table></div>"
+
+
 def _step(grid: Path) -> str:
     return f"step {int(grid.stem.removeprefix('step_')):,}"
 
@@ -89,13 +156,14 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    def shown(value: Any) -> str:
-        return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
     if not rows:
         return ""
-    cells = (f"<tr><td>{html.escape(k)}<td class=n>{html.escape(shown(v))}" for k, v in rows.items())
+    cells = (f"<tr><td>{html.escape(k)}<td class=n>{html.escape(_shown(v))}" for k, v in rows.items())
     return f"<table>{''.join(cells)}</table>"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _row(parts: Any) -> str:
@@ -140,7 +208,7 @@ def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         lines.append(f'<text x={_LEFT - 5} y={float(at) + 4} text-anchor="end">{y:.3g}</text>')
     lines.append(f'<text x={_WIDTH - 8} y={_HEIGHT} text-anchor="end">step {end:,.0f}</text>')
     legend = []
-    for (name, line), colour in zip(series.items(), _COLOURS, strict=False):
+    for (name, line), colour in zip(series.items(), cycle(_COLOURS), strict=False):
         path = " ".join(place(x, y) for x, y in line)
         mark = f'<circle r="2.5" fill="{colour}" cx={path.partition(",")[0]} cy={path.partition(",")[2]} />'
         drawn = f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>'

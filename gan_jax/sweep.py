@@ -26,6 +26,7 @@ from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import dotted_keys, to_plain
 from gan_jax.errors import DivergedError, UserError, unknown_name
 from gan_jax.files import write_atomically
+from gan_jax.report import write_sweep_report
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pending, Trial, chunks, due
 from gan_jax.workdir import Workdir
@@ -81,7 +82,8 @@ def sweep(
     Args:
       config: what they have in common.
       trials: overrides, dotted keys to values; see `gan_jax.hyper`.
-      path: the directory that gets a workdir for each trial, ``000``, ``001``, ..., and ``sweep.csv``.
+      path: the directory that gets a workdir for each trial, ``000``, ``001``, ..., ``sweep.csv`` and
+        ``report.html``.
       devices: those to train on; all local ones if None.
 
     Returns:
@@ -101,7 +103,8 @@ def sweep(
             _Population(waiting, devices).go()
     rows = [{"trial": member.name, **member.overrides, **_figures(member)} for member in members]
     _write_csv(rows, path / "sweep.csv")
-    print(f"finished: {len(rows)} trials; see {path / 'sweep.csv'}")
+    report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials for key in trial)))
+    print(f"finished: {len(rows)} trials; see {report} and {path / 'sweep.csv'}")
     return rows
 
 

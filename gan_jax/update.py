@@ -42,8 +42,8 @@ def update(
 
     Returns:
       The next state and a flat dict of scalars: ``d_loss``, ``g_loss`` (means over the batch, with all terms),
-      ``d_real``, ``d_fake`` (D's mean probability, or score where the loss has no probabilities), ``d_margin`` (its mean
-      logit of reals over that of fakes), ``d_accuracy_real``, ``d_accuracy_fake`` (fractions judged rightly),
+      ``d_real``, ``d_fake`` (D's mean probability, or score where the loss has no probabilities), ``d_margin`` (its
+      mean logit of reals over that of fakes), ``d_accuracy_real``, ``d_accuracy_fake`` (fractions judged rightly),
       ``d_penalty`` (where there are penalties, and 0 in steps without), ``d_grad_norm``, ``g_grad_norm``,
       ``d_param_norm``, ``g_param_norm`` (L2, global, the parameters' after the step). D's figures are those of the last
       discriminator step.

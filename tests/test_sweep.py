@@ -8,7 +8,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import command, hyper, sweep
+from gan_jax import command, hyper, report, sweep
 from gan_jax.build import build_gan
 from gan_jax.errors import UserError
 from gan_jax.trial import Trial
@@ -50,6 +50,9 @@ def compare_with_runs_alone(tmp_path: Path, config: ConfigDict) -> None:
         assert ours[-1]["d_loss"] == pytest.approx(theirs[-1]["d_loss"], rel=1e-9)
         for name in ("summary.json", "training.gif", "report.html", "samples/step_00000010.png"):
             assert (tmp_path / "sweep" / f"{number:03d}" / name).exists()
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert page.count("<svg") >= 5
+    assert "http" not in page
     with (tmp_path / "sweep" / "sweep.csv").open() as file:
         read = list(csv.DictReader(file))
     assert [row["trial"] for row in read] == ["000", "001", "002"] == [row["trial"] for row in rows]
@@ -150,3 +153,12 @@ def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
         sweep.sweep(config, [{}], tmp_path, TWO)
     assert "\n" not in str(error.value)
     build_gan(config)
+
+
+def test_settings_are_told_by_median_and_range_over_seeds() -> None:
+    rows = [{"trial": str(i), "seed": i % 3, "rate": i // 3, "fid[x]": float(i * i)} for i in range(6)]
+    rows[2] = {"trial": "2", "seed": 2, "rate": 0, "verdict": "diverged"}
+    first, second = report._settings(rows, ["seed", "rate"])
+    assert first == {"rate": 0, "trials": 3, "diverged": 1, "fid[x], median": 0.5, "fid[x], range": "0 to 1"}
+    assert second["fid[x], median"] == 16
+    assert second["fid[x], range"] == "9 to 25"
