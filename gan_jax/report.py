@@ -11,7 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from gan_jax import __version__
+import gan_jax
 from gan_jax.files import write_atomically
 from gan_jax.workdir import Workdir
 
@@ -78,7 +78,7 @@ def write_report(workdir: Workdir) -> Path:
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in evaluations),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
-        "Versions": _table({"gan_jax": __version__} | {name: version(name) for name in _PACKAGES}),
+        "Versions": _table({"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}),
     }
     kind = "healthy" if verdict == "healthy" else ""
     text = "".join(f"<h2>{title}</h2>{content}" for title, content in sections.items() if content)

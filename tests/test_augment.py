@@ -118,7 +118,7 @@ def test_every_image_that_d_sees_is_augmented_real_and_fake_alike_each_by_its_ow
 
     gan, hyper = build_gan(small("gan"))
     state = init_state(gan, 0, hyper)
-    batch = {"image": jnp.ones((1, 16, 28, 28, 1)), "index": jnp.arange(16)}
+    batch = {"image": jnp.ones((1, 16, 28, 28, 1)), "index": jnp.arange(16), "label": jnp.zeros((1, 16), jnp.int32)}
     object.__setattr__(gan, "augment", darken)
     _, metrics = jax.jit(partial(update, gan))(state, batch)
     assert seen == [(28, 28, 1)] * 2

@@ -153,6 +153,7 @@ def test_float64_is_switched_on_by_the_config(tmp_path: Path) -> None:
     assert {leaf.dtype for leaf in jax.tree.leaves((state.generator.params, state.ema))} == {np.dtype(np.float64)}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_and_its_trials_are_runs(tmp_path: Path) -> None:
     common = [DCGAN, *SMALL, "--config.steps=2"]
     out = launch(*common, "--mode=sweep", "--sweep=seed=0,1", f"--workdir={tmp_path}")

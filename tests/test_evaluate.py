@@ -272,10 +272,10 @@ def test_classifiers_learn_from_samples_what_these_teach(monkeypatch: pytest.Mon
     monkeypatch.setitem(classifier._RECIPE, "steps", 60)
     dataset = mnist()
     good, labels = dataset.train_images[np.arange(600) * 7], dataset.train_labels[np.arange(600) * 7]
-    found = gan_train(dataset, good, labels, 2)
+    found = gan_train(dataset, good, labels, 1)
     assert set(found) == {f"{n}{s}" for n in ("gan_train", "gan_test", "real_train", "augmented") for s in ("", "_std")}
     assert min(found["gan_train"], found["gan_test"], found["real_train"], found["augmented"]) > 0.75
-    assert 0 < found["real_train_std"] < 0.1
+    assert found["real_train_std"] == 0
     wrong = gan_train(dataset, good, (labels + 1) % 10, 1)
     assert wrong["gan_train"] < 0.15
     assert wrong["gan_test"] < 0.15

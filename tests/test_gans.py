@@ -15,10 +15,16 @@ from tests.test_devices import distance, trained
 from tests.test_train import assert_identical, records, run, run_until
 
 TWO = jax.devices()[:2]
-others = pytest.mark.parametrize("name", [name for name in NAMES if name not in FOUNDING])
 
 
-@others
+def each(*quick: str) -> pytest.MarkDecorator:
+    """All configs but the founding two; those that aren't ``quick`` are tried by ``python -m pytest -m slow``."""
+    names = [name for name in NAMES if name not in FOUNDING]
+    marked = [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+@each("aae", "acgan", "wgan")
 def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name: str, tmp_path: Path) -> None:
     config = small(name)
     config.steps, config.steps_per_dispatch, config.checkpoint.every = 4, 2, 2
@@ -33,7 +39,7 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
     assert len(np.unique(images, axis=0)) == 4
 
 
-@others
+@each("aae", "improved", "relativistic", "sngan")
 def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"

@@ -60,6 +60,7 @@ def compare_with_runs_alone(tmp_path: Path, config: ConfigDict) -> None:
     assert float(read[2]["d_loss"]) == pytest.approx(records(tmp_path / "sweep/002")[-1]["d_loss"])
 
 
+@pytest.mark.slow
 def test_a_trial_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     config = small("gan")
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "three", TWO)

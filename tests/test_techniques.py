@@ -384,6 +384,7 @@ def test_terms_are_their_formulas() -> None:
         assert_allclose(terms.auxiliary_generator(real, fake, label, None), losses[1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_feature_matching_alone_trains_the_generator_on_any_number_of_devices() -> None:
     config = small("dcgan")
     config.compute_dtype = "float64"
