@@ -222,11 +222,11 @@ def _evaluate(
     config = place.config()
     dataset = build.build_dataset(config, place.cache)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
-    drawn = evaluator.draw(state) if evaluator.extractor else None
     if classifiers:
-        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), drawn is not None)
+        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
         if reason:
             raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
+    drawn = evaluator.draw(state) if evaluator.extractor else None
     figures = evaluator.figures(state, drawn)
     if classifiers and drawn is not None:
         labels = evaluator.labels(np.arange(len(drawn[2])))
@@ -242,13 +242,13 @@ def _evaluate(
     print(f"report: {write_report(place)}")
 
 
-def _no_classes(told: int, classes: int, tests: int, drawn: bool) -> str | None:
+def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
     """What is missing for GAN-train, in words."""
     if not told:
         return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
     if not classes or not tests:
         return "labelled test images"
-    return None if drawn else "features: set eval.features to classifier"
+    return None if features else "features: set eval.features to classifier"
 
 
 MODES: dict[str, Callable[..., None]] = {

@@ -135,7 +135,7 @@ def by_side(choices: dict[int, Any], side: int) -> Any:
     """What ``choices`` has for images of ``side`` pixels.
 
     Raises:
-      UserError: nothing.
+      UserError: it has nothing for them.
     """
     if side not in choices:
         known = ", ".join(map(str, choices))

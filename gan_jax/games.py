@@ -21,8 +21,12 @@ def _augmented_images(gan: GAN, state: GANState, turn: Turn) -> Array:
     return augmented(gan, state, turn.image, turn, "augment_real")
 
 
+def _prior(gan: GAN, state: GANState, turn: Turn) -> Array:
+    return draw_latents(gan, random_key(state.seed, "latents", state.step, turn.substep), turn.index)
+
+
 def _drawn(gan: GAN, state: GANState, params: Params, turn: Turn, axis_name: str | None) -> tuple[Array, Array, Params]:
-    z = draw_latents(gan, random_key(state.seed, "latents", state.step, turn.substep), turn.index)
+    z = _prior(gan, state, turn)
     variables = {"params": params, **state.generator.stats}
     images, written = gan.generator.apply(
         variables, z, label=turn.label, train=True, axis_name=axis_name, mutable=list(state.generator.stats)
@@ -31,15 +35,11 @@ def _drawn(gan: GAN, state: GANState, params: Params, turn: Turn, axis_name: str
     return fake, jnp.zeros((), gan.dtype), written
 
 
-def _prior(gan: GAN, state: GANState, turn: Turn) -> Array:
-    return draw_latents(gan, random_key(state.seed, "latents", state.step, turn.substep), turn.index)
-
-
 def _encoded(
     gan: GAN, state: GANState, params: Params, turn: Turn, axis_name: str | None
 ) -> tuple[Array, Array, Params]:
     variables = {"params": params, **state.generator.stats}
-    image = augmented(gan, state, turn.image, turn, "augment_real")
+    image = _augmented_images(gan, state, turn)
 
     def autoencode(module: Any, image: Array) -> tuple[Array, Array]:
         code = module.encode(image)

@@ -164,6 +164,11 @@ def shard_index(batch_size: int, devices: int) -> np.ndarray:
     return np.arange(batch_size, dtype=np.int32).reshape(devices, -1)
 
 
+def nbytes(tree: Any) -> int:
+    """Bytes of all leaves, arrays or their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def memory(devices: Sequence[jax.Device]) -> int:
     """Bytes of a device; of a CPU's, its part of the machine's."""
     if devices[0].platform == "cpu":
@@ -179,7 +184,7 @@ def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
         device's part of the machine's.
     """
     limit = memory(devices)
-    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    needed = nbytes(tree)
     if needed > limit:
         raise UserError(
             f"the training state (parameters, their average, the optimizers' moments) takes {needed / 2**30:,.1f} GB, "

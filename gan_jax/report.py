@@ -103,9 +103,8 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     records = {str(row["trial"]): Workdir(path / str(row["trial"])).records() for row in rows}
     charts = []
     for title, names in _CURVES.items():
-        for name in names[:1]:
-            lines = {trial: line for trial, log in records.items() for line in _series(log, [name]).values()}
-            charts.append(_chart(title if len(names) == 1 else f"{title}: {name.replace('_', ' ')}", lines))
+        lines = {trial: line for trial, log in records.items() for line in _series(log, names[:1]).values()}
+        charts.append(_chart(title if len(names) == 1 else f"{title}: {names[0].replace('_', ' ')}", lines))
     last = {str(row["trial"]): sorted((path / str(row["trial"]) / "samples").glob("*.png"))[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     diverged = sum(row.get("verdict") == "diverged" for row in rows)

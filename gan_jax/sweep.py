@@ -57,8 +57,7 @@ class Member:
 
     def nbytes(self) -> int:
         """Of its state."""
-        shapes = jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper))
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+        return parallel.nbytes(jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper)))
 
 
 def _static(config: ConfigDict) -> dict[str, Any]:

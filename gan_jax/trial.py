@@ -161,7 +161,7 @@ def chunks(config: ConfigDict, first: int, capacity: int) -> Iterator[tuple[int,
     step = first
     while step < config.steps:
         stop = min(step + capacity, config.steps)
-        for every in (config.sample.every, config.eval.every, config.checkpoint.every):
+        for every in _intervals(config):
             stop = min(stop, (step // every + 1) * every)
         yield step, stop - step
         step = stop
@@ -169,5 +169,8 @@ def chunks(config: ConfigDict, first: int, capacity: int) -> Iterator[tuple[int,
 
 def due(config: ConfigDict, step: int) -> bool:
     """Whether somebody must look at the state after ``step`` steps."""
-    every = (config.sample.every, config.eval.every, config.checkpoint.every)
-    return any(step % n == 0 for n in every) or step == config.steps
+    return any(step % every == 0 for every in _intervals(config)) or step == config.steps
+
+
+def _intervals(config: ConfigDict) -> tuple[int, int, int]:
+    return config.sample.every, config.eval.every, config.checkpoint.every

@@ -84,8 +84,8 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
         x, norm = layers.discriminator_input(self, x, label, train, axis_name)
         types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
+        inner = {**types, "use_bias": layers.bias_before(self.norm)}
         for block, features in enumerate(self.widths):
-            inner = {**types, "use_bias": layers.bias_before(self.norm)}
             x = _down_block(x, features, block < self.downs, block == 0, norm, types, inner)
         return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, use_bias=True)
 
