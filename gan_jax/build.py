@@ -136,6 +136,7 @@ def build_feed(config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Seq
         steps_per_dispatch=config.steps_per_dispatch,
         dtype=gan.dtype,
         devices=devices,
+        shards=config.parallel.logical_shards,
     )
 
 

@@ -106,6 +106,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.eval = ConfigDict({"every": 500, "samples": 2000})
     config.eval.features = "auto"  # auto, none, classifier, inception, inception:FILE, package.module:function
     config.checkpoint = ConfigDict({"every": 500, "keep": 3})
+    config.parallel = ConfigDict()
+    config.parallel.logical_shards = 0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/shards.py; 0: without
     return config
 
 
@@ -176,6 +178,20 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
 
 
+def completed(config: ConfigDict) -> ConfigDict:
+    """A config of an earlier version, with the keys that have come since; their defaults change nothing."""
+
+    def fill(given: ConfigDict, known: ConfigDict, prefix: str) -> None:
+        for key, value in known.items():
+            if key not in given and f"{prefix}{key}" not in _OPEN:
+                given[key] = value
+            elif isinstance(value, ConfigDict) and isinstance(given[key], ConfigDict) and prefix + key not in _OPEN:
+                fill(given[key], value, f"{prefix}{key}.")
+
+    fill(config, default(), "")
+    return config
+
+
 def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
@@ -223,6 +239,7 @@ _RANGES = {
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
     **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
     "eval.samples": _at_least(10),
+    "parallel.logical_shards": ((lambda value: value >= 0 and value & (value - 1) == 0), "0 or a power of two"),
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),

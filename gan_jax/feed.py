@@ -51,6 +51,7 @@ def feed(
     steps_per_dispatch: int,
     dtype: Any,
     devices: Sequence[jax.Device],
+    shards: int = 0,
 ) -> Feed:
     """From memory if ``dataset`` fits ``options.device_budget_mb``, else a stream: the same batches to the bit.
 
@@ -63,13 +64,27 @@ def feed(
       steps_per_dispatch: the most steps that are wanted in one dispatch.
       dtype: of the images in the networks, in [-1, 1].
       devices: those that train.
+      shards: as for `gan_jax.parallel.compile_chunk`.
     """
+    split = _Split(devices, shards, parallel.shard_index(batch_size, len(devices), shards))
     finish = _finish(options.flip, batch_size, d_steps, dtype)
     if dataset.megabytes <= options.device_budget_mb:
-        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, devices)
-    index = parallel.shard_index(batch_size, len(devices))
-    reader = Reader(dataset.train_images, dataset.train_labels, index.ravel(), batch_size, d_steps, seed)
-    return _from_stream(reader, finish, options, steps_per_dispatch, devices)
+        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, split)
+    reader = Reader(dataset.train_images, dataset.train_labels, split.index.ravel(), batch_size, d_steps, seed)
+    return _from_stream(reader, finish, options, steps_per_dispatch, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    """How a batch is cut: global example indices ``[parts, b]``, a part a device, or a logical shard."""
+
+    devices: Sequence[jax.Device]
+    shards: int
+    index: np.ndarray
+
+    def by_device(self, share: Any) -> Any:
+        """Leaves ``[parts, ...]`` as the devices' shares."""
+        return parallel.shared_out(share, len(self.devices), self.shards)
 
 
 def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any) -> Callable[..., dict[str, Array]]:
@@ -90,7 +105,7 @@ def _from_memory(
     batch_size: int,
     d_steps: int,
     capacity: int,
-    devices: Sequence[jax.Device],
+    split: _Split,
 ) -> Feed:
     length = len(dataset.train_images)
     host = {"image": dataset.train_images[np.arange(length)], "label": dataset.train_labels}
@@ -99,8 +114,8 @@ def _from_memory(
         chosen = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
         return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])
 
-    share = {"index": parallel.shard_index(batch_size, len(devices))}
-    data = parallel.on_all(host, devices)
+    share = split.by_device({"index": split.index})
+    data = parallel.on_all(host, split.devices)
     return Feed(fetch, data, capacity, lambda plan: (share for _ in plan), share, False)
 
 
@@ -109,21 +124,21 @@ def _from_stream(
     finish: Callable[..., dict[str, Array]],
     options: Options,
     steps_per_dispatch: int,
-    devices: Sequence[jax.Device],
+    split: _Split,
 ) -> Feed:
     # Three dispatches' images lie on the devices at a time: that in use, the next, and the one on its way.
     capacity = int(np.clip(options.device_budget_mb * 2**20 // (3 * reader.nbytes), 1, steps_per_dispatch))
-    index = parallel.shard_index(reader.batch_size, len(devices))
+    index = split.index
 
     def fetch(_: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
         i = step - share["first"]
         return finish(share["image"][i], share["label"][i], seed, step, share["index"])
 
     def empty(first: int) -> dict[str, np.ndarray]:
-        lead = (len(devices), capacity, reader.d_steps, len(index[0]))
+        lead = (len(index), capacity, reader.d_steps, len(index[0]))
         return {
             "index": index,
-            "first": np.full(len(devices), first, np.int32),
+            "first": np.full(len(index), first, np.int32),
             "image": np.zeros((*lead, *reader.images.shape[1:]), np.uint8),
             "label": np.zeros(lead, np.int32),
         }
@@ -137,13 +152,13 @@ def _from_stream(
                 host = empty(first)
                 for k in range(count):
                     for name, values in next(batches).items():
-                        split = values.reshape(len(values), *index.shape, *values.shape[2:])
-                        host[name][:, k] = np.swapaxes(split, 0, 1)
-                coming = parallel.spread(host, devices)
+                        parts = values.reshape(len(values), *index.shape, *values.shape[2:])
+                        host[name][:, k] = np.swapaxes(parts, 0, 1)
+                coming = parallel.spread(split.by_device(host), split.devices)
                 if ready is not None:
                     yield ready
                 ready = coming
         if ready is not None:
             yield ready
 
-    return Feed(fetch, (), capacity, shares, parallel.spread(empty(0), devices), True)
+    return Feed(fetch, (), capacity, shares, parallel.spread(split.by_device(empty(0)), split.devices), True)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from gan_jax import shards as logical
 from gan_jax.errors import UserError
 from gan_jax.state import GAN, Array, GANState
 from gan_jax.update import Metrics, update
@@ -32,20 +33,20 @@ class Chunk:
       compiled: what XLA made of it, once it has.
     """
 
-    def __init__(self, mapped: Any) -> None:
-        self._mapped = mapped
+    def __init__(self, mapped: Any, constants: Sequence[Any] = (), options: dict[str, Any] | None = None) -> None:
+        self._mapped, self._constants, self._options = mapped, constants, options
         self.compiled: Any = None
 
     def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
         """``steps`` steps from ``state``, which is donated."""
-        arguments = (state, np.int32(steps), data, share)
+        arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
-            self.compiled = self._mapped.lower(*arguments).compile()
+            self.compiled = self._mapped.lower(*arguments).compile(compiler_options=self._options)
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
         return final
 
 
-def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device]) -> Chunk:
+def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], shards: int = 0) -> Chunk:
     """The training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
 
     Args:
@@ -53,6 +54,8 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
       fetch: ``fetch(data, share, seed, step)`` gives a device's batch for a step, as `gan_jax.update.update` wants it.
       capacity: the most steps that one call can make.
       devices: those to run on.
+      shards: logical shards that the batch is computed in, see `gan_jax.shards`; 0: one on each device, their sums in
+        whatever order suits the devices.
 
     Returns:
       A function of a state (donated), a number of steps up to ``capacity``, the data that lies on every device, and the
@@ -61,9 +64,26 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
       program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
     """
 
-    run = partial(_steps, gan, fetch, capacity, AXIS)
-    mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
-    return Chunk(mapped)
+    each = shards // len(devices)
+
+    def run(state: GANState, steps: Array, data: Any, share: Any, *count: Array) -> tuple[GANState, Metrics]:
+        def together(state: GANState) -> tuple[GANState, Metrics]:
+            return _step(gan, fetch, AXIS, (state, data), share)
+
+        def in_shards(state: GANState) -> tuple[GANState, Metrics]:
+            one = partial(_step, gan, fetch, logical.AXIS)
+            places: dict[str, Any] = {"device_axis": AXIS, "shards": shards, "each": each, "count": count[0]}
+            found: tuple[GANState, Metrics] = logical.lockstep(one, (state, data), share, **places)
+            return found
+
+        first = jax.tree.map(lambda x: x[0], share) if shards else share
+        metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), first))[1]
+        return _repeat(in_shards if shards else together, metrics, capacity, state, steps)
+
+    count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
+    in_axes = (None, None, None, 0, *in_axes)
+    mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
+    return Chunk(mapped, count, logical.COMPILER_OPTIONS if shards else None)
 
 
 def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], together: bool) -> Chunk:
@@ -81,7 +101,10 @@ def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[
 
     def run(states: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
         def one(state: GANState) -> tuple[GANState, Metrics]:
-            return _steps(gan, fetch, capacity, None, state, steps, data, share)
+            def step(state: GANState) -> tuple[GANState, Metrics]:
+                return _step(gan, fetch, None, (state, data), share)
+
+            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps)
 
         final: tuple[GANState, Metrics] = jax.vmap(one)(states) if together else jax.lax.map(one, states)
         return final
@@ -90,28 +113,22 @@ def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[
     return Chunk(mapped)
 
 
-def _steps(
-    gan: GAN,
-    fetch: Fetch,
-    capacity: int,
-    axis_name: str | None,
-    state: GANState,
-    steps: Array,
-    data: Any,
-    share: Any,
-) -> tuple[GANState, Metrics]:
-    """``steps`` updates, and their metrics ``[capacity]``."""
+def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, share: Any) -> tuple[GANState, Metrics]:
+    state, data = common
+    return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
 
-    def step(state: GANState, axis_name: str | None) -> tuple[GANState, Metrics]:
-        return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
+
+def _repeat(
+    step: Callable[[GANState], tuple[GANState, Metrics]], metrics: Any, capacity: int, state: GANState, steps: Array
+) -> tuple[GANState, Metrics]:
+    """``steps`` times ``step``, and its metrics (whose shapes are given) as arrays ``[capacity]``."""
 
     def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
         state, log = carry
-        state, metrics = step(state, axis_name)
-        return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
+        state, found = step(state)
+        return state, {name: log[name].at[i].set(value) for name, value in found.items()}
 
-    shapes = jax.eval_shape(lambda s: step(s, None)[1], state)
-    log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in shapes.items()}
+    log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in metrics.items()}
     final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
     return final
 
@@ -149,19 +166,22 @@ def map_examples(
     return run
 
 
-def shard_index(batch_size: int, devices: int) -> np.ndarray:
-    """Global example indices ``[devices, batch_size / devices]``, int32.
+def shard_index(batch_size: int, devices: int, shards: int = 0) -> np.ndarray:
+    """Global example indices ``[devices, batch_size / devices]``, or ``[shards, batch_size / shards]``, int32.
 
     Raises:
-      UserError: not divisible; names the nearest batch sizes that are.
+      UserError: not divisible; names the nearest batch sizes, or the numbers of devices, that are.
     """
-    if batch_size % devices:
-        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
+    if shards % devices:
+        known = ", ".join(str(n) for n in range(1, shards + 1) if shards % n == 0)
+        raise UserError(f"config.parallel.logical_shards={shards} can train on {known} devices, not on {devices}")
+    parts = shards or devices
+    if batch_size % parts:
+        below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
         near = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"batch_size {batch_size} is not divisible by the {devices} devices; the nearest that is: {near}"
-        )
-    return np.arange(batch_size, dtype=np.int32).reshape(devices, -1)
+        what = "logical shards" if shards else "devices"
+        raise UserError(f"batch_size {batch_size} is not divisible by the {parts} {what}; the nearest that is: {near}")
+    return np.arange(batch_size, dtype=np.int32).reshape(parts, -1)
 
 
 def nbytes(tree: Any) -> int:
@@ -196,6 +216,11 @@ def on_all(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """The leaves of ``tree``, copied to every device, as `compile_chunk`'s program wants its state and data."""
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def shared_out(tree: Any, devices: int, shards: int) -> Any:
+    """Leaves ``[shards, ...]`` of ``tree`` as ``[devices, shards / devices, ...]``; as they are if ``shards`` is 0."""
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree) if shards else tree
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -127,6 +127,8 @@ def plan(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path) -> li
         except (UserError, TypeError, ValueError) as error:
             text = ", ".join(f"{key}={value}" for key, value in overrides.items())
             raise UserError(f"trial {number} of the sweep ({text}): {' '.join(str(error).split())}") from error
+        if own.parallel.logical_shards:
+            raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
         workdir = Workdir(path / f"{number:03d}", cache=path.parent / "data_cache")
         workdir.check(own)
         members.append(Member(overrides, own, gan, hyper, workdir))

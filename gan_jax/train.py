@@ -38,7 +38,7 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     """
     devices = jax.local_devices() if devices is None else devices
     gan, hyper = build.build_gan(config)
-    parallel.shard_index(config.batch_size, len(devices))
+    parallel.shard_index(config.batch_size, len(devices), config.parallel.logical_shards)
     workdir = Workdir(path)
     workdir.check(config)
     if workdir.summary():
@@ -76,7 +76,7 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
       The final state, and what the steps cost (`gan_jax.resources.figures`).
     """
     config = trial.config
-    chunk = parallel.compile_chunk(trial.gan, feed.fetch, feed.capacity, devices)
+    chunk = parallel.compile_chunk(trial.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
     begin = time.perf_counter()
     state, _ = jax.block_until_ready(chunk(state, 0, feed.data, feed.nothing))
     compiling = {"compile_seconds": round(time.perf_counter() - begin, 3)}
@@ -100,7 +100,8 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
             if due(config, step + count):
                 show(pending, trial.pause(step + count, parallel.on_first(state), pending))
                 pending = None
-    cost = resources.cost(trial.gan, chunk, state, config.batch_size, len(devices))
+    programs = config.parallel.logical_shards or len(devices)  # XLA counts the loop over shards once
+    cost = resources.cost(trial.gan, chunk, state, config.batch_size, programs)
     used = resources.figures(cost, trial.rates, trial.images_per_step, devices, config.compute_dtype)
     return state, compiling | used
 

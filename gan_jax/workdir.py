@@ -91,7 +91,7 @@ class Workdir:
           UserError: there is no run, or its config is damaged.
         """
         try:
-            config = ConfigDict(json.loads(self._config.read_text()))
+            config = configuration.completed(ConfigDict(json.loads(self._config.read_text())))
         except FileNotFoundError as error:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
