@@ -108,6 +108,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.checkpoint = ConfigDict({"every": 500, "keep": 3})
     config.parallel = ConfigDict()
     config.parallel.logical_shards = 0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/shards.py; 0: without
+    config.parallel.population = "auto"  # in sweeps, a device's trials: vmap (at once), map (in turn), or as measured
     return config
 
 
@@ -242,6 +243,7 @@ _RANGES = {
     "parallel.logical_shards": ((lambda value: value >= 0 and value & (value - 1) == 0), "0 or a power of two"),
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
+    "parallel.population": (("auto", "vmap", "map").__contains__, "auto, vmap or map"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),
     "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
     "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),

@@ -7,7 +7,9 @@ otherwise make several populations, one after another.
 
 import csv
 import dataclasses
+import hashlib
 import io
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +34,7 @@ from gan_jax.trial import Pending, Trial, chunks, due
 from gan_jax.workdir import Workdir
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
+_WORTH = 1.1  # how much faster trials must be at once than in turn: less is noise, and costs memory
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
 
 
@@ -212,11 +215,10 @@ class _Population:
 
     def train(self, states: Any, feed: Any, first: int) -> dict[str, Any]:
         """All steps from ``first`` on; returns what they cost."""
-        together = self.devices[0].platform != "cpu"
-        chunk = parallel.compile_population(self.gan, feed.fetch, feed.capacity, self.devices, together)
         data = parallel.on_all(jax.tree.map(np.asarray, feed.data), self.devices)
         share = {name: np.asarray(array)[0] for name, array in feed.nothing.items()}
         begin = time.perf_counter()
+        chunk, together = self.compiled(states, feed, data, share)
         states, _ = jax.block_until_ready(chunk(states, 0, data, share))
         compiling = round(time.perf_counter() - begin, 3)
         for number, trial in self.trials.items():
@@ -243,6 +245,34 @@ class _Population:
         images = self.config.batch_size * self.config.d_steps * count
         figures = resources.figures(cost, rates, images, self.devices, self.config.compute_dtype)
         return {"trials": count, "compile_seconds": compiling} | figures
+
+    def compiled(self, states: Any, feed: Any, data: Any, share: Any) -> tuple[parallel.Chunk, bool]:
+        """The program, and whether a device's trials make their steps at once: by the config, or by measurement.
+
+        What was measured is kept beside the data, for all sweeps there: the two differ by rounding, and the same sweep
+        shall come out the same twice.
+        """
+
+        def compile(together: bool) -> parallel.Chunk:
+            return parallel.compile_population(self.gan, feed.fetch, feed.capacity, self.devices, together)
+
+        asked = self.config.parallel.population
+        if asked != "auto" or self.each == 1:
+            return compile(asked == "vmap"), asked == "vmap"
+        file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
+        what = json.dumps([_static(self.config), repr(self.gan.generator), repr(self.gan.discriminator)])
+        key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
+        if key not in known:
+            known[key] = round(parallel.measured(both[True], both[False], states, data, share), 3)
+            text = json.dumps(known, indent=2) + "\n"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, lambda file: file.write(text.encode()))
+        together = known[key] > _WORTH
+        order = "at once" if together else "in turn"
+        print(f"{self.each} trials a device {order}: at once they are {known[key]:.2f} times as fast as in turn")
+        return both[together], together
 
     def look(self, pending: Pending, states: Any | None) -> None:
         """Lets each trial report, and do what is due if ``states`` are given; those that diverged are left behind."""
