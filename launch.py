@@ -26,6 +26,16 @@ _CLASSIFIERS = flags.DEFINE_integer(
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
 )
+_SEARCH = flags.DEFINE_string("search", None, "What to search: FILE.py:function; default the config file's get_search.")
+_TRIALS = flags.DEFINE_integer("trials", 64, "How many trials a search has in all.", lower_bound=1)
+_POPULATION = flags.DEFINE_integer(
+    "population", None, "Trials in a generation of a search (default 8), or in a job of a sweep (default all).", 1
+)
+_OBJECTIVE = flags.DEFINE_string("objective", "fid", "The figure that a search is for, as evaluations name it.")
+_EXECUTOR = flags.DEFINE_enum("executor", None, ["slurm", "local"], "Sweep by jobs there; default in this process.")
+_EXECUTOR_ARGS = flags.DEFINE_string(
+    "executor_args", "", "Of each job: 'partition=gpu timeout_min=600 gpus_per_node=8'."
+)
 
 
 def main(_: list[str]) -> None:
@@ -46,6 +56,12 @@ def main(_: list[str]) -> None:
         "classifiers": _CLASSIFIERS.value,
         "config_path": path,
         "trials": _SWEEP.value,
+        "space": _SEARCH.value,
+        "number": _TRIALS.value,
+        "population": _POPULATION.value,
+        "objective": _OBJECTIVE.value,
+        "executor": _EXECUTOR.value,
+        "executor_args": _EXECUTOR_ARGS.value,
     }
     command.run(_MODE.value, _CONFIG.value, workdir, **others)
 

@@ -122,12 +122,12 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
 def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
     """For each setting of the swept keys but the seed: trials, how many diverged, median and range of each FID."""
     keys = [key for key in swept if key != "seed"]
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(key, "") for key in keys), []).append(row)
+        groups.setdefault(repr([row.get(key, "") for key in keys]), []).append(row)
     found = []
-    for setting, members in groups.items():
-        line: dict[str, Any] = dict(zip(keys, setting, strict=True)) | {"trials": len(members)}
+    for members in groups.values():
+        line: dict[str, Any] = {key: members[0].get(key, "") for key in keys} | {"trials": len(members)}
         line["diverged"] = sum(row.get("verdict") == "diverged" for row in members)
         for name in dict.fromkeys(key for row in members for key in row if key.startswith(("fid[", "best_fid["))):
             values = sorted(row[name] for row in members if name in row)
