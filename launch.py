@@ -11,7 +11,10 @@ from gan_jax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", list(command.MODES), "What to do; all but train take the config of the run in --workdir."
+    "mode",
+    "train",
+    list(command.MODES),
+    "What to do; all but train, sweep and search take the config of the run in --workdir.",
 )
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
 _NUM_SAMPLES = flags.DEFINE_integer(

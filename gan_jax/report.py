@@ -107,10 +107,10 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
         charts.append(_chart(title if len(names) == 1 else f"{title}: {names[0].replace('_', ' ')}", lines))
     last = {str(row["trial"]): sorted((path / str(row["trial"]) / "samples").glob("*.png"))[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
-    diverged = sum(row.get("verdict") == "diverged" for row in rows)
+    ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {diverged} diverged
+<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {ended}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
 <h2>Trials (a click on a head sorts)</h2>{_grid(rows)}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""

@@ -96,10 +96,11 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
         storage=storage, study_name="search", direction=OBJECTIVES[objective], pruner=pruner, load_if_exists=True
     )
     ours = {"objective": objective, **to_plain(config)}
-    differing = differences(study.user_attrs.get("config", ours), ours, ignored=WITHOUT_EFFECT)
+    if "config" not in study.user_attrs:
+        study.set_user_attr("config", ours)
+    differing = differences(study.user_attrs["config"], ours, ignored=WITHOUT_EFFECT)
     if differing:
         raise UserError(f"{path} holds another search ({'; '.join(differing)}): give another --workdir")
-    study.set_user_attr("config", ours)
     return study
 
 
