@@ -149,12 +149,10 @@ def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> sweep.Observe:
     def observe(member: sweep.Member, step: int, figures: Mapping[str, float]) -> str | None:
         trial = trials[int(member.name)]
         name, value = _figure(figures, objective)
-        reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if step not in reported:
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if step not in known:  # as it is where a killed process had come further than its checkpoint
             trial.report(value, step)
-        # One that went on after this step, before its process was killed, goes on again.
-        judged = step < max(reported, default=0) or step == member.config.steps
-        if judged or not trial.should_prune():
+        if step == member.config.steps or not trial.should_prune():
             return None
         return f"pruned at step {step:,}: {name} {value:.4g} is worse than the median of earlier trials there"
 
