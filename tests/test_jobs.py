@@ -107,7 +107,8 @@ def test_a_job_whose_time_runs_out_goes_on_from_its_checkpoint(tmp_path: Path) -
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    jobs.sweep_by_jobs(config, trials, path, "local", {}, pause=0.05)
+    # Of so short a time submitit takes any such signal for its end.
+    jobs.sweep_by_jobs(config, trials, path, "local", {"timeout_min": 9}, pause=0.05)
     thread.join()
     assert next((path / "jobs").glob("*_log.out")).read_text().count("Loading pickle") == 2
     sweep.sweep(config, trials, tmp_path / "here", jax.devices())
