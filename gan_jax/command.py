@@ -149,14 +149,13 @@ def _search(
     objective: str,
     **_: Any,
 ) -> None:
-    from gan_jax import build
-
     if config is None or config_path is None:
         raise UserError("a search needs a config: --config=configs/dcgan.py")
-    build.enable_float64(config)
     function = read_search(space or f"{config_path.partition(':')[0]}:get_search")
     with _extra("optuna", "search"):
+        from gan_jax import build
         from gan_jax.search import search
+    build.enable_float64(config)
     best = search(config, function, workdir, number, population or 8, objective)
     if best is None:
         print("no trial reached its end: all diverged")

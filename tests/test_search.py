@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 import csv
+import importlib
 import json
 import shlex
 import sys
@@ -22,7 +23,7 @@ from gan_jax.config import to_plain
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator
 from gan_jax.trial import Trial
-from tests.conftest import ROOT, small
+from tests.conftest import NAMES, ROOT, small
 from tests.test_evaluate import MEANS
 from tests.test_train import StopError, assert_identical, records, saved
 
@@ -193,6 +194,25 @@ def test_a_killed_search_goes_on_to_the_same_end(cut: str, tmp_path: Path, monke
         cut_run, whole = (tmp_path / name / f"{number:03d}" for name in ("cut", "whole"))
         assert_identical(saved(config, cut_run), saved(config, whole))
         assert records(cut_run) == records(whole)
+
+
+class End:
+    """Stands for an Optuna trial: all parameters at one end of their ranges."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def suggest_float(self, _: str, *ends: float, log: bool = False) -> float:
+        return ends[self.end]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("end", [0, 1])
+def test_all_that_a_configs_search_can_propose_can_be_built(name: str, end: int, tmp_path: Path) -> None:
+    module = importlib.import_module(f"configs.{name}")
+    if hasattr(module, "get_search"):
+        (member,) = sweep.plan(module.get_config(), [module.get_search(End(end))], tmp_path)
+        assert len(member.overrides) == 3
 
 
 def broken(_: Any) -> Any:
