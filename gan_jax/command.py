@@ -133,9 +133,9 @@ def _sweep(
         sweep(config, planned, workdir)
         return
     with _extra("submitit", "slurm"):
-        from gan_jax.jobs import parse, sweep_by_jobs
+        from gan_jax.jobs import sweep_by_jobs
     jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
-    sweep_by_jobs(config, planned, workdir, executor, parse(executor_args), population)
+    sweep_by_jobs(config, planned, workdir, executor, read_arguments(executor_args), population)
 
 
 def _search(
@@ -233,6 +233,24 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
         return hyper.product(sweeps)
     except ValueError as error:
         raise UserError(f"--sweep={text!r}: {error}") from error
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """What ``--executor_args`` says: ``"partition=gpu timeout_min=600"``, as a dict.
+
+    Raises:
+      UserError: a part has no ``=``, or asks for several processes.
+    """
+    found: dict[str, Any] = {}
+    for part in text.split():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UserError(f"--executor_args={text!r}: give 'name=value name2=value2'")
+        found[name] = _value(value)
+    for name in ("nodes", "tasks_per_node"):
+        if found.get(name, 1) != 1:
+            raise UserError(f"--executor_args: {name}={found[name]}, but a job is one process: leave it out")
+    return found
 
 
 def _value(text: str) -> Any:

@@ -80,24 +80,6 @@ def sweep_by_jobs(
     return rows
 
 
-def parse(text: str) -> dict[str, Any]:
-    """``"partition=gpu timeout_min=600"`` as a dict, whole numbers as such.
-
-    Raises:
-      UserError: a part has no ``=``, or asks for several processes.
-    """
-    found: dict[str, Any] = {}
-    for part in text.split():
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise UserError(f"--executor_args={text!r}: give 'name=value name2=value2'")
-        found[name] = int(value) if value.isdecimal() else value
-    for name in ("nodes", "tasks_per_node"):
-        if found.get(name, 1) != 1:
-            raise UserError(f"--executor_args: {name}={found[name]}, but a job is one process: leave it out")
-    return found
-
-
 class _Jobs:
     """Submits parts of a sweep and waits for them; remembers in ``submitted.json`` which job has which."""
 

@@ -133,13 +133,13 @@ def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jobs_of_a_cluster_get_their_parameters_and_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster(tmp_path, monkeypatch)
     config, trials = small("gan"), [{"seed": 1}, {"seed": 2}]
-    given = jobs.parse("partition=gpu timeout_min=600 gpus_per_node=8 slurm_account=us")
+    given = command.read_arguments("partition=gpu timeout_min=600 gpus_per_node=8 mem_gb=7.5 slurm_account=us")
     jobs.sweep_by_jobs(config, trials, tmp_path / "jobs", "slurm", given, most=1, pause=0.2)
     sweep.sweep(config, trials, tmp_path / "here", jax.devices())
     assert_alike(config, trials, tmp_path / "jobs", tmp_path / "here")
     scripts = [path.read_text() for path in tmp_path.glob("script_*")]
     assert len(scripts) == 2
-    for flag in ("partition=gpu", "time=600", "gpus-per-node=8", "account=us", "job-name=gan_jax"):
+    for flag in ("partition=gpu", "time=600", "gpus-per-node=8", "account=us", "mem=7680MB", "job-name=gan_jax"):
         assert f"#SBATCH --{flag}\n" in scripts[0]
 
 
@@ -155,7 +155,7 @@ def test_jobs_of_a_cluster_get_their_parameters_and_train(tmp_path: Path, monkey
 )
 def test_a_mistake_in_the_arguments_is_one_line(executor: str, given: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, executor, jobs.parse(given))
+        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, executor, command.read_arguments(given))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
