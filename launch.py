@@ -11,7 +11,10 @@ from gan_jax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", list(command.MODES), "What to do; all but train take the config of the run in --workdir."
+    "mode",
+    "train",
+    list(command.MODES),
+    "What to do; all but train, sweep and search take the config of the run in --workdir.",
 )
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -25,6 +28,16 @@ _CLASSIFIERS = flags.DEFINE_integer(
 )
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
+)
+_SEARCH = flags.DEFINE_string("search", None, "What to search: FILE.py:function; default the config file's get_search.")
+_TRIALS = flags.DEFINE_integer("trials", 64, "How many trials a search has in all.", lower_bound=1)
+_POPULATION = flags.DEFINE_integer(
+    "population", None, "Trials in a generation of a search (default 8), or in a job of a sweep (default all).", 1
+)
+_OBJECTIVE = flags.DEFINE_string("objective", "fid", "The figure that a search is for, as evaluations name it.")
+_EXECUTOR = flags.DEFINE_enum("executor", None, ["slurm", "local"], "Sweep by jobs there; default in this process.")
+_EXECUTOR_ARGS = flags.DEFINE_string(
+    "executor_args", "", "Of each job: 'partition=gpu timeout_min=600 gpus_per_node=8'."
 )
 
 
@@ -46,6 +59,12 @@ def main(_: list[str]) -> None:
         "classifiers": _CLASSIFIERS.value,
         "config_path": path,
         "trials": _SWEEP.value,
+        "space": _SEARCH.value,
+        "number": _TRIALS.value,
+        "population": _POPULATION.value,
+        "objective": _OBJECTIVE.value,
+        "executor": _EXECUTOR.value,
+        "executor_args": _EXECUTOR_ARGS.value,
     }
     command.run(_MODE.value, _CONFIG.value, workdir, **others)
 

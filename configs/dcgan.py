@@ -45,3 +45,11 @@ def get_hyper(hyper: Any) -> Any:
     return hyper.product(
         [hyper.sweep("seed", range(3)), hyper.sweep("optimizer.generator.learning_rate", [2e-4, 4e-4])]
     )
+
+
+def get_search(trial: Any) -> dict[str, Any]:
+    return {
+        "optimizer.generator.learning_rate": trial.suggest_float("g_rate", 5e-5, 2e-3, log=True),
+        "optimizer.discriminator.learning_rate": trial.suggest_float("d_rate", 5e-5, 2e-3, log=True),
+        "ema.decay": 1 - trial.suggest_float("forgetting", 1e-4, 1e-2, log=True),
+    }

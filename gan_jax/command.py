@@ -7,9 +7,12 @@ import ast
 import os
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from gan_jax import hyper
-from gan_jax.config import dotted_keys
+from gan_jax.config import differences, dotted_keys
 from gan_jax.errors import UserError, unknown_name
 
 _ERROR = 2
@@ -84,15 +87,14 @@ def load_config(path: str) -> ConfigDict:
 
 def run_name(path: str, mode: str = "train") -> str:
     """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``; ``..._sweep`` a
-    sweep."""
+    sweep, ``..._search`` a search."""
     file, _, argument = path.partition(":")
-    parts = [*re.findall(r"\w+", argument), *(["sweep"] if mode == "sweep" else [])]
+    parts = [*re.findall(r"\w+", argument), *([mode] if mode in ("sweep", "search") else [])]
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
-    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``out``, ``count``, ``seed``, ``step``, ``label`` and
-    ``classifiers`` of the flags."""
+    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``others`` of the flags."""
     _prepare_jax()
     MODES[mode](config, workdir, **others)
 
@@ -107,14 +109,100 @@ def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
     train(config, workdir)
 
 
-def _sweep(config: ConfigDict | None, workdir: Path, *, config_path: str | None, trials: str | None, **_: Any) -> None:
+def _sweep(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str | None,
+    trials: str | None,
+    population: int | None,
+    executor: str | None,
+    executor_args: str,
+    **_: Any,
+) -> None:
+    import jax
+
     from gan_jax import build
     from gan_jax.sweep import sweep
 
     if config is None or config_path is None:
         raise UserError("a sweep needs a config: --config=configs/dcgan.py")
     build.enable_float64(config)
-    sweep(config, read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper"), workdir)
+    planned = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
+    if executor is None:
+        sweep(config, planned, workdir)
+        return
+    with _extra("submitit", "slurm"):
+        from gan_jax.jobs import sweep_by_jobs
+    jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
+    sweep_by_jobs(config, planned, workdir, executor, read_arguments(executor_args), population)
+
+
+def _search(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str | None,
+    space: str | None,
+    number: int,
+    population: int | None,
+    objective: str,
+    **_: Any,
+) -> None:
+    if config is None or config_path is None:
+        raise UserError("a search needs a config: --config=configs/dcgan.py")
+    function = read_search(space or f"{config_path.partition(':')[0]}:get_search")
+    with _extra("optuna", "search"):
+        from gan_jax import build
+        from gan_jax.search import search
+    build.enable_float64(config)
+    best = search(config, function, workdir, number, population or 8, objective)
+    if best is None:
+        print("no trial reached its end: all diverged")
+        return
+    overrides = best.user_attrs["overrides"]
+    changed = ", ".join(f"{key}={value}" for key, value in overrides.items())
+    print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {changed}")
+    print(f"alone: {alone(config_path, config, overrides, workdir.with_name(f'{workdir.name}_best'))}")
+
+
+def alone(config_path: str, config: ConfigDict, overrides: dict[str, Any], workdir: Path) -> str:
+    """The command that trains ``config`` with ``overrides`` in ``workdir``."""
+    own = ConfigDict(config.to_dict())
+    own.update_from_flattened_dict(overrides)
+    changed = [line.partition(":")[0] for line in differences(load_config(config_path).to_dict(), own.to_dict())]
+    flags = [f"--config.{key}={reduce(getitem, key.split('.'), own)}" for key in changed]
+    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *flags])
+
+
+@contextmanager
+def _extra(package: str, extra: str) -> Iterator[None]:
+    """Around imports that need an optional package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error
+
+
+def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
+    """The function that ``--search`` names, ``FILE.py:function``, from an Optuna trial to overrides.
+
+    Raises:
+      UserError: there is none.
+    """
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py"):
+        raise UserError(f"--search={text!r}: give FILE.py:function")
+    try:
+        found = runpy.run_path(file).get(name)
+    except Exception as error:  # the file is the user's own code: anything may come
+        raise UserError(f"search {text}: {type(error).__name__}: {_one_line(error)}") from error
+    if not callable(found):
+        raise UserError(f"{file} has no function {name}(trial): write it, or give --search=FILE.py:function")
+    function: Callable[[Any], dict[str, Any]] = found
+    return function
 
 
 def read_sweep(text: str) -> list[dict[str, Any]]:
@@ -145,6 +233,24 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
         return hyper.product(sweeps)
     except ValueError as error:
         raise UserError(f"--sweep={text!r}: {error}") from error
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """What ``--executor_args`` says: ``"partition=gpu timeout_min=600"``, as a dict.
+
+    Raises:
+      UserError: a part has no ``=``, or asks for several processes.
+    """
+    found: dict[str, Any] = {}
+    for part in text.split():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UserError(f"--executor_args={text!r}: give 'name=value name2=value2'")
+        found[name] = _value(value)
+    for name in ("nodes", "tasks_per_node"):
+        if found.get(name, 1) != 1:
+            raise UserError(f"--executor_args: {name}={found[name]}, but a job is one process: leave it out")
+    return found
 
 
 def _value(text: str) -> Any:
@@ -254,6 +360,7 @@ def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | No
 MODES: dict[str, Callable[..., None]] = {
     "train": _train,
     "sweep": _sweep,
+    "search": _search,
     "sample": _sample,
     "interpolate": _interpolate,
     "evaluate": _evaluate,

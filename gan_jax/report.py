@@ -107,10 +107,10 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
         charts.append(_chart(title if len(names) == 1 else f"{title}: {names[0].replace('_', ' ')}", lines))
     last = {str(row["trial"]): sorted((path / str(row["trial"]) / "samples").glob("*.png"))[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
-    diverged = sum(row.get("verdict") == "diverged" for row in rows)
+    ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {diverged} diverged
+<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {ended}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
 <h2>Trials (a click on a head sorts)</h2>{_grid(rows)}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
@@ -122,12 +122,12 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
 def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
     """For each setting of the swept keys but the seed: trials, how many diverged, median and range of each FID."""
     keys = [key for key in swept if key != "seed"]
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(key, "") for key in keys), []).append(row)
+        groups.setdefault(repr([row.get(key, "") for key in keys]), []).append(row)
     found = []
-    for setting, members in groups.items():
-        line: dict[str, Any] = dict(zip(keys, setting, strict=True)) | {"trials": len(members)}
+    for members in groups.values():
+        line: dict[str, Any] = {key: members[0].get(key, "") for key in keys} | {"trials": len(members)}
         line["diverged"] = sum(row.get("verdict") == "diverged" for row in members)
         for name in dict.fromkeys(key for row in members for key in row if key.startswith(("fid[", "best_fid["))):
             values = sorted(row[name] for row in members if name in row)

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ class Member:
         return parallel.nbytes(jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper)))
 
 
+# Told of every evaluation of a trial: ``observe(member, step, figures)``. If it returns why, the trial ends there.
+Observe = Callable[[Member, int, Mapping[str, float]], str | None]
+
+
 def _static(config: ConfigDict) -> dict[str, Any]:
     """All of a config that is neither a leaf of the state nor in the GAN's static half."""
     plain = to_plain(config)
@@ -94,24 +98,50 @@ def sweep(
     Raises:
       UserError: anything that the user can mend, in any trial, before the first one starts.
     """
-    devices = jax.local_devices() if devices is None else devices
     members = plan(config, trials, path)
+    train(members, jax.local_devices() if devices is None else devices)
+    return conclude({member.name: member.overrides for member in members}, path)
+
+
+def train(members: Sequence[Member], devices: Sequence[jax.Device], observe: Observe | None = None) -> None:
+    """Trains those of ``members`` that aren't finished, program by program; ``observe`` may end one early."""
     populations = split(members, devices)
     print(describe(members, populations, devices))
     for number, population in enumerate(populations):
         waiting = [member for member in population if not member.workdir.summary()]
         if waiting:
             print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
-            _Population(waiting, devices).go()
-    rows = [{"trial": member.name, **member.overrides, **_figures(member)} for member in members]
+            _Population(waiting, devices, observe).go()
+
+
+def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
+    """The part of a sweep that a process of its own trains (`gan_jax.jobs`): `train` with plain arguments.
+
+    Args:
+      config: as of ``to_dict``.
+      trials, numbers: those of the part, and their numbers in the sweep.
+      path: of the sweep.
+    """
+    whole = ConfigDict(config)
+    build.enable_float64(whole)
+    train(plan(whole, trials, path, numbers), jax.local_devices())
+
+
+def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows."""
+    rows = [{"trial": name, **overrides, **_figures(Workdir(path / name))} for name, overrides in trials.items()]
     _write_csv(rows, path / "sweep.csv")
-    report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials for key in trial)))
-    print(f"finished: {len(rows)} trials; see {report} and {path / 'sweep.csv'}")
+    report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials.values() for key in trial)))
+    missing = sum(row["verdict"] == "not finished" for row in rows)
+    count = f"{len(rows) - missing} of {len(rows)}" if missing else str(len(rows))
+    print(f"finished: {count} trials; see {report} and {path / 'sweep.csv'}")
     return rows
 
 
-def plan(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path) -> list[Member]:
-    """Every trial, built and checked.
+def plan(
+    config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int] | None = None
+) -> list[Member]:
+    """Every trial, built and checked; ``numbers``, of their workdirs, count from 0 if none are given.
 
     Raises:
       UserError: an override is unknown, of a wrong type, or can't be built; names the trial.
@@ -119,7 +149,7 @@ def plan(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path) -> li
     if not trials:
         raise UserError("the sweep has no trials")
     members, known = [], dotted_keys(config)
-    for number, overrides in enumerate(trials):
+    for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
         own = ConfigDict(config.to_dict())
         for key in overrides:
             if key not in known:
@@ -138,8 +168,8 @@ def plan(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path) -> li
     return members
 
 
-def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list[Member]]:
-    """Populations: trials that one program trains, as many as the devices' memory holds."""
+def grouped(members: Sequence[Member]) -> list[list[Member]]:
+    """Trials that one program could train, together."""
     groups: list[list[Member]] = []
     for member in members:
         group = next((group for group in groups if group[0].alike(member)), None)
@@ -147,8 +177,13 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
             groups.append([member])
         else:
             group.append(member)
+    return groups
+
+
+def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list[Member]]:
+    """Populations: trials that one program trains, as many as the devices' memory holds."""
     populations = []
-    for group in groups:
+    for group in grouped(members):
         room = max(1, parallel.memory(devices) // (_COPIES * group[0].nbytes())) * len(devices)
         populations += [group[start : start + room] for start in range(0, len(group), room)]
     return populations
@@ -168,8 +203,10 @@ def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]],
 class _Population:
     """Trials that one program trains."""
 
-    def __init__(self, members: Sequence[Member], devices: Sequence[jax.Device]) -> None:
-        self.members, self.devices = members, devices[: len(members)]
+    def __init__(
+        self, members: Sequence[Member], devices: Sequence[jax.Device], observe: Observe | None = None
+    ) -> None:
+        self.members, self.devices, self.observe = members, devices[: len(members)], observe
         self.each = -(-len(members) // len(self.devices))  # slots on a device
         self.config, self.gan = members[0].config, members[0].gan
         self.trials: dict[int, Trial] = {}  # those that still go on, by slot
@@ -275,7 +312,10 @@ class _Population:
         return both[together], together
 
     def look(self, pending: Pending, states: Any | None) -> None:
-        """Lets each trial report, and do what is due if ``states`` are given; those that diverged are left behind."""
+        """Lets each trial report, and do what is due if ``states`` are given.
+
+        Those that diverged, or that ``observe`` ends, are left behind.
+        """
         metrics = jax.device_get(pending.metrics)
         for number, trial in list(self.trials.items()):
             device, slot = divmod(number, self.each)
@@ -285,11 +325,19 @@ class _Population:
                 if states is None:
                     trial.report(own)
                 else:
-                    trial.pause(own.first + own.count, self.one(states, number), own)
+                    step = own.first + own.count
+                    trial.pause(step, self.one(states, number), own)
+                    if self.observe and trial.figures:
+                        why = self.observe(self.members[number], step, trial.figures)
+                        if why:
+                            self.leave(number, "pruned", why)
             except DivergedError as error:
-                print(f"\n{self.members[number].name}: {error}", file=sys.stderr)
-                trial.workdir.save_summary({"verdict": "diverged", "why": str(error)})
-                del self.trials[number]
+                self.leave(number, "diverged", str(error))
+
+    def leave(self, number: int, verdict: str, why: str) -> None:
+        """Ends a trial before its last step; its slot idles on."""
+        print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
+        self.trials.pop(number).workdir.save_summary({"verdict": verdict, "why": why})
 
     def one(self, states: Any, number: int) -> Any:
         """The state of one trial, alone on its device."""
@@ -297,12 +345,12 @@ class _Population:
         return jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(device)[0, slot]), states)
 
 
-def _figures(member: Member) -> dict[str, Any]:
+def _figures(workdir: Workdir) -> dict[str, Any]:
     """Final figures of a trial, and the best FID on the way."""
-    summary = member.workdir.summary() or {"verdict": "not finished"}
+    summary = workdir.summary() or {"verdict": "not finished"}
     found = {name: value for name, value in summary.items() if isinstance(value, int | float | str)}
     for name in [name for name in found if name.startswith("fid[")]:
-        found[f"best_{name}"] = min(record[name] for record in member.workdir.records() if name in record)
+        found[f"best_{name}"] = min(record[name] for record in workdir.records() if name in record)
     return found
 
 

@@ -57,6 +57,7 @@ class Trial:
         self.begin = time.perf_counter()
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: list[float] = []  # images/s of each chunk
+        self.figures: dict[str, float] = {}  # of the last pause, if it judged
 
     def start(self, state: GANState) -> None:
         """Before the first step of this process, compilation behind it: the clock starts."""
@@ -74,9 +75,9 @@ class Trial:
         """
         last = step == self.config.steps
         judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
-        figures = self.evaluator.figures(state) if judged else {}
+        self.figures = self.evaluator.figures(state) if judged else {}
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
-        shown = self.report(pending, figures if judged or saved else None)
+        shown = self.report(pending, self.figures if judged or saved else None)
         if step % self.config.sample.every == 0 or last:
             self.draw(step, state)
         if saved:

@@ -53,7 +53,10 @@ def picture(path: Path) -> np.ndarray:
             "config.penalty is a group of keys: set one of config.penalty.every, config.penalty.name",
         ),
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
-        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sweep|sample|interpolate|evaluate>"),
+        (
+            [DCGAN, "--mode=simple"],
+            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate>",
+        ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
         ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),
@@ -63,6 +66,10 @@ def picture(path: Path) -> np.ndarray:
         (["--mode=evaluate", "--workdir=/nowhere", "--out=x.npz"], "--out must end in .png in this mode"),
         (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
         (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
+        (
+            ["--config=configs/lsgan.py", "--mode=search"],
+            "lsgan.py has no function get_search(trial): write it, or give",
+        ),
         ([DCGAN, "--mode=sweep", "--sweep=seed"], "give FILE.py:function, or 'key=1,2,3 key2=a,b'"),
         (
             [DCGAN, "--mode=sweep", "--sweep=sed=1"],

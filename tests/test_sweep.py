@@ -163,3 +163,5 @@ def test_settings_are_told_by_median_and_range_over_seeds() -> None:
     assert first == {"rate": 0, "trials": 3, "diverged": 1, "fid[x], median": 0.5, "fid[x], range": "0 to 1"}
     assert second["fid[x], median"] == 16
     assert second["fid[x], range"] == "9 to 25"
+    wide = [{"trial": "0", "generator.widths": [8, 4], "fid[x]": 1.0}]
+    assert report._settings(wide, ["generator.widths"])[0]["generator.widths"] == [8, 4]

@@ -1,0 +1,303 @@
+"""Searches: generations are populations, pruning spares the others, and a killed one goes on to the same end."""
+
+import pytest
+
+pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
+
+import csv
+import importlib
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import optuna
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from gan_jax import command, search, sweep
+from gan_jax.config import to_plain
+from gan_jax.errors import UserError
+from gan_jax.evaluate import Evaluator
+from gan_jax.trial import Trial
+from tests.conftest import NAMES, ROOT, small
+from tests.test_evaluate import MEANS
+from tests.test_train import StopError, assert_identical, records, saved
+
+ONE = jax.devices()[:1]
+RATE = "optimizer.generator.learning_rate"
+
+
+def measured() -> ConfigDict:
+    """A small GAN with cheap figures."""
+    config = small("gan")
+    config.eval.features = MEANS
+    return config
+
+
+def space(trial: Any) -> dict[str, Any]:
+    return {RATE: trial.suggest_float("rate", 1e-5, 1e-1, log=True), "ema.decay": trial.suggest_float("decay", 0, 0.9)}
+
+
+def study(path: Path) -> list[dict[str, Any]]:
+    """All that Optuna knows of the trials in ``path``."""
+    backend = optuna.storages.journal.JournalFileBackend(str(path / "study.journal"))
+    trials = optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(backend)).trials
+    kept = ("number", "params", "state", "values", "intermediate_values", "user_attrs")
+    return [{name: getattr(trial, name) for name in kept} for trial in trials]
+
+
+def rates_as_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the FID of a GAN its generator's learning rate."""
+    monkeypatch.setattr(
+        Evaluator, "figures", lambda _, state: {"fid[rate]": float(state.hyper["generator"]["learning_rate"])}
+    )
+
+
+def test_a_generation_is_one_program_and_figures_are_those_of_the_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = measured()
+    best = search.search(config, space, tmp_path, trials=3, population=2, devices=ONE)
+    printed = capsys.readouterr().out
+    assert "generation of trials 000, 001\n2 trials, 1 programs" in printed
+    assert "generation of trials 002\n1 trials, 1 programs" in printed
+    trials = study(tmp_path)
+    assert len({trial["params"]["rate"] for trial in trials}) == 3
+    for number, trial in enumerate(trials):
+        run = tmp_path / f"{number:03d}"
+        own, summary = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary"))
+        assert own["optimizer"]["generator"]["learning_rate"] == trial["params"]["rate"]
+        assert own["ema"]["decay"] == trial["params"]["decay"]
+        assert trial["values"] == [summary[f"fid[{MEANS}]"]]
+        assert trial["intermediate_values"] == {
+            record["step"]: record[f"fid[{MEANS}]"] for record in records(run) if record["step"] % 5 == 0
+        }
+    assert best is not None
+    assert best.value == min(trial["values"][0] for trial in trials)
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row[RATE]) for row in rows] == [trial["params"]["rate"] for trial in trials]
+    assert (tmp_path / "report.html").read_text().count("<svg") > 5
+
+    monkeypatch.setattr(sweep, "_Population", lambda *_: pytest.fail("trained again"))
+    assert search.search(config, space, tmp_path, trials=3, population=2, devices=ONE) == best
+    config.batch_size = 20
+    with pytest.raises(UserError, match=r"holds another search \(batch_size: 16 -> 20\)"):
+        search.search(config, space, tmp_path, devices=ONE)
+
+
+def test_the_seed_says_what_is_proposed(tmp_path: Path) -> None:
+    def proposed(seed: int, name: str) -> list[dict[str, Any]]:
+        config = measured()
+        config.seed = seed
+        asked = search._generation(search._study(config, tmp_path / name, "fid"), space, 64, 4, seed)
+        return [trial.params for trial in asked.values()]
+
+    one = proposed(0, "one")
+    assert one == proposed(0, "two")
+    assert len({str(params) for params in one + proposed(1, "three")}) == 8
+
+
+def test_a_pruned_or_diverged_trial_stops_and_spares_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates_as_figures(monkeypatch)
+    monkeypatch.setattr(search, "UNPRUNED", 1)
+    config = measured()
+
+    def chosen(trial: Any) -> dict[str, Any]:
+        wild = {"optimizer.discriminator.learning_rate": 1e30 if trial.number == 0 else 1e-4}
+        return {RATE: [1e-4, 2e-4, 4e-4, 2e-5][trial.number], "seed": trial.suggest_int("seed", 0, 99), **wild}
+
+    best = search.search(config, chosen, tmp_path / "search", trials=4, population=2, devices=ONE)
+    assert best is not None
+    assert best.number == 3
+    trials = study(tmp_path / "search")
+    assert [trial["state"].name for trial in trials] == ["FAIL", "COMPLETE", "PRUNED", "COMPLETE"]
+    assert list(trials[2]["intermediate_values"]) == [5]
+    pruned = tmp_path / "search" / "002"
+    assert [record["step"] for record in records(pruned)] == [1, 2, 3, 4, 5]
+    assert json.loads((pruned / "summary.json").read_text()) == {
+        "verdict": "pruned",
+        "why": "pruned at step 5: fid[rate] 0.0004 is worse than the median of earlier trials there",
+    }
+    with (tmp_path / "search" / "sweep.csv").open() as file:
+        assert [row["verdict"] for row in csv.DictReader(file)][:3:2] == ["diverged", "pruned"]
+    without = [trial["user_attrs"]["overrides"] for trial in trials[2:]]
+    sweep.sweep(config, without, tmp_path / "sweep", ONE)
+    ours, theirs = tmp_path / "search" / "003", tmp_path / "sweep" / "001"
+    assert_identical(saved(config, ours), saved(config, theirs))
+    assert records(ours) == records(theirs)
+
+
+def killed(cut: str, patch: pytest.MonkeyPatch) -> Callable[[Any], dict[str, Any]]:
+    """Makes the search die in its second generation; returns what to search then."""
+
+    def die(*_: Any) -> Any:
+        raise StopError
+
+    if cut == "training":
+        honest = Trial.pause
+
+        def pause(self: Trial, step: int, *rest: Any) -> str:
+            return die() if step == 8 and self.workdir.path.name > "001" else honest(self, step, *rest)
+
+        patch.setattr(Trial, "pause", pause)
+    elif cut == "telling":
+        tell = search._tell
+        patch.setattr(search, "_tell", lambda *given: die() if given[1].name == "003" else tell(*given))
+    elif cut == "concluding":
+        conclude = sweep.conclude
+        patch.setattr(sweep, "conclude", lambda trials, path: die() if len(trials) == 4 else conclude(trials, path))
+    elif cut == "asking":
+
+        def asked(trial: Any) -> dict[str, Any]:
+            if trial.number == 3:
+                raise KeyboardInterrupt  # as StopError is an Exception, which the search takes for the function's own
+            return one_worse(trial)
+
+        return asked
+    return one_worse
+
+
+def one_worse(trial: Any) -> dict[str, Any]:
+    """`space`, but that a trial of the second generation has a far higher rate than the others."""
+    overrides = space(trial)
+    return overrides | {RATE: overrides[RATE] * (1 if trial.number == 2 else 1e-4)}
+
+
+@pytest.mark.parametrize(
+    "cut", ["training", *(pytest.param(cut, marks=pytest.mark.slow) for cut in ("asking", "telling", "concluding"))]
+)
+def test_a_killed_search_goes_on_to_the_same_end(cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates_as_figures(monkeypatch)
+    monkeypatch.setattr(search, "UNPRUNED", 1)
+    monkeypatch.setattr(search, "STARTUP", 1)
+    config = measured()
+    best = search.search(config, one_worse, tmp_path / "whole", trials=4, population=2, devices=ONE)
+    assert [trial["state"].name for trial in study(tmp_path / "whole")][2:] == ["PRUNED", "COMPLETE"]
+    with pytest.MonkeyPatch.context() as patch:
+        dying = killed(cut, patch)
+        with pytest.raises((StopError, KeyboardInterrupt)):
+            search.search(config, dying, tmp_path / "cut", trials=4, population=2, devices=ONE)
+    assert "RUNNING" in [trial["state"].name for trial in study(tmp_path / "cut")]
+    again = search.search(config, one_worse, tmp_path / "cut", trials=4, population=2, devices=ONE)
+    assert study(tmp_path / "cut") == study(tmp_path / "whole")
+    assert again is not None
+    assert best is not None
+    assert (again.number, again.value) == (best.number, best.value)
+    for number in range(4):
+        cut_run, whole = (tmp_path / name / f"{number:03d}" for name in ("cut", "whole"))
+        assert_identical(saved(config, cut_run), saved(config, whole))
+        assert records(cut_run) == records(whole)
+
+
+class End:
+    """Stands for an Optuna trial: all parameters at one end of their ranges."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def suggest_float(self, _: str, *ends: float, log: bool = False) -> float:
+        return ends[self.end]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("end", [0, 1])
+def test_all_that_a_configs_search_can_propose_can_be_built(name: str, end: int, tmp_path: Path) -> None:
+    module = importlib.import_module(f"configs.{name}")
+    if hasattr(module, "get_search"):
+        (member,) = sweep.plan(module.get_config(), [module.get_search(End(end))], tmp_path)
+        assert len(member.overrides) == 3
+
+
+def broken(_: Any) -> Any:
+    raise ZeroDivisionError("division\nby zero")
+
+
+@pytest.mark.parametrize(
+    ("changed", "given", "objective", "message"),
+    [
+        ({}, space, "fidd", "unknown objective 'fidd'; did you mean 'fid'?"),
+        ({"eval.features": "none"}, space, "fid", "needs features to measure it by: set config.eval.features"),
+        ({}, broken, "fid", "trial 0 of the search: ZeroDivisionError: division by zero"),
+        ({}, lambda _: [1], "fid", "must return a dict of overrides, not list"),
+        ({}, lambda _: {"seed": {1}}, "fid", "TypeError: Object of type set is not JSON serializable"),
+        ({}, lambda _: {"sed": 1}, "fid", "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?"),
+        ({}, space, "kid", "--objective=kid: these features (config.eval.features) give no such figure, but fid"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(
+    changed: dict[str, Any], given: Any, objective: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates_as_figures(monkeypatch)
+    config = measured()
+    config.update_from_flattened_dict(changed)
+    with pytest.raises(UserError) as error:
+        search.search(config, given, tmp_path, trials=1, population=1, objective=objective, devices=ONE)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mended_function_takes_up_the_trial_that_it_failed_in(tmp_path: Path) -> None:
+    def wide(trial: Any) -> dict[str, Any]:
+        return {"generator.widths": [(16,), (48, 32)][trial.suggest_categorical("widths", [1])], **space(trial)}
+
+    config = measured()
+    begun = search._study(config, tmp_path, "fid")
+    with pytest.raises(UserError):
+        search._generation(begun, broken, 1, 1, seed=0)
+    ((number, trial),) = search._generation(begun, wide, 1, 1, seed=0).items()
+    assert number == 0
+    (member,) = sweep.plan(config, [trial.user_attrs["overrides"]], tmp_path, [number])
+    assert member.gan.generator.widths == (48, 32)
+
+
+def test_the_function_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def few(trial):\n    return {'seed': trial}\n\nnothing = 1\n")
+    assert command.read_search(f"{file}:few")(3) == {"seed": 3}
+    for text, message in {
+        "few": "give FILE.py:function",
+        f"{file}:get_search": "has no function get_search\\(trial\\): write it, or give --search=FILE.py:function",
+        f"{file}:nothing": "has no function nothing",
+        f"{tmp_path}/none.py:few": "No such file",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            command.read_search(text)
+
+
+def test_without_optuna_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "optuna"] + ["gan_jax.search"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delattr("gan_jax.search")
+    others = {"config_path": "configs/gan.py", "space": None, "number": 1, "population": 1, "objective": "fid"}
+    with pytest.raises(UserError, match=r"needs optuna, which is not installed: pip install -e '\.\[search\]'"):
+        command.MODES["search"](measured(), tmp_path, **others)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
+def test_the_best_is_printed_with_the_command_that_trains_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates_as_figures(monkeypatch)
+    monkeypatch.chdir(ROOT)
+    config, path = measured(), "configs/gan.py:mnist5k"
+    others = {"config_path": path, "space": None, "number": 2, "population": 2, "objective": "fid"}
+    command.MODES["search"](config, tmp_path / "found", **others)
+    best, said = capsys.readouterr().out.splitlines()[-2:]
+    number = min(study(tmp_path / "found"), key=lambda trial: trial["values"])["number"]
+    assert best.startswith(f"best: trial {tmp_path / 'found' / f'{number:03d}'}, fid ")
+    monkeypatch.setattr(sys, "argv", shlex.split(said)[2:])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    values(sys.argv)
+    alone: Any = values["config"].value
+    assert to_plain(alone) == json.loads((tmp_path / "found" / f"{number:03d}" / "config.json").read_text())
+    assert values["workdir"].value == str(tmp_path / "found_best")
