@@ -51,6 +51,19 @@ def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
     assert distance(one.ema, eight.ema) < 1e-10
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_training_is_the_same_on_2_and_4_devices_too(name: str) -> None:
+    config = small(name)
+    config.compute_dtype = "float64"
+    config.penalty.every = min(config.penalty.every, 2)
+    with jax.enable_x64(True):
+        one, *others = (trained(config, devices, steps=4) for devices in (1, 2, 4))
+    for other in others:
+        for part in ("generator", "discriminator", "ema"):
+            assert distance(getattr(one, part), getattr(other, part)) < 1e-10
+
+
 @pytest.mark.parametrize("name", ["cgan", "acgan", "projection"])
 def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     gan, hyper = build_gan(small(name))

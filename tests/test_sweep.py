@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import command, hyper, report, sweep
+from gan_jax import build, command, hyper, parallel, report, sweep
 from gan_jax.build import build_gan
 from gan_jax.errors import UserError
+from gan_jax.state import init_state
 from gan_jax.trial import Trial
 from tests.conftest import small
 from tests.test_devices import distance
@@ -145,6 +147,45 @@ def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=message):
             command.read_sweep(text)
+
+
+def test_trials_run_at_once_where_that_was_measured_to_be_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small("gan")
+    config.steps, asked, honest = 4, [], parallel.compile_population
+
+    def compiled(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return honest(*arguments)
+
+    monkeypatch.setattr(parallel, "compile_population", compiled)
+    for number, (ratio, said) in enumerate({1.05: "in turn: at once they are 1.05", 1.5: "at once: at once"}.items()):
+        monkeypatch.setattr(parallel, "measured", lambda *_, ratio=ratio: ratio)
+        path = tmp_path / str(number)
+        sweep.sweep(config, [{"seed": 1}, {"seed": 2}], path / "first", TWO[:1])
+        assert said in capsys.readouterr().out
+        monkeypatch.setattr(parallel, "measured", None)  # known from now on
+        asked.clear()
+        sweep.sweep(config, [{"seed": 1}, {"seed": 2}], path / "second", TWO[:1])
+        assert asked == [ratio > 1.1]
+        assert_identical(saved(config, path / "first" / "000"), saved(config, path / "second" / "000"))
+    config.parallel.population = "map"
+    asked.clear()
+    sweep.sweep(config, [{"seed": 1}, {"seed": 2}], tmp_path / "asked", TWO[:1])
+    assert asked == [False]
+
+
+def test_both_populations_are_timed_and_their_states_kept() -> None:
+    config = small("gan")
+    gan, leaves = build_gan(config)
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), TWO[:1])
+    both = [parallel.compile_population(gan, fed.fetch, 4, TWO[:1], together) for together in (True, False)]
+    one = jax.device_get(init_state(gan, 0, leaves))
+    states = parallel.spread(jax.tree.map(lambda leaf: np.stack([leaf, leaf])[None], one), TWO[:1])
+    share = {name: np.asarray(array)[0] for name, array in fed.nothing.items()}
+    assert parallel.measured(*both, states, fed.data, share, repeats=1) > 0
+    assert int(states.step[0, 0]) == 0
 
 
 def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
