@@ -26,6 +26,11 @@ _CLASSIFIERS = flags.DEFINE_integer(
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Of a run on many hosts: HOST:PORT of process 0. SLURM, Open MPI and TPU pods know it."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are; 1: this one alone.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0.", lower_bound=0)
 
 
 def main(_: list[str]) -> None:
@@ -47,7 +52,8 @@ def main(_: list[str]) -> None:
         "config_path": path,
         "trials": _SWEEP.value,
     }
-    command.run(_MODE.value, _CONFIG.value, workdir, **others)
+    hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
 
 
 if __name__ == "__main__":

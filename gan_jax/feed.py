@@ -62,12 +62,12 @@ def feed(
       seed: of the order.
       steps_per_dispatch: the most steps that are wanted in one dispatch.
       dtype: of the images in the networks, in [-1, 1].
-      devices: those that train.
+      devices: those that train, of all processes; what is read here are the shares of this process's own.
     """
     finish = _finish(options.flip, batch_size, d_steps, dtype)
     if dataset.megabytes <= options.device_budget_mb:
         return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, devices)
-    index = parallel.shard_index(batch_size, len(devices))
+    index = parallel.own_index(batch_size, devices)
     reader = Reader(dataset.train_images, dataset.train_labels, index.ravel(), batch_size, d_steps, seed)
     return _from_stream(reader, finish, options, steps_per_dispatch, devices)
 
@@ -99,7 +99,7 @@ def _from_memory(
         chosen = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
         return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])
 
-    share = {"index": parallel.shard_index(batch_size, len(devices))}
+    share = parallel.spread({"index": parallel.own_index(batch_size, devices)}, devices)
     data = parallel.on_all(host, devices)
     return Feed(fetch, data, capacity, lambda plan: (share for _ in plan), share, False)
 
@@ -113,17 +113,17 @@ def _from_stream(
 ) -> Feed:
     # Three dispatches' images lie on the devices at a time: that in use, the next, and the one on its way.
     capacity = int(np.clip(options.device_budget_mb * 2**20 // (3 * reader.nbytes), 1, steps_per_dispatch))
-    index = parallel.shard_index(reader.batch_size, len(devices))
+    index = parallel.own_index(reader.batch_size, devices)
 
     def fetch(_: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
         i = step - share["first"]
         return finish(share["image"][i], share["label"][i], seed, step, share["index"])
 
     def empty(first: int) -> dict[str, np.ndarray]:
-        lead = (len(devices), capacity, reader.d_steps, len(index[0]))
+        lead = (len(index), capacity, reader.d_steps, len(index[0]))
         return {
             "index": index,
-            "first": np.full(len(devices), first, np.int32),
+            "first": np.full(len(index), first, np.int32),
             "image": np.zeros((*lead, *reader.images.shape[1:]), np.uint8),
             "label": np.zeros(lead, np.int32),
         }
