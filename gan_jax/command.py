@@ -20,7 +20,8 @@ from gan_jax import distributed, hyper
 from gan_jax.config import dotted_keys
 from gan_jax.errors import UserError, unknown_name
 
-Hosts = tuple[str | None, int | None, int | None]
+Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
+ALONE: Hosts = (None, None, None)
 
 _ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -102,8 +103,8 @@ def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **oth
     _prepare_jax()
     if mode == "train":
         distributed.start(*hosts)
-    elif hosts != (None, None, None):
-        raise UserError(f"--mode={mode} runs in one process: leave --coordinator, --processes and --process out")
+    elif hosts not in (ALONE, (None, 1, None)) or (mode == "sweep" and hosts == ALONE and distributed.in_a_cluster()):
+        raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
     MODES[mode](config, workdir, **others)
 
 

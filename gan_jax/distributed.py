@@ -52,15 +52,16 @@ def start(coordinator: str | None, processes: int | None, process: int | None, s
         return
     if (coordinator, processes, process) != (None, None, None):
         given = _checked(coordinator, processes, process)
-    elif _in_a_cluster():
+    elif in_a_cluster():
         given = {}
     else:
         return
     # A signal to stop is for this program, and not for JAX's notice of preemption.
     jax.config.update("jax_enable_preemption_service", False)
+    there = coordinator or "their coordinator"
     apart = (
-        f"not all processes of this run met at {coordinator or 'their coordinator'} within {seconds} s: "
-        "start them all, with the same --coordinator and --processes and a --process of its own each, or --processes=1 to run alone"
+        f"not all processes of this run met at {there} within {seconds} s: start them all, with the same --coordinator "
+        "and --processes and a --process of its own each, or --processes=1 to run alone"
     )
     _last_words(f"error: {apart}")
     if coordinator and process:
@@ -103,7 +104,7 @@ def _check_number(processes: int | None) -> None:
         raise UserError(f"--processes={processes}, but process 0 has --processes={theirs}: give all the same")
 
 
-def _in_a_cluster() -> bool:
+def in_a_cluster() -> bool:
     """Whether SLURM, Open MPI or a TPU pod started this process as one of several.
 
     Asked of JAX's own detection, which looks at the environment, and on TPU hosts at their metadata.
