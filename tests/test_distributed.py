@@ -8,15 +8,18 @@ import sys
 import time
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from gan_jax import distributed
+from gan_jax import distributed, parallel
+from gan_jax.errors import UserError
 from gan_jax.state import GANState
-from gan_jax.workdir import Workdir
-from tests.conftest import ROOT
+from gan_jax.workdir import Onlooker, Workdir
+from tests.conftest import ROOT, small
 from tests.test_command import DCGAN, SMALL
 from tests.test_devices import distance
 from tests.test_train import assert_identical, records, saved
@@ -183,6 +186,37 @@ def test_processes_that_do_not_meet_end_with_one_line(process: int, code: int) -
     assert last.startswith("error: not all processes of this run met at localhost:")
     assert "within 2 s: start them all" in last
     assert time.monotonic() - begin < 30
+
+
+def test_processes_with_unlike_numbers_of_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(process_index=index) for index in (1, 0, 1)])
+    with pytest.raises(UserError, match="have 1, 2 devices: give each as many"):
+        parallel.everywhere()
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(process_index=index) for index in (1, 0, 1, 0)])
+    assert [device.process_index for device in parallel.everywhere()] == [0, 0, 1, 1]
+    np.testing.assert_array_equal(parallel.own_index(8, parallel.everywhere()), [[0, 1], [2, 3]])
+
+
+def test_an_onlooker_finds_the_run_and_writes_nothing(tmp_path: Path) -> None:
+    config = small("gan")
+    with pytest.raises(UserError, match="which process 0 just wrote: give a --workdir on a file system that all hosts"):
+        Onlooker(tmp_path / "run").claim(config)
+    assert not (tmp_path / "run").exists()
+    Workdir(tmp_path / "run").claim(config)
+    before = sorted(tmp_path.rglob("*"))
+    place = Onlooker(tmp_path / "run")
+    place.claim(config)
+    place.check_data("digits", "1234")
+    place.save_grid(1, np.zeros((2, 2, 1), np.uint8))
+    place.save_animation()
+    place.save_summary({})
+    with place.logs(after=-1) as logs:
+        logs.write({"step": 1})
+        logs.write_picture(1, np.zeros((2, 2, 1), np.uint8))
+    assert sorted(tmp_path.rglob("*")) == before
+    config.seed = 1
+    with pytest.raises(UserError, match="seed: 0 -> 1"):
+        place.claim(config)
 
 
 def test_alone_nothing_waits_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
