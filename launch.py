@@ -39,6 +39,11 @@ _EXECUTOR = flags.DEFINE_enum("executor", None, ["slurm", "local"], "Sweep by jo
 _EXECUTOR_ARGS = flags.DEFINE_string(
     "executor_args", "", "Of each job: 'partition=gpu timeout_min=600 gpus_per_node=8'."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Of a run on many hosts: HOST:PORT of process 0. SLURM, Open MPI and TPU pods know it."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are; 1: this one alone.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0.", lower_bound=0)
 
 
 def main(_: list[str]) -> None:
@@ -66,7 +71,8 @@ def main(_: list[str]) -> None:
         "executor": _EXECUTOR.value,
         "executor_args": _EXECUTOR_ARGS.value,
     }
-    command.run(_MODE.value, _CONFIG.value, workdir, **others)
+    hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import re
 import runpy
 import shlex
-import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -19,9 +19,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import hyper
+from gan_jax import distributed, hyper
 from gan_jax.config import differences, dotted_keys
 from gan_jax.errors import UserError, unknown_name
+
+Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
+ALONE: Hosts = (None, None, None)
 
 _ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -29,21 +32,25 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 130 on Ctrl-C."""
+    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 if another process of the
+    run is gone, 130 on Ctrl-C."""
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(_ERROR)
-    except RuntimeError as error:
-        # What JAX says of the machine; any other is a fault of ours, with its traceback.
-        if not any(said in str(error) for said in ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")):
-            raise
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(_ERROR)
+        distributed.leave(f"error: {error}", _ERROR)
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        distributed.leave(
+            "interrupted; the same command resumes from the last checkpoint, if there is one", _INTERRUPTED
+        )
+    except Exception as error:
+        distributed.leave_if_lost(error)
+        # What JAX says of the machine; any other is a fault of ours, with its traceback.
+        machine = ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in machine):
+            distributed.leave(f"error: {str(error).splitlines()[0]}", _ERROR)
+        if distributed.several():
+            distributed.leave(traceback.format_exc(), 1)
+        raise
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -93,9 +100,16 @@ def run_name(path: str, mode: str = "train") -> str:
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
-def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
-    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``others`` of the flags."""
+def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:
+    """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``others`` of the flags; training on all ``hosts``, which are
+    ``coordinator``, ``processes``, ``process``."""
     _prepare_jax()
+    if mode == "train":
+        distributed.start(*hosts)
+    elif hosts not in (ALONE, (None, 1, None)) or (
+        mode in ("sweep", "search") and hosts == ALONE and distributed.in_a_cluster()
+    ):
+        raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
     MODES[mode](config, workdir, **others)
 
 

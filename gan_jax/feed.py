@@ -63,10 +63,10 @@ def feed(
       seed: of the order.
       steps_per_dispatch: the most steps that are wanted in one dispatch.
       dtype: of the images in the networks, in [-1, 1].
-      devices: those that train.
+      devices: those that train, of all processes; what is read here are the shares of this process's own.
       shards: as for `gan_jax.parallel.compile_chunk`.
     """
-    split = _Split(devices, shards, parallel.shard_index(batch_size, len(devices), shards))
+    split = _Split(devices, shards, parallel.own_index(batch_size, devices, shards))
     finish = _finish(options.flip, batch_size, d_steps, dtype)
     if dataset.megabytes <= options.device_budget_mb:
         return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, split)
@@ -76,15 +76,15 @@ def feed(
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-    """How a batch is cut: global example indices ``[parts, b]``, a part a device, or a logical shard."""
+    """How a batch is cut: this process's global example indices ``[parts, b]``, a part a device, or a logical shard."""
 
     devices: Sequence[jax.Device]
     shards: int
     index: np.ndarray
 
-    def by_device(self, share: Any) -> Any:
-        """Leaves ``[parts, ...]`` as the devices' shares."""
-        return parallel.shared_out(share, len(self.devices), self.shards)
+    def spread(self, share: Any) -> Any:
+        """Leaves ``[parts, ...]`` on the devices, each with its own share."""
+        return parallel.spread(parallel.shared_out(share, len(parallel.own(self.devices)), self.shards), self.devices)
 
 
 def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any) -> Callable[..., dict[str, Array]]:
@@ -114,7 +114,7 @@ def _from_memory(
         chosen = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
         return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])
 
-    share = split.by_device({"index": split.index})
+    share = split.spread({"index": split.index})
     data = parallel.on_all(host, split.devices)
     return Feed(fetch, data, capacity, lambda plan: (share for _ in plan), share, False)
 
@@ -154,11 +154,11 @@ def _from_stream(
                     for name, values in next(batches).items():
                         parts = values.reshape(len(values), *index.shape, *values.shape[2:])
                         host[name][:, k] = np.swapaxes(parts, 0, 1)
-                coming = parallel.spread(split.by_device(host), split.devices)
+                coming = split.spread(host)
                 if ready is not None:
                     yield ready
                 ready = coming
         if ready is not None:
             yield ready
 
-    return Feed(fetch, (), capacity, shares, parallel.spread(split.by_device(empty(0)), split.devices), True)
+    return Feed(fetch, (), capacity, shares, split.spread(empty(0)), True)

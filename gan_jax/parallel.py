@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from gan_jax import distributed
 from gan_jax import shards as logical
 from gan_jax.errors import UserError
 from gan_jax.state import GAN, Array, GANState
@@ -48,6 +49,7 @@ class Chunk:
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
             self.compiled = self._mapped.lower(*arguments).compile(compiler_options=self._options)
+            distributed.meet()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
         return final
 
@@ -209,6 +211,32 @@ def shard_index(batch_size: int, devices: int, shards: int = 0) -> np.ndarray:
     return np.arange(batch_size, dtype=np.int32).reshape(parts, -1)
 
 
+def everywhere() -> list[jax.Device]:
+    """The devices of all processes of this run, those of each next to each other.
+
+    Raises:
+      UserError: the processes have different numbers of them.
+    """
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    counts = np.bincount([device.process_index for device in devices])
+    if len(set(counts)) > 1:
+        raise UserError(f"the processes of this run have {', '.join(map(str, counts))} devices: give each as many")
+    return devices
+
+
+def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Those of ``devices`` that this process feeds."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def own_index(batch_size: int, devices: Sequence[jax.Device], shards: int = 0) -> np.ndarray:
+    """The rows of `shard_index` that are those of this process's devices."""
+    here = [device.process_index == jax.process_index() for device in devices]
+    parts = shard_index(batch_size, len(devices), shards)
+    rows: np.ndarray = parts.reshape(len(devices), -1, parts.shape[1])[here].reshape(-1, parts.shape[1])
+    return rows
+
+
 def nbytes(tree: Any) -> int:
     """Bytes of all leaves, arrays or their shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -239,8 +267,7 @@ def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
 
 def on_all(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """The leaves of ``tree``, copied to every device, as `compile_chunk`'s program wants its state and data."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    return _put(tree, devices, jax.sharding.PartitionSpec())
 
 
 def shared_out(tree: Any, devices: int, shards: int) -> Any:
@@ -249,11 +276,17 @@ def shared_out(tree: Any, devices: int, shards: int) -> Any:
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Each leaf ``[devices, ...]`` of ``tree`` cut along its first axis, a slice to each device."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
+    """Each leaf ``[devices of this process, ...]`` of ``tree`` cut along its first axis, a slice to each of them."""
+    return _put(tree, devices, jax.sharding.PartitionSpec(AXIS))
+
+
+def _put(tree: Any, devices: Sequence[jax.Device], spec: jax.sharding.PartitionSpec) -> Any:
+    sharding = jax.sharding.NamedSharding(jax.sharding.Mesh(np.asarray(devices), (AXIS,)), spec)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
 
 
 def on_first(tree: Any) -> Any:
-    """The copy of ``tree`` that lies on its first device: for work that one device does alone."""
+    """The copy of ``tree`` that lies on this process's first device: for work that one device does alone."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -67,9 +67,12 @@ def _flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_step
 
 
 def matmul_rate(devices: Sequence[jax.Device], dtype: Any) -> float:
-    """FLOP/s of square matrix products on all ``devices`` at once, the best of a few: what the machine can do."""
-    side = _SIDES.get(devices[0].platform, 1024)
-    a = parallel.spread(np.ones((len(devices), side, side), dtype), devices)
+    """FLOP/s of square matrix products on all ``devices`` at once, the best of a few: what the machine can do.
+
+    Those of other processes count for as much as this one's.
+    """
+    side, own = _SIDES.get(devices[0].platform, 1024), parallel.own(devices)
+    a = parallel.spread(np.ones((len(own), side, side), dtype), own)
     multiply = jax.jit(lambda a: jnp.einsum("dij,djk->dik", a, a))
     jax.block_until_ready(multiply(a))
     seconds = []
@@ -86,7 +89,7 @@ def figures(
     """The run's figures by name, those of `cost` beside the speed ``rates`` (images/s, of each dispatch)."""
     low, median, high = np.percentile(rates, (25, 50, 75)) if len(rates) else (0.0, 0.0, 0.0)
     achieved, roof = cost.flops * median / images_per_step, matmul_rate(devices, dtype)
-    stats = devices[0].memory_stats() or {}
+    stats = parallel.own(devices)[0].memory_stats() or {}
     found = {
         "images_per_second_median": round(median, 1),
         "images_per_second_quartiles": [round(low, 1), round(high, 1)],

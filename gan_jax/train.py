@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from gan_jax import build, parallel, resources
+from gan_jax import build, distributed, parallel, resources
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data import Dataset
 from gan_jax.evaluate import Evaluator
@@ -19,7 +19,7 @@ from gan_jax.feed import Feed
 from gan_jax.report import write_report
 from gan_jax.state import GAN, GANState, init_state, parameter_count
 from gan_jax.trial import Pending, Trial, chunks, due
-from gan_jax.workdir import Workdir
+from gan_jax.workdir import Onlooker, Workdir
 
 
 def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None = None) -> GANState | None:
@@ -28,7 +28,7 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     Args:
       config: see `gan_jax.config`.
       path: the workdir; see `gan_jax.workdir.Workdir` for what is written.
-      devices: those to train on; all local ones if None.
+      devices: those to train on; all, of all processes of the run, if None.
 
     Returns:
       The final state, or None if the run was finished already.
@@ -36,35 +36,40 @@ def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None =
     Raises:
       UserError: anything that the user can mend; also a loss that is no longer finite.
     """
-    devices = jax.local_devices() if devices is None else devices
+    devices = parallel.everywhere() if devices is None else devices
+    own = parallel.own(devices)
     gan, hyper = build.build_gan(config)
     parallel.shard_index(config.batch_size, len(devices), config.parallel.logical_shards)
-    workdir = Workdir(path)
-    workdir.check(config)
-    if workdir.summary():
-        if not (path / "report.html").exists():
-            write_report(workdir)
-        print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
-        return None
-    parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
-    dataset = build.build_dataset(config, workdir.cache)
-    workdir.claim(config)
-    workdir.check_data(dataset.name, dataset.digest)
+    workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
+    with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
+        workdir.check(config)
+        if distributed.agreed(bool(workdir.summary())):
+            if not (path / "report.html").exists():
+                write_report(workdir)
+            print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
+            return None
+        parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), own)
+        dataset = build.build_dataset(config, workdir.cache)
+        workdir.claim(config)
+        workdir.check_data(dataset.name, dataset.digest)
+        evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
+    distributed.meet()
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
         state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
-        resumed = checkpoints.latest()
+        resumed = distributed.agreed(checkpoints.latest())
         if resumed is not None:
-            state = checkpoints.restore(state)
-        for warning in dataset.warnings:
+            state = checkpoints.restore(state, resumed)
+        for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)
         feed = build.build_feed(config, gan, dataset, devices)
-        evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, devices)
         print(describe(config, gan, state, dataset, feed, evaluator, devices, path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
         trial = Trial(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0)
         state, used = steps(trial, feed, parallel.on_all(state, devices), devices)
-    print(trial.finish(used))
+    if distributed.is_first():
+        print(trial.finish(used))
+    distributed.meet()  # nobody leaves before all is written
     print(f"finished: {config.steps:,} steps; see {path / 'report.html'}")
     return state
 

@@ -178,6 +178,51 @@ class Logs:
         self._events.add_image("samples", picture, step, dataformats="HWC")
 
 
+class Onlooker(Workdir):
+    """The directory of a run for its processes other than the first: they read it, and write nothing."""
+
+    def claim(self, config: ConfigDict) -> None:
+        """Finds what process 0 wrote.
+
+        Raises:
+          UserError: it isn't there.
+        """
+        if not self._config.exists():
+            raise UserError(
+                f"there is no {self._config} here, which process 0 just wrote: "
+                "give a --workdir on a file system that all hosts of the run share"
+            )
+        self.check(config)
+
+    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
+        """Does nothing."""
+
+    def save_animation(self) -> None:
+        """Does nothing."""
+
+    def logs(self, after: int) -> Logs:
+        """Logs that keep nothing."""
+        return _NoLogs()
+
+    @staticmethod
+    def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+        pass
+
+
+class _NoLogs(Logs):
+    def __init__(self) -> None:
+        self.seconds_before = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, record: Mapping[str, float]) -> None:
+        pass
+
+    def write_picture(self, step: int, picture: np.ndarray) -> None:
+        pass
+
+
 def _summary_writer(directory: Path, purge_step: int) -> Any:
     """A tensorboardX writer without torch, which it would import if it found it: seconds and 200 MB for nothing."""
     hidden = "torch" not in sys.modules

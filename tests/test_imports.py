@@ -11,7 +11,7 @@ PACKAGE = ROOT / "gan_jax"
 # A module may import only from layers below its own.
 LAYERS = [
     {"errors", "hyper", "shards"},
-    {"layers", "images", "files"},
+    {"layers", "images", "files", "distributed"},
     {"augment", "models", "losses", "optimizers", "penalties", "terms"},
     {"state"},
     {"games", "update"},

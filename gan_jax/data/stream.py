@@ -18,11 +18,11 @@ _AHEAD = 256 * 2**20  # bytes that may be read ahead
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """One host's share of the batch of a step, as a pure function of (seed, step): ``reader(step)``.
+    """One process's share of the batch of a step, as a pure function of (seed, step): ``reader(step)``.
 
     Attributes:
       images, labels: the train set: uint8 ``[N, H, W, C]``, int32 ``[N]``.
-      index: this host's global example indices, ``[b]``. The hosts' shares make up the batch between them.
+      index: this process's global example indices, ``[b]``. The processes' shares make up the batch between them.
       batch_size: the global batch size.
       d_steps: batches that a step takes.
       seed: of the order; see `gan_jax.data.order`.
@@ -47,18 +47,6 @@ class Reader:
     def nbytes(self) -> int:
         """Size of the images of one batch."""
         return self.d_steps * len(self.index) * int(np.prod(self.images.shape[1:]))
-
-
-def host_index(batch_size: int, host: int, hosts: int) -> np.ndarray:
-    """Global example indices ``[batch_size / hosts]`` that host number ``host`` of ``hosts`` reads: one run of them.
-
-    Raises:
-      ValueError: the hosts don't divide the batch.
-    """
-    if batch_size % hosts:
-        raise ValueError(f"a batch of {batch_size} can't be shared by {hosts} hosts")
-    share: np.ndarray = np.arange(batch_size, dtype=np.int32).reshape(hosts, -1)[host]
-    return share
 
 
 def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch]:
