@@ -26,6 +26,9 @@ _CLASSIFIERS = flags.DEFINE_integer(
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
 )
+_FALLBACK = flags.DEFINE_string(
+    "fallback", None, "A directory for the state in memory, should training no longer be able to write to its workdir."
+)
 
 
 def main(_: list[str]) -> None:
@@ -46,11 +49,12 @@ def main(_: list[str]) -> None:
         "classifiers": _CLASSIFIERS.value,
         "config_path": path,
         "trials": _SWEEP.value,
+        "fallback": Path(_FALLBACK.value) if _FALLBACK.value else None,
     }
     command.run(_MODE.value, _CONFIG.value, workdir, **others)
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.ERROR)  # orbax and TFDS tell their lives below
+    logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell their lives below; errors are raised as well
     with command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))

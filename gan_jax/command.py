@@ -9,16 +9,16 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import hyper
+from gan_jax import hyper, signals
 from gan_jax.config import dotted_keys
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import EndedError, UserError, unknown_name
 
 _ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -26,12 +26,16 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 130 on Ctrl-C."""
+    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 where the same command
+    goes on, 130 on Ctrl-C."""
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(_ERROR)
+    except EndedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(signals.RESUME_ME)
     except RuntimeError as error:
         # What JAX says of the machine; any other is a fault of ours, with its traceback.
         if not any(said in str(error) for said in ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")):
@@ -93,28 +97,41 @@ def run_name(path: str, mode: str = "train") -> str:
 def run(mode: str, config: ConfigDict | None, workdir: Path, **others: Any) -> None:
     """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``out``, ``count``, ``seed``, ``step``, ``label`` and
     ``classifiers`` of the flags."""
-    _prepare_jax()
-    MODES[mode](config, workdir, **others)
+    with signals.listening() if mode in ("train", "sweep") else nullcontext() as stop:
+        if others["fallback"] is not None:
+            others["fallback"].mkdir(parents=True, exist_ok=True)  # so that it fails now, if it does
+        _prepare_jax()
+        MODES[mode](config, workdir, stop=stop, **others)
 
 
-def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fallback: Path | None, **_: Any) -> None:
     from gan_jax import build
     from gan_jax.train import train
 
     if config is None:
         raise UserError("training needs a config: --config=configs/dcgan.py")
     build.enable_float64(config)
-    train(config, workdir)
+    train(config, workdir, stop=stop, fallback=fallback)
 
 
-def _sweep(config: ConfigDict | None, workdir: Path, *, config_path: str | None, trials: str | None, **_: Any) -> None:
+def _sweep(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str | None,
+    trials: str | None,
+    stop: signals.Stop,
+    fallback: Path | None,
+    **_: Any,
+) -> None:
     from gan_jax import build
     from gan_jax.sweep import sweep
 
     if config is None or config_path is None:
         raise UserError("a sweep needs a config: --config=configs/dcgan.py")
     build.enable_float64(config)
-    sweep(config, read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper"), workdir)
+    chosen = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
+    sweep(config, chosen, workdir, stop=stop, fallback=fallback)
 
 
 def read_sweep(text: str) -> list[dict[str, Any]]:

@@ -32,8 +32,12 @@ DATASETS = {
     "npz": ("npz", "", 64, 3, 0),
 }
 
-# Keys that say where data lies and how it is read, and change nothing of what a run computes.
-WITHOUT_EFFECT = ("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict")
+# Keys that say where data lies and how it is read, or what is done in an emergency, and change nothing of what a run
+# computes: it may go on with others.
+WITHOUT_EFFECT = (
+    *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict"),
+    "on_divergence",
+)
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
@@ -106,6 +110,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.eval = ConfigDict({"every": 500, "samples": 2000})
     config.eval.features = "auto"  # auto, none, classifier, inception, inception:FILE, package.module:function
     config.checkpoint = ConfigDict({"every": 500, "keep": 3})
+    # Where loss or state are no longer finite: stop, or rollback, to the last checkpoint and on with another seed.
+    config.on_divergence = "stop"
     return config
 
 
@@ -176,6 +182,11 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
 
 
+def completed(plain: dict[str, Any]) -> dict[str, Any]:
+    """``plain``, of an earlier release maybe, with defaults for the keys without effect that it lacks."""
+    return {"on_divergence": default().on_divergence} | plain
+
+
 def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
@@ -225,6 +236,7 @@ _RANGES = {
     "eval.samples": _at_least(10),
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
+    "on_divergence": (("stop", "rollback").__contains__, "stop or rollback"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),
     "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
     "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),

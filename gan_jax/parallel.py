@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gan_jax.errors import UserError
-from gan_jax.state import GAN, Array, GANState
+from gan_jax.layers import cross_device_mean
+from gan_jax.state import GAN, Array, GANState, finite
 from gan_jax.update import Metrics, update
 
 AXIS = "device"
@@ -58,10 +59,12 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
       A function of a state (donated), a number of steps up to ``capacity``, the data that lies on every device, and the
       shares of it that differ: arrays with a leading axis of devices, see `spread`. Its metrics are arrays
       ``[capacity]``, of which the first ``steps`` entries are filled. The number of steps is an argument of the
-      program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
+      program, not a constant: one compilation serves every call, and 0 steps do no more than compile. A further metric,
+      ``fine``, says whether the state was finite before the first step. From one that is not, and after a step whose
+      metrics are not, no step is made: the bad state comes out as it was.
     """
 
-    run = partial(_steps, gan, fetch, capacity, AXIS)
+    run = partial(_steps, gan, fetch, capacity, AXIS, True)
     mapped = jax.pmap(run, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=tuple(devices), donate_argnums=0)
     return Chunk(mapped)
 
@@ -81,7 +84,8 @@ def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[
 
     def run(states: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
         def one(state: GANState) -> tuple[GANState, Metrics]:
-            return _steps(gan, fetch, capacity, None, state, steps, data, share)
+            # None halts: under vmap each step would have to choose between all of the old state and of the new.
+            return _steps(gan, fetch, capacity, None, False, state, steps, data, share)
 
         final: tuple[GANState, Metrics] = jax.vmap(one)(states) if together else jax.lax.map(one, states)
         return final
@@ -95,25 +99,33 @@ def _steps(
     fetch: Fetch,
     capacity: int,
     axis_name: str | None,
+    halts: bool,
     state: GANState,
     steps: Array,
     data: Any,
     share: Any,
 ) -> tuple[GANState, Metrics]:
-    """``steps`` updates, and their metrics ``[capacity]``."""
+    """``steps`` updates, and their metrics ``[capacity]``; if it ``halts``, none from what isn't finite."""
 
     def step(state: GANState, axis_name: str | None) -> tuple[GANState, Metrics]:
         return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
 
-    def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
-        state, log = carry
+    def more(carry: tuple[Array, GANState, Metrics, Array]) -> Array:
+        i, _, _, fine = carry
+        return (i < steps) & fine if halts else i < steps
+
+    def body(carry: tuple[Array, GANState, Metrics, Array]) -> tuple[Array, GANState, Metrics, Array]:
+        i, state, log, _ = carry
         state, metrics = step(state, axis_name)
-        return state, {name: log[name].at[i].set(value) for name, value in metrics.items()}
+        log = {name: log[name].at[i].set(value) for name, value in metrics.items()}
+        return i + 1, state, log, jnp.isfinite(jnp.stack(list(metrics.values()))).all()
 
     shapes = jax.eval_shape(lambda s: step(s, None)[1], state)
     log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in shapes.items()}
-    final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
-    return final
+    # Of all devices: none may wait for another that halted.
+    fine = cross_device_mean(finite(state).astype(jnp.float32), axis_name) == 1
+    _, state, log, _ = jax.lax.while_loop(more, body, (jnp.zeros((), jnp.int32), state, log, fine))
+    return state, log | {"fine": fine}
 
 
 def map_examples(
