@@ -38,6 +38,8 @@ def main(_: list[str]) -> None:
         workdir = Path(_WORKDIR.value)
     elif path is not None:
         workdir = Path("runs") / command.run_name(path, _MODE.value)
+    elif _MODE.value == "doctor":
+        workdir = Path("runs/doctor")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     others = {

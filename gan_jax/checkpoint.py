@@ -1,7 +1,9 @@
 """The only place that imports orbax: the whole state of a run on disk, and back."""
 
+import errno
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +40,8 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int | None = None, aside: Path | None = None) -> None:
         self.directory, self._keep, self._aside = directory, keep, aside
+        _hush()
+        self._trusted = True  # the disk: after an error, until a save is seen to end well
         self._manager = self._opened()
 
     def _opened(self) -> ocp.CheckpointManager:
@@ -55,7 +59,7 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:
             if kind is None:  # else it was said already
-                raise UserError(f"cannot write a checkpoint to {self.directory}: {_reason(error)}") from error
+                raise UserError(f"cannot write a checkpoint to {self.directory}: {_refusal(error)}") from error
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, or None."""
@@ -95,31 +99,32 @@ class Checkpoints:
                     "leaves": ocp.args.JsonSave(_signed(_leaves(host, _checksum))),
                 }
                 self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-            if wait:
+            if wait or not self._trusted:
                 self._manager.wait_until_finished()
+                self._trusted = True
         except Exception as error:  # tensorstore's are ValueErrors, others OSErrors
-            self._start_again()
-            raise OSError(_reason(error)) from error
+            raise self._failed(error) from error
 
-    def check(self) -> None:
-        """Asks, without waiting, how the last `save` ended.
+    def check(self, wait: bool = False) -> None:
+        """Asks how the last `save` ended; whether it has, if not told to ``wait``.
 
         Raises:
           OSError: it could not be written.
         """
         try:
-            if not self._manager.is_saving_in_progress():
+            if wait or not self._manager.is_saving_in_progress():
                 self._manager.wait_until_finished()
         except Exception as error:
-            self._start_again()
-            raise OSError(_reason(error)) from error
+            raise self._failed(error) from error
 
-    def _start_again(self) -> None:
-        """A manager that knows nothing of a failed save, and removes its remains."""
+    def _failed(self, error: Exception) -> OSError:
+        """Opens a manager that knows nothing of a failed save, and removes its remains."""
+        self._trusted = False
         with suppress(Exception):  # the same again
             self._manager.close()
         with suppress(OSError):  # the directory is gone, too; the next save tries once more
             self._manager = self._opened()
+        return OSError(_refusal(error))
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state of ``step``, as NumPy arrays in a tree like ``like`` (shapes will do).
@@ -252,3 +257,24 @@ def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory:
 
 def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _refusal(error: BaseException) -> str:
+    """Why a write failed: of tensorstore's long stories the system's word."""
+    words = (os.strerror(code) for code in errno.errorcode)
+    return next((word for word in words if word in str(error)), _reason(error))
+
+
+def _hush() -> None:
+    """When reading or writing fails, orbax closes its event loop under tensorstore's open requests, whose tracebacks
+    would all be printed beside the one error."""
+    honest = sys.unraisablehook
+    if getattr(honest, "hushed", False):
+        return
+
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            honest(found)
+
+    hook.hushed = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook

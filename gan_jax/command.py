@@ -259,6 +259,12 @@ def _evaluate(
     print(f"report: {write_report(place)}")
 
 
+def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+    from gan_jax.doctor import examine
+
+    examine(config, workdir)
+
+
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
     """What is missing for GAN-train, in words."""
     if not told:
@@ -274,6 +280,7 @@ MODES: dict[str, Callable[..., None]] = {
     "sample": _sample,
     "interpolate": _interpolate,
     "evaluate": _evaluate,
+    "doctor": _doctor,
 }
 
 

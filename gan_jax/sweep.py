@@ -245,7 +245,7 @@ class _Population:
                     self.look(pending, states, True)
                     pending = None
                 bar.update(length * count)
-                if any([trial.needs_attention() for trial in self.trials.values()]):
+                if any([trial.needs_attention(step + length) for trial in self.trials.values()]):
                     if pending:
                         self.look(pending, states, False)
                         pending = None

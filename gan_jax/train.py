@@ -103,7 +103,7 @@ def _attempt(
         stack.enter_context(checkpoints)
         resumed = checkpoints.latest()
         seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
-        state = jax.jit(lambda seed: init_state(gan, seed, hyper))(seeds[-1] if seeds else config.seed)
+        state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
         if resumed is not None:
             state = checkpoints.restore(state)
             resumed = int(state.step)
@@ -175,7 +175,7 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
                 if due(config, end):
                     show(pending, trial.pause(end, parallel.on_first(state), pending))
                     pending = None
-                if trial.needs_attention():
+                if trial.needs_attention(end):
                     if pending:
                         show(pending, trial.report(pending))
                         pending = None

@@ -109,10 +109,10 @@ class Trial:
         self.logs.sync()
         self.checkpoints.save(step, state, to_plain(self.config), wait)
 
-    def needs_attention(self) -> bool:
-        """Whether the run must end, or the disk has refused something."""
+    def needs_attention(self, step: int) -> bool:
+        """Whether the run must end after ``step``, or the disk has refused something."""
         try:
-            self.checkpoints.check()
+            self.checkpoints.check(wait=step == self.config.steps)
         except OSError as error:
             print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
             self.lost = True

@@ -53,7 +53,10 @@ def picture(path: Path) -> np.ndarray:
             "config.penalty is a group of keys: set one of config.penalty.every, config.penalty.name",
         ),
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
-        ([DCGAN, "--mode=simple"], "--mode=simple: value should be one of <train|sweep|sample|interpolate|evaluate>"),
+        (
+            [DCGAN, "--mode=simple"],
+            "--mode=simple: value should be one of <train|sweep|sample|interpolate|evaluate|doctor>",
+        ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
         ([DCGAN, "--config.model=dcgam"], "did you mean 'dcgan'?"),

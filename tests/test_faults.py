@@ -1,6 +1,7 @@
 """A run survives what happens to it: signals, damaged checkpoints, full disks, states that are not finite, a second
 process."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ from gan_jax import build, files, hyper, sweep, train
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.signals import RESUME_ME, Stop
-from gan_jax.state import init_state
+from gan_jax.state import init_state, named_leaves
 from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import ROOT, small
-from tests.test_command import DCGAN, SMALL
+from tests.test_command import SMALL
 from tests.test_train import ONE, assert_identical, records, run, saved
 
 
@@ -95,7 +97,13 @@ def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
         assert records(tmp_path / "cut" / name) == records(tmp_path / "whole" / name)
 
 
-LONG = [DCGAN, *SMALL, "--config.steps=1000000", "--config.checkpoint.every=100000", "--config.sample.every=100000"]
+LONG = [
+    "--config=configs/gan.py",
+    *SMALL,
+    "--config.steps=1000000",
+    "--config.checkpoint.every=100000",
+    "--config.sample.every=100000",
+]
 
 
 def started(path: Path, *flags: str, after: int = 20) -> subprocess.Popen[str]:
@@ -141,7 +149,7 @@ def test_a_signal_before_the_first_step_ends_at_once_with_the_same_code(tmp_path
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
-TREE = {"a": np.arange(3000, dtype=np.float32).reshape(30, 100), "b": {"c": np.int32(3), "d": np.zeros((2, 0))}}
+TREE = {"a": np.arange(3000, dtype=np.float32).reshape(30, 100), "b": {"c": np.int32(3), "d": np.zeros((2, 4))}}
 
 
 def tree(step: int) -> Any:
@@ -165,23 +173,21 @@ def restored(path: Path, keep: int | None = 3) -> Any:
 def damages(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """Everything that may happen to a checkpoint's files, each by itself."""
 
-    def flip(file: Path, at: int) -> None:
-        data = bytearray(file.read_bytes())
-        data[at] ^= 0x55
+    def write(file: Path, data: bytes) -> None:
         file.write_bytes(data)
 
     for file in sorted(path.rglob("*")):
         if file.is_file():
-            size = file.stat().st_size
-            name = str(file.relative_to(path))
+            data, name = file.read_bytes(), str(file.relative_to(path))
             yield f"{name} removed", file.unlink
-            yield f"{name} emptied", lambda file=file: file.write_bytes(b"")
-            yield f"{name} cut", lambda file=file, size=size: file.write_bytes(file.read_bytes()[: size // 2])
-            for at in sorted({0, size // 3, size // 2, size - 1} if size else set()):
-                yield f"{name} flipped at {at}", lambda file=file, at=at: flip(file, at)
-    for name in ("state", "leaves"):
-        yield f"{name} removed", lambda name=name: shutil.rmtree(path / name)
-    yield "all removed", lambda: [shutil.rmtree(p) if p.is_dir() else p.unlink() for p in path.iterdir()]
+            yield f"{name} emptied", partial(write, file, b"")
+            yield f"{name} cut", partial(write, file, data[: len(data) // 2])
+            for at in sorted({0, len(data) // 3, len(data) // 2, len(data) - 1} if data else set()):
+                flipped = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+                yield f"{name} flipped at {at}", partial(write, file, flipped)
+    for name in ("state", "leaves", "state/d"):
+        yield f"{name} removed", partial(shutil.rmtree, path / name)
+    yield "all folders removed", lambda: [*map(shutil.rmtree, filter(Path.is_dir, path.iterdir()))]
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -291,3 +297,267 @@ def test_a_sweep_goes_on_from_the_step_before_a_damaged_checkpoint(three: Path, 
     with pytest.raises(UserError, match="no step has a whole checkpoint of all trials"):
         sweep.together(opened(), [TREE, TREE])  # type: ignore[list-item]
     assert sorted(path.name for path in (three / "checkpoints").iterdir()) == ["1", "2"]
+
+
+# --- one process a workdir --------------------------------------------------------------------------------------------
+
+HOLD = (
+    "import sys, pathlib, time; from gan_jax.workdir import Workdir\n"
+    "with Workdir(pathlib.Path(sys.argv[1])).locked(): print('locked', flush=True); time.sleep(100)"
+)
+
+
+def test_a_second_process_is_refused_and_the_lock_of_a_dead_one_is_no_obstacle(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        for start in (lambda: train.train(gan(), tmp_path, ONE), lambda: sweep.sweep(gan(), [{}], tmp_path, ONE)):
+            with pytest.raises(UserError, match=f"{tmp_path} is in use by process {other.pid} on .*: wait for it"):
+                start()
+        other.kill()
+        other.wait()
+    with Workdir(tmp_path).locked():
+        pass
+
+
+def test_where_locks_are_unknown_a_warning_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with Workdir(tmp_path).locked():
+        assert "No locks available" in capsys.readouterr().err
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind of write fails twice, and then succeeds."""
+    config = gan(**{"checkpoint.every": 4, "sample.every": 5})
+    whole = run(config, tmp_path / "whole")
+    for owner, name, first in ((Checkpoints, "save", 0), (files.Appended, "flush", 4), (Workdir, "save_grid", 1)):
+        honest, calls = getattr(owner, name), iter(range(-first, 1000))
+
+        def write(*arguments: Any, honest: Any = honest, calls: Any = calls, **named: Any) -> Any:
+            return full() if next(calls) in (0, 1) else honest(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, write)
+    assert_identical(run(config, tmp_path / "cut"), whole)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    said = capfd.readouterr().err
+    for what in ("a checkpoint", "metrics.jsonl", "the samples"):
+        assert f"cannot write {what} of {tmp_path / 'cut'}: No space left on device; training waits" in said
+        assert f"{what} of {tmp_path / 'cut'}: written after" in said
+
+
+def test_a_disk_that_stays_full_ends_the_run_in_its_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = gan(**{"checkpoint.every": 4})
+    whole = run(config, tmp_path / "whole")
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    honest = Checkpoints.save
+    with monkeypatch.context() as patch:
+
+        def save(self: Checkpoints, step: int, *rest: Any, **named: Any) -> None:
+            if step >= 8 and self.directory.is_relative_to(tmp_path / "runs"):
+                full()
+            honest(self, step, *rest, **named)
+
+        patch.setattr(Checkpoints, "save", save)
+        with pytest.raises(UserError, match=r"No space left on device; tried for .* at step 8, and with no --fallback"):
+            train.train(config, tmp_path / "runs" / "a", ONE)
+        with pytest.raises(
+            UserError, match=r"the run ended at step 8, saved in (.*)/else/a: go on with --workdir=\1/else/a"
+        ):
+            train.train(config, tmp_path / "runs" / "a", ONE, fallback=tmp_path / "else")
+    assert_identical(run(config, tmp_path / "else" / "a"), whole)
+    assert records(tmp_path / "else" / "a") == records(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_is_lost_in_the_background_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Saving returns before the disk has it all; that it failed then is found after the next chunk."""
+    config = gan(**{"checkpoint.every": 4})
+    honest, calls = Checkpoints.check, iter(range(1000))
+
+    def check(self: Checkpoints, wait: bool = False) -> None:
+        if next(calls) == 2:  # after the chunk to step 6
+            shutil.rmtree(self.directory / "4", ignore_errors=True)
+            full()
+        honest(self, wait)
+
+    monkeypatch.setattr(Checkpoints, "check", check)
+    run(config, tmp_path)
+    assert "could not be written: [Errno 28] No space left on device" in capfd.readouterr().err
+    assert "7" in [path.name for path in (tmp_path / "checkpoints").iterdir()]
+
+
+def test_a_workdir_that_is_removed_ends_the_run_in_its_fallback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = gan(**{"steps_per_dispatch": 1})
+    whole = run(config, tmp_path / "whole")
+    honest = Trial.report
+
+    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+        if pending.first == 4:
+            shutil.rmtree(tmp_path / "runs")
+        return honest(self, pending, figures)
+
+    monkeypatch.setattr(Trial, "report", report)
+    with pytest.raises(UserError, match="it was removed; the run ended at step 6, saved in"):
+        train.train(config, tmp_path / "runs" / "a", ONE, fallback=tmp_path / "else")
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.jsonl"))
+    assert_identical(run(config, tmp_path / "else" / "a"), whole)
+    assert records(tmp_path / "else" / "a") == records(tmp_path / "whole")
+
+
+@pytest.fixture
+def little(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    path = tmp_path / "little"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_file_system_that_is_really_full(
+    little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    config = gan(**{"checkpoint.every": 2, "generator.widths": (256, 256)})  # a state of 3.5 MB
+    with pytest.raises(UserError, match=r"o space left on device; tried for .*saved in .*else/a") as error:
+        train.train(config, little / "a", ONE, fallback=tmp_path / "else")
+    assert "\n" not in str(error.value)
+    assert "training waits" in (said := capfd.readouterr().err)
+    assert "written after" not in said
+    (kept,) = (tmp_path / "else" / "a" / "checkpoints").iterdir()
+    assert [record["step"] for record in records(tmp_path / "else" / "a")] == list(range(2, int(kept.name) + 1, 2))
+    assert int(run(config, tmp_path / "else" / "a").step) == 10
+
+
+def test_what_the_disk_refuses_is_added_once_and_in_order(tmp_path: Path) -> None:
+    class Stubborn:
+        def __init__(self, file: Any) -> None:
+            self.file, self.refuses = file, False
+
+        def write(self, data: bytes) -> int:
+            self.refuses = not self.refuses
+            if self.refuses:
+                full()
+            return int(self.file.write(data[:3]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    added = files.Appended(tmp_path / "log")
+    added._file = Stubborn(added._file)  # type: ignore[assignment]
+    for line in (b"one\n", b"twenty-two\n"):
+        added.add(line)
+        while True:
+            try:
+                added.flush()
+                break
+            except OSError:
+                assert added.content() == b"one\ntwenty-two\n"[: len(added.content())]
+    added.close()
+    assert (tmp_path / "log").read_bytes() == b"one\ntwenty-two\n"
+
+
+# --- numbers that are none --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("leaf", "player"), [("mu", "generator"), ("kernel", "discriminator"), ("ema", "ema")])
+def test_a_state_that_is_not_finite_is_found_within_a_chunk_and_kept(leaf: str, player: str, tmp_path: Path) -> None:
+    config, stop = gan(), Stop()
+    begun, hyper = build.build_gan(config)
+    state = jax.device_get(init_state(begun, 0, hyper)).replace(step=np.int32(4))
+    names = [name for name in named_leaves(state) if name.startswith(player) and leaf in name]
+    flat, structure = jax.tree.flatten(jax.tree.map(np.array, state))
+    at = list(named_leaves(state)).index(names[-1])
+    flat[at].ravel()[0] = np.inf
+    Workdir(tmp_path).claim(config)
+    with Checkpoints(tmp_path / "checkpoints", 3) as checkpoints:
+        checkpoints.save(4, jax.tree.unflatten(structure, flat), {})
+    with pytest.raises(DivergedError) as error:
+        train.train(config, tmp_path, ONE, stop=stop)
+    said = str(error.value)
+    assert "\n" not in said
+    assert "the state is not finite at step 4" in said
+    assert f"not finite in the state after step 4: {names[-1]};" in said
+    with np.load(tmp_path / "diverged" / "step_00000004.npz", allow_pickle=False) as kept:
+        assert sorted(kept) == sorted(named_leaves(state))
+        assert np.isinf(kept[names[-1]]).sum() == 1
+
+
+def test_steps_end_at_the_first_whose_metrics_are_not_finite(tmp_path: Path) -> None:
+    config = gan(loss="least_squares", steps_per_dispatch=8)
+    config.optimizer.discriminator.learning_rate = 1e12
+    with pytest.raises(
+        DivergedError, match=r"\w+ is not finite at step (\d+): .* in the state after step \1: [dg]"
+    ) as error:
+        train.train(config, tmp_path, ONE)
+    assert "kept in" in str(error.value)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_rollbacks_are_counted_across_restarts_and_end(tmp_path: Path) -> None:
+    config = gan(loss="least_squares", on_divergence="rollback")
+    config.optimizer.discriminator.learning_rate = 1e12
+    with pytest.raises(DivergedError, match="3 rollbacks did not help"):
+        train.train(config, tmp_path, ONE)
+    kept = json.loads((tmp_path / "diverged" / "rollbacks.json").read_text())
+    assert [rollback["to"] for rollback in kept] == [0, 0, 0]
+    assert len({rollback["seed"] for rollback in kept} | {config.seed}) == 4
+    with pytest.raises(DivergedError, match="3 rollbacks did not help"):
+        train.train(config, tmp_path, ONE)
+    assert len(json.loads((tmp_path / "diverged" / "rollbacks.json").read_text())) == 3
+
+
+def test_a_rollback_goes_on_with_another_order_and_so_does_its_resumption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = gan(on_divergence="rollback", **{"checkpoint.every": 4})
+    plain, honest = run(config, tmp_path / "plain"), Trial.report
+
+    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+        if pending.first == 7 and not (self.workdir.diverged / "rollbacks.json").exists():
+            raise DivergedError("by chance")
+        return honest(self, pending, figures)
+
+    monkeypatch.setattr(Trial, "report", report)
+    back, stop = run(config, tmp_path / "back"), Stop()
+    assert [record["step"] for record in records(tmp_path / "back")] == [2, 4, 6, 8, 10]
+    assert int(back.seed) == json.loads((tmp_path / "back" / "diverged" / "rollbacks.json").read_text())[0]["seed"]
+    with pytest.raises(AssertionError):
+        assert_identical(back.ema, plain.ema)
+    with monkeypatch.context() as patch:
+        stops_at(5, stop, patch)
+        with pytest.raises(EndedError):
+            train.train(config, tmp_path / "cut", ONE, stop=stop)
+    assert_identical(run(config, tmp_path / "cut"), back)
+    assert records(tmp_path / "cut") == records(tmp_path / "back")
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "kills"), [(0, 10), pytest.param(1, 50, marks=pytest.mark.slow)])
+def test_runs_killed_at_random_moments_end_bit_identical(seed: int, kills: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.kill", str(tmp_path), str(seed), str(kills)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{kills} kills, {kills // 3} of them in a save" in done.stdout

@@ -21,6 +21,7 @@ LAYERS = [
     {"report"},
     {"trial"},
     {"sweep", "train"},
+    {"doctor"},
     {"command"},
 ]
 CORE = {
