@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import socket
 import struct
@@ -116,7 +117,7 @@ class Workdir:
             before = json.loads(self._data.read_text())
         except (OSError, ValueError):
             before = None
-        if before is not None and before.get("digest") != digest and self.checkpoints.is_dir():
+        if isinstance(before, dict) and before.get("digest") != digest and self.checkpoints.is_dir():
             raise UserError(
                 f"the images of {name} are not those that the run in {self.path} began with: "
                 "restore them, or give another --workdir"
@@ -142,8 +143,8 @@ class Workdir:
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
         try:
-            summary: dict[str, Any] = json.loads(self._summary.read_text())
-            return summary
+            summary = json.loads(self._summary.read_text())
+            return summary if isinstance(summary, dict) else None
         except (OSError, ValueError):
             return None
 
@@ -171,7 +172,7 @@ class Workdir:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and {"step", "seconds"} <= record.keys():
+            if isinstance(record, dict) and all(_is_time(record.get(key)) for key in ("step", "seconds")):
                 records.append(record)
         return records
 
@@ -185,10 +186,10 @@ class Workdir:
     def rollbacks(self, after: int) -> list[dict[str, Any]]:
         """Those that the run up to the checkpoint of step ``after`` knows of; see `add_rollback`."""
         try:
-            found: list[dict[str, Any]] = json.loads(self._rollbacks.read_text())
-        except (OSError, ValueError):
+            found = json.loads(self._rollbacks.read_text())
+            return [rollback for rollback in found if rollback["to"] <= after and 0 <= rollback["seed"] < 2**32]
+        except (OSError, ValueError, KeyError, TypeError):
             return []
-        return [rollback for rollback in found if rollback["to"] <= after]
 
     def add_rollback(self, rollback: dict[str, Any]) -> None:
         """Remembers that the run went back: ``to`` that step, to go on with that ``seed``."""
@@ -201,6 +202,10 @@ class Workdir:
         other.claim(config)
         write_json(other._data, self.data)
         write_atomically(other._metrics, lambda file: file.write(logs.content()), sync=True)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
