@@ -56,14 +56,15 @@ def _listen(heard: socket.socket, stop: Stop) -> None:
             continue
         name = signal.Signals(number[0]).name
         if stop.asked:
-            _end(128 + number[0], f"{name} again: ended at once; the same command resumes from the last checkpoint")
+            end(128 + number[0], f"{name} again: ended at once; the same command resumes from the last checkpoint")
         stop.asked = name
         if not stop.looked_at:
-            _end(RESUME_ME, f"{name} before the first step: ended; the same command starts again")
+            end(RESUME_ME, f"{name} before the first step: ended; the same command starts again")
         _say(f"{name}: ending after this chunk of steps, with a checkpoint; once more ends at once")
 
 
-def _end(code: int, text: str) -> None:
+def end(code: int, text: str) -> None:
+    """Ends the process from any of its threads, whatever the others do."""
     _say(text)
     sys.stdout.flush()
     os._exit(code)
