@@ -104,7 +104,6 @@ def sweep(
     members = plan(config, trials, path)
     populations = split(members, devices)
     print(describe(members, populations, devices))
-    path.mkdir(parents=True, exist_ok=True)
     with Workdir(path).locked():
         for number, population in enumerate(populations):
             waiting = [member for member in population if not member.workdir.summary()]
@@ -199,8 +198,8 @@ class _Population:
             kept = []
             for member in self.members:
                 place = member.workdir
-                place.claim(member.config)
                 stack.enter_context(place.locked())
+                place.claim(member.config)
                 place.check_data(dataset.name, dataset.digest)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]

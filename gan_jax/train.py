@@ -64,14 +64,14 @@ def train(
         print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
         return None
     with ExitStack() as stack:
-        known = path.is_dir()
-        if known:
+        if known := path.is_dir():  # else not before it is clear that the run can start
             stack.enter_context(workdir.locked())
         parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), devices)
         dataset = build.build_dataset(config, workdir.cache)
-        workdir.claim(config)
         if not known:
             stack.enter_context(workdir.locked())
+            workdir.check(config)
+        workdir.claim(config)
         workdir.check_data(dataset.name, dataset.digest)
         for warning in dataset.warnings:
             print(f"warning: {warning}", file=sys.stderr)

@@ -126,7 +126,9 @@ class Trial:
         Raises:
           UserError: the workdir can't be written any more.
         """
-        if self.stop.asked and step % self.config.log.every:  # for the time that it took; gone when the run goes on
+        if (
+            self.stop.asked and step < self.config.steps and step % self.config.log.every
+        ):  # for the time that it took; gone when the run goes on
             seconds = round(self.logs.seconds_before + time.perf_counter() - self.begin, 3)
             self.logs.write({"step": step, "seconds": seconds, "ended": 1.0})
             self.persist("metrics.jsonl", self.logs.flush)

@@ -45,7 +45,7 @@ class Workdir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training here, for as long as this one lives. The directory must be there.
+        """Keeps other processes from training here, for as long as this one lives; makes the directory.
 
         The lock is the system's, on the file ``lock``: it ends with the process, however that ends.
 
@@ -53,9 +53,10 @@ class Workdir:
           UserError: another process trains here.
         """
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise UserError(f"cannot write to the workdir {self.path}: lock: {error.strerror}") from error
+            raise self._unwritable(error) from error
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,8 +101,11 @@ class Workdir:
                 folder.mkdir(parents=True, exist_ok=True)
             write_json(self._config, configuration.to_plain(config))
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
-            raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UserError:
+        reason = f"{error.filename}: {error.strerror}"
+        return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
     def check_data(self, name: str, digest: str) -> None:
         """Remembers the data of the run in ``data.json``; refuses to go on with other data.

@@ -11,6 +11,8 @@ import shutil
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -32,20 +34,33 @@ def config() -> ConfigDict:
     return found
 
 
-def fork(path: Path) -> int:
-    """Trains in ``path`` in another process; returns its number."""
+def fork(path: Path, act: Callable[[], object]) -> int:
+    """Does it in another process, whose number it returns; this one never begins to use JAX, which doesn't fork."""
     pid = os.fork()
     if pid:
         return pid
     log = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1), os.dup2(log, 2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     code = 1
     try:
-        train.train(config(), path, jax.local_devices()[:1])
+        act()
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def trained(path: Path) -> int:
+    """Trains there in another process."""
+    return fork(path, lambda: train.train(config(), path, jax.local_devices()[:1]))
+
+
+def succeeds(pid: int, path: Path) -> None:
+    """Waits for a process, which must end well."""
+    assert os.waitpid(pid, 0)[1] == 0, Path(f"{path}.log").read_text()
 
 
 def ended(pid: int) -> bool:
@@ -90,13 +105,13 @@ def main(directory: Path, seed: int, kills: int) -> None:
     seconds = 0.0
     for _ in range(2):  # the second time without compiling
         shutil.rmtree(whole, ignore_errors=True)
-        begin, pid = time.monotonic(), fork(whole)
-        assert os.waitpid(pid, 0)[1] == 0, Path(f"{whole}.log").read_text()
+        begin = time.monotonic()
+        succeeds(trained(whole), whole)
         seconds = time.monotonic() - begin
     done = saving = runs = 0
     while done < kills:
         path = directory / f"run{runs}"
-        pid, begin, wait = fork(path), time.monotonic(), chance.uniform(0, seconds)
+        pid, begin, wait = trained(path), time.monotonic(), chance.uniform(0, seconds)
         over = False
         while not (over := ended(pid)) and time.monotonic() - begin < wait:
             time.sleep(0.001)
@@ -105,7 +120,7 @@ def main(directory: Path, seed: int, kills: int) -> None:
                 pass
             saving += not over
         if over:
-            check_same(path, whole)
+            succeeds(fork(path, lambda path=path: check_same(path, whole)), path)  # type: ignore[misc]
             runs += 1
             continue
         os.kill(pid, signal.SIGKILL)
@@ -113,9 +128,8 @@ def main(directory: Path, seed: int, kills: int) -> None:
         done += 1
         if path.exists():
             check_files(path)
-    pid = fork(path)
-    assert os.waitpid(pid, 0)[1] == 0, Path(f"{path}.log").read_text()
-    check_same(path, whole)
+    succeeds(trained(path), path)
+    succeeds(fork(path, lambda: check_same(path, whole)), path)
     resumed = sum(Path(f"{directory / f'run{i}'}.log").read_text().count("resumed from") for i in range(runs + 1))
     print(
         f"{done} kills, {saving} of them in a save, {resumed} resumptions, {runs + 1} runs, all as the undisturbed one"

@@ -3,11 +3,14 @@ process."""
 
 import errno
 import json
+import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,8 +22,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, files, hyper, sweep, train
+from gan_jax import build, doctor, files, hyper, sweep, train
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.data import stream
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.signals import RESUME_ME, Stop
 from gan_jax.state import init_state, named_leaves
@@ -561,3 +565,99 @@ def test_runs_killed_at_random_moments_end_bit_identical(seed: int, kills: int, 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{kills} kills, {kills // 3} of them in a save" in done.stdout
+
+
+# --- processes that read data -----------------------------------------------------------------------------------------
+
+FAMILY = """
+import multiprocessing, os, sys, time
+from gan_jax.data.stream import _live_with_the_parent
+
+def worker():
+    _live_with_the_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=worker, daemon=True).start()
+    time.sleep(100)
+"""
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_worker_is_deaf_to_signals_and_dies_with_its_parent(tmp_path: Path) -> None:
+    """A job's SIGTERM reaches all its processes; a worker that died of it would hang the one that saves."""
+    (tmp_path / "family.py").write_text(FAMILY)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "family.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker, number)
+        time.sleep(0.5)
+        assert alive(worker)
+        parent.kill()
+        parent.wait()
+        for _ in range(100):
+            if not alive(worker):
+                return
+            time.sleep(0.1)
+        os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent")
+
+
+def test_the_death_of_a_worker_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, str]] = []
+    over = threading.Event()
+    monkeypatch.setattr(stream, "_GRACE", 0.1)
+
+    def end(code: int, text: str) -> None:
+        said.append((code, text))
+        over.set()
+
+    monkeypatch.setattr(stream, "end", end)
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(100,), daemon=True)
+    worker.start()
+    thread = threading.Thread(target=stream._watch, args=(over,))
+    thread.start()
+    time.sleep(2.5)
+    assert not said
+    worker.kill()
+    thread.join(30)
+    ((code, text),) = said
+    assert code == RESUME_ME
+    assert "ended with exit code -9" in text
+
+
+# --- what goes into a bug report --------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_what_is_here_and_trains_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor.examine(None, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    said = {line[:16].strip(): line[16:] for line in lines}
+    assert f"jax {jax.__version__}" in said["packages"]
+    assert said["python"].startswith(platform.python_version())
+    assert "not usable by JAX" in said["CUDA"]
+    assert said["device 7"] == "cpu (cpu)"
+    assert said["data"].startswith("embedded:mnist5k: 4,500 train and 500 test images, ")
+    assert " files, " in said["compile cache"]
+    assert said["self-test"].startswith("passed: one step")
+    assert not (tmp_path / "run").exists()
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(doctor, "train", broken)
+    with pytest.raises(UserError, match="the self-test failed: ZeroDivisionError: by design"):
+        doctor.examine(gan(**{"data.name": "mnist6k"}), tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "Traceback" in printed
+    assert "not usable: unknown data.name" in printed

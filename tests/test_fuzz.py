@@ -303,6 +303,14 @@ def test_any_file_of_weights_is_read_or_is_one_line(times: int, tmp_path: Path) 
         one_line(lambda: read_state_dict(path))
 
 
+def test_weights_that_claim_more_than_they_have_take_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # a memo number of 2^31 - 1
+    begin = time.monotonic()
+    with pytest.raises(UserError):
+        read_state_dict(tmp_path / "w.pth")
+    assert time.monotonic() - begin < 1
+
+
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(

@@ -14,6 +14,7 @@ import numpy as np
 
 from gan_jax.data.images import Images
 from gan_jax.data.order import sample_index
+from gan_jax.errors import EndedError
 from gan_jax.signals import RESUME_ME, end
 
 Batch = dict[str, np.ndarray]
@@ -94,6 +95,10 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
     try:
         for batch in iterator:
             yield pickle.loads(batch) if workers else batch
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise EndedError(f"a process that reads data died: {error}; the same command resumes") from error
     finally:
         iterator.close()
         over.set()

@@ -271,8 +271,12 @@ _TYPES = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes arrays and nothing else: what else a pickle names is refused."""
+class _Unpickler(pickle._Unpickler):
+    """Makes arrays and nothing else: what else a pickle names is refused.
+
+    Of pickle's two this is the one written in Python: that in C makes room for as many objects as a file says that it
+    has, were it 32 GB.
+    """
 
     def __init__(self, file: Any, storage: Any) -> None:
         super().__init__(file)
