@@ -2,7 +2,8 @@
 
     python -m benchmarks.long_run --minutes=60
 
-Trains configs/gan.py with a checkpoint every few seconds, then ends it by SIGTERM, which must give exit code 75.
+Trains configs/gan.py with a checkpoint every few seconds, then ends it by SIGTERM: exit code 75. Further
+flags go to launch.py.
 """
 
 import argparse
@@ -59,10 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between looks")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         workdir = Path(name) / "run"
-        command = [sys.executable, "launch.py", *FLAGS, f"--workdir={workdir}"]
+        command = [sys.executable, "launch.py", *FLAGS, f"--workdir={workdir}", *more]
         with (Path(name) / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             begin, looks = time.monotonic(), []
             while process.poll() is None and time.monotonic() - begin < 60 * options.minutes:

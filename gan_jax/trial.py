@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class Trial:
         self.images_per_step = config.batch_size * config.d_steps
         self.begin = time.perf_counter()
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
-        self.rates: list[float] = []  # images/s of each chunk
+        self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
 
     def start(self, state: GANState) -> None:
         """Before the first step of this process, compilation behind it: the clock starts."""
