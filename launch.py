@@ -44,6 +44,9 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are; 1: this one alone.", lower_bound=1)
 _PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0.", lower_bound=0)
+_FALLBACK = flags.DEFINE_string(
+    "fallback", None, "A directory for the state in memory, should training no longer be able to write to its workdir."
+)
 
 
 def main(_: list[str]) -> None:
@@ -53,6 +56,8 @@ def main(_: list[str]) -> None:
         workdir = Path(_WORKDIR.value)
     elif path is not None:
         workdir = Path("runs") / command.run_name(path, _MODE.value)
+    elif _MODE.value == "doctor":
+        workdir = Path("runs/doctor")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     others = {
@@ -70,12 +75,13 @@ def main(_: list[str]) -> None:
         "objective": _OBJECTIVE.value,
         "executor": _EXECUTOR.value,
         "executor_args": _EXECUTOR_ARGS.value,
+        "fallback": Path(_FALLBACK.value) if _FALLBACK.value else None,
     }
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.ERROR)  # orbax and TFDS tell their lives below
+    logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell their lives below; errors are raised as well
     with command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))

@@ -125,14 +125,16 @@ def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
     return dataset
 
 
-def build_feed(config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device]) -> Feed:
-    """How the steps of a run get their images; see `gan_jax.feed`."""
+def build_feed(
+    config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device], seed: int | None = None
+) -> Feed:
+    """How the steps of a run get their images, in the order of ``seed`` (default the config's); see `gan_jax.feed`."""
     return feed(
         dataset,
         _options(config),
         batch_size=config.batch_size,
         d_steps=config.d_steps,
-        seed=config.seed,
+        seed=config.seed if seed is None else seed,
         steps_per_dispatch=config.steps_per_dispatch,
         dtype=gan.dtype,
         devices=devices,

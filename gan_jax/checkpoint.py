@@ -1,5 +1,13 @@
 """The only place that imports orbax: the whole state of a run on disk, and back."""
 
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +15,52 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gan_jax import distributed
 from gan_jax.errors import UserError
+from gan_jax.state import named_leaves
+
+_NAMED = 3  # leaves that differ, in a message
+
+
+class DamagedError(Exception):
+    """A checkpoint that isn't what was saved. Its text says how."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, in ``directory``, the newest ``keep`` of them; a context manager.
+    """The checkpoints of one run, in ``directory``; a context manager.
 
     Saving is asynchronous: `save` returns when the state is copied to the host, and leaving the context waits for the
-    disk. A checkpoint appears under its name only when it is whole.
+    disk. A checkpoint appears under its name only when it is whole, and has a checksum of each leaf of the state, which
+    `restore` compares.
+
+    Args:
+      directory: where they lie.
+      keep: how many of the newest stay; None: nothing is written or moved there, as by those that only read a run.
+      aside: where damaged ones are put.
     """
 
-    def __init__(self, directory: Path, keep: int = 1) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
-        self.directory = directory
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+    def __init__(self, directory: Path, keep: int | None = None, aside: Path | None = None) -> None:
+        self.directory, self._keep, self._aside = directory, keep, aside
+        _hush()
+        self._trusted = True  # the disk: after an error, until a save is seen to end well
+        self._manager = self._opened()
+
+    def _opened(self) -> ocp.CheckpointManager:
+        if self._keep is None:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        else:  # what a killed process had half written goes
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True, cleanup_tmp_directories=True)
+        return ocp.CheckpointManager(self.directory.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:  # else it was said already
+                raise UserError(f"cannot write a checkpoint to {self.directory}: {_refusal(error)}") from error
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, or None."""
@@ -43,40 +77,208 @@ class Checkpoints:
             if later > step:
                 self._manager.delete(later)
 
-    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, config: dict[str, Any], wait: bool = False) -> None:
         """Saves ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
 
+        Args:
+          step: one that has a checkpoint already is left alone.
+          state: of arrays.
+          config: of JSON values.
+          wait: whether to return only when it lies on disk.
+
         Raises:
-          UserError: it can't be written.
+          OSError: it, or the one before it, can't be written.
         """
         # A true copy: on the CPU a NumPy view would share the buffer that the next step is given to overwrite.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         try:
-            items = {"state": ocp.args.StandardSave(host), "config": ocp.args.JsonSave(config)}
-            self._manager.save(step, args=ocp.args.Composite(**items))
-        except OSError as error:
-            raise UserError(f"cannot write a checkpoint to {self.directory}: {error}") from error
+            self._manager.wait_until_finished()
+            if step not in self._manager.all_steps():
+                items = {
+                    "state": ocp.args.StandardSave(host),
+                    "config": ocp.args.JsonSave(config),
+                    "leaves": ocp.args.JsonSave(_signed(_leaves(host, _checksum))),
+                }
+                self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            if wait or not self._trusted:
+                self._manager.wait_until_finished()
+                self._trusted = True
+        except Exception as error:  # tensorstore's are ValueErrors, others OSErrors
+            raise self._failed(error) from error
 
-    def restore(self, like: Any, step: int | None = None) -> Any:
-        """The state of ``step`` (default: the newest), as NumPy arrays in a tree like ``like`` (shapes will do).
+    def check(self, wait: bool = False) -> None:
+        """Asks how the last `save` ended; whether it has, if not told to ``wait``.
 
         Raises:
-          UserError: there is none, or it doesn't hold such a state.
+          OSError: it could not be written.
         """
-        step = self.latest() if step is None else step
-        if step is None:
+        try:
+            if wait or not self._manager.is_saving_in_progress():
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OSError:
+        """Opens a manager that knows nothing of a failed save, and removes its remains."""
+        self._trusted = False
+        with suppress(Exception):  # the same again
+            self._manager.close()
+        with suppress(OSError):  # the directory is gone, too; the next save tries once more
+            self._manager = self._opened()
+        return OSError(_refusal(error))
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """The state of ``step``, as NumPy arrays in a tree like ``like`` (shapes will do).
+
+        Args:
+          like: what it must look like.
+          step: default the newest that is whole; damaged ones that are newer are named on stderr and put aside.
+
+        Raises:
+          UserError: there is none, it is damaged, or it doesn't hold such a state. Nothing is moved then.
+        """
+        kept = self.steps()
+        if not kept:
             raise UserError(f"no checkpoint in {self.directory}: train first, with the same --workdir")
-        if step not in (kept := self._manager.all_steps()):
-            raise UserError(
-                f"no checkpoint of step {step} in {self.directory}; kept are {', '.join(map(str, sorted(kept)))}"
-            )
+        if step is not None:
+            if step not in kept:
+                raise UserError(
+                    f"no checkpoint of step {step} in {self.directory}; kept are {', '.join(map(str, kept))}"
+                )
+            try:
+                return self.load(step, like)
+            except DamagedError as error:
+                raise UserError(
+                    f"checkpoint {step} in {self.directory} is damaged ({error}): give another --step"
+                ) from error
+        damaged: dict[int, str] = {}
+        for newest in reversed(kept):
+            try:
+                state = self.load(newest, like)
+            except DamagedError as error:
+                damaged[newest] = str(error)
+                continue
+            for number, reason in damaged.items():
+                self.put_aside(number, reason)
+            if damaged:
+                distributed.meet()
+                self._manager.reload()
+            return state
+        found = "; ".join(f"{number} ({reason})" for number, reason in damaged.items())
+        raise UserError(
+            f"no checkpoint in {self.directory} is whole: {found}; nothing was removed: restore them from a copy, or "
+            "give another --workdir to begin anew"
+        )
+
+    def put_aside(self, step: int, reason: str) -> None:
+        """Says that the checkpoint of ``step`` is damaged, and moves it out of the way, if it may."""
+        where = ""
+        if self._keep is not None and self._aside is not None:
+            self._aside.mkdir(parents=True, exist_ok=True)
+            names = (self._aside / f"{step}{f'_{i}' if i else ''}" for i in count())
+            target = next(name for name in names if not name.exists())
+            (self.directory / str(step)).rename(target)
+            self._manager.reload()
+            where = f" and put aside as {target}"
+        print(f"warning: checkpoint {step} in {self.directory} is damaged ({reason}){where}", file=sys.stderr)
+
+    def load(self, step: int, like: Any) -> Any:
+        """The state of ``step``.
+
+        Raises:
+          DamagedError: it isn't what was saved.
+          UserError: it is, but it is another state than ``like``.
+        """
+        signed = (self.directory / str(step) / "leaves").exists()  # not by releases before 0.2
+        try:
+            if signed:
+                written = self._manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
+                leaves = written["leaves"]
+                if written != _signed(leaves):
+                    raise DamagedError("its list of leaves has another checksum")
+            else:
+                leaves = self._listed(step)
+        except DamagedError:
+            raise
+        except Exception as error:  # of damaged files, orbax and its parsers raise anything
+            raise DamagedError(_reason(error)) from error
+        _compare(
+            {name: text.split(" ")[0] for name, text in leaves.items()}, _leaves(like, _shape), step, self.directory
+        )
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         try:
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-            return self._manager.restore(step, args=items).state
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UserError(
-                f"cannot restore checkpoint {step} in {self.directory} ({reason}): "
-                f"move {self.directory / str(step)} away to go on from the one before"
-            ) from error
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            state = self._manager.restore(step, args=args).state
+        except Exception as error:
+            raise DamagedError(_reason(error)) from error
+        if signed:
+            for name, text in _leaves(state, _checksum).items():
+                if leaves[name] != text:
+                    raise DamagedError(f"{name} has another checksum")
+        return state
+
+    def _listed(self, step: int) -> dict[str, str]:
+        """The shapes of all leaves, as orbax has them."""
+        with ocp.StandardCheckpointer() as reader:
+            found = reader.metadata(self.directory.absolute() / str(step) / "state").item_metadata.tree
+        return {name: shape for name, shape in _leaves(found, _shape).items() if shape}
+
+
+def _leaves(tree: Any, describe: Callable[[Any], str]) -> dict[str, str]:
+    return {name: describe(leaf) for name, leaf in named_leaves(tree).items()}
+
+
+def _shape(leaf: Any) -> str:
+    """``float32[8,32]``, nothing for what has no shape."""
+    return f"{np.dtype(leaf.dtype)}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "shape") else ""
+
+
+def _checksum(leaf: Any) -> str:
+    """``float32[8,32] 0123...``: its shape, and a hash of its bytes."""
+    data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data
+    return f"{_shape(leaf)} {hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def _signed(leaves: dict[str, str]) -> dict[str, Any]:
+    return {"leaves": leaves, "sha256": hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()}
+
+
+def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory: Path) -> None:
+    """Refuses a checkpoint of other leaves.
+
+    Raises:
+      UserError: names the first that differ, with both shapes.
+    """
+    names = [name for name in [*ours, *(theirs.keys() - ours.keys())] if ours.get(name) != theirs.get(name)]
+    if names:
+        shown = "; ".join(f"{n}: {theirs.get(n, 'absent')} there, {ours.get(n, 'absent')} here" for n in names[:_NAMED])
+        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise UserError(
+            f"checkpoint {step} in {directory} is of another architecture or an older layout: {shown}{more}: "
+            "give another --workdir, or the release that wrote it"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _refusal(error: BaseException) -> str:
+    """Why a write failed: of tensorstore's long stories the system's word."""
+    words = (os.strerror(code) for code in errno.errorcode)
+    return next((word for word in words if word in str(error)), _reason(error))
+
+
+def _hush() -> None:
+    """When reading or writing fails, orbax closes its event loop under tensorstore's open requests, whose tracebacks
+    would all be printed beside the one error."""
+    honest = sys.unraisablehook
+    if getattr(honest, "hushed", False):
+        return
+
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            honest(found)
+
+    hook.hushed = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook

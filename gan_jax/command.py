@@ -10,7 +10,7 @@ import runpy
 import shlex
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import distributed, hyper
+from gan_jax import distributed, hyper, signals
 from gan_jax.config import differences, dotted_keys
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import EndedError, UserError, unknown_name
 
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
 ALONE: Hosts = (None, None, None)
@@ -32,12 +32,14 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 if another process of the
-    run is gone, 130 on Ctrl-C."""
+    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 where the same command
+    goes on (it was asked to end, or another process of the run is gone), 130 on Ctrl-C."""
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
         distributed.leave(f"error: {error}", _ERROR)
+    except EndedError as error:
+        distributed.leave(str(error), signals.RESUME_ME)
     except KeyboardInterrupt:
         distributed.leave(
             "interrupted; the same command resumes from the last checkpoint, if there is one", _INTERRUPTED
@@ -103,24 +105,29 @@ def run_name(path: str, mode: str = "train") -> str:
 def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:
     """Runs ``mode`` (one of `MODES`) on ``workdir``, with ``others`` of the flags; training on all ``hosts``, which are
     ``coordinator``, ``processes``, ``process``."""
-    _prepare_jax()
-    if mode == "train":
-        distributed.start(*hosts)
-    elif hosts not in (ALONE, (None, 1, None)) or (
-        mode in ("sweep", "search") and hosts == ALONE and distributed.in_a_cluster()
-    ):
-        raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
-    MODES[mode](config, workdir, **others)
+    with signals.listening() if mode in ("train", "sweep", "search") else nullcontext() as stop:
+        if others["fallback"] is not None:
+            others["fallback"].mkdir(parents=True, exist_ok=True)  # so that it fails now, if it does
+        _prepare_jax()
+        if mode == "train":
+            distributed.start(*hosts)
+            if distributed.several() and others["fallback"] is not None:
+                raise UserError("--fallback is for a run of one process: leave it out")
+        elif hosts not in (ALONE, (None, 1, None)) or (
+            mode in ("sweep", "search") and hosts == ALONE and distributed.in_a_cluster()
+        ):
+            raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
+        MODES[mode](config, workdir, stop=stop, **others)
 
 
-def _train(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fallback: Path | None, **_: Any) -> None:
     from gan_jax import build
     from gan_jax.train import train
 
     if config is None:
         raise UserError("training needs a config: --config=configs/dcgan.py")
     build.enable_float64(config)
-    train(config, workdir)
+    train(config, workdir, stop=stop, fallback=fallback)
 
 
 def _sweep(
@@ -132,6 +139,8 @@ def _sweep(
     population: int | None,
     executor: str | None,
     executor_args: str,
+    stop: signals.Stop,
+    fallback: Path | None,
     **_: Any,
 ) -> None:
     import jax
@@ -144,7 +153,7 @@ def _sweep(
     build.enable_float64(config)
     planned = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
     if executor is None:
-        sweep(config, planned, workdir)
+        sweep(config, planned, workdir, stop=stop, fallback=fallback)
         return
     with _extra("submitit", "slurm"):
         from gan_jax.jobs import sweep_by_jobs
@@ -161,6 +170,8 @@ def _search(
     number: int,
     population: int | None,
     objective: str,
+    stop: signals.Stop,
+    fallback: Path | None,
     **_: Any,
 ) -> None:
     if config is None or config_path is None:
@@ -170,7 +181,7 @@ def _search(
         from gan_jax import build
         from gan_jax.search import search
     build.enable_float64(config)
-    best = search(config, function, workdir, number, population or 8, objective)
+    best = search(config, function, workdir, number, population or 8, objective, stop=stop, fallback=fallback)
     if best is None:
         print("no trial reached its end: all diverged")
         return
@@ -362,6 +373,12 @@ def _evaluate(
     print(f"report: {write_report(place)}")
 
 
+def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+    from gan_jax.doctor import examine
+
+    examine(config, workdir)
+
+
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
     """What is missing for GAN-train, in words."""
     if not told:
@@ -378,6 +395,7 @@ MODES: dict[str, Callable[..., None]] = {
     "sample": _sample,
     "interpolate": _interpolate,
     "evaluate": _evaluate,
+    "doctor": _doctor,
 }
 
 

@@ -32,8 +32,13 @@ DATASETS = {
     "npz": ("npz", "", 64, 3, 0),
 }
 
-# Keys that say where data lies and how it is read, and change nothing of what a run computes.
-WITHOUT_EFFECT = ("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict")
+# Keys that say where data lies and how it is read, or what is done in an emergency, and change nothing of what a run
+# computes: it may go on with others.
+WITHOUT_EFFECT = (
+    *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict"),
+    "on_divergence",
+)
+_LATER = ("on_divergence", "parallel")
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
@@ -109,6 +114,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.parallel = ConfigDict()
     config.parallel.logical_shards = 0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/shards.py; 0: without
     config.parallel.population = "auto"  # in sweeps, a device's trials: vmap (at once), map (in turn), or as measured
+    # Where loss or state are no longer finite: stop, or rollback, to the last checkpoint and on with another seed.
+    config.on_divergence = "stop"
     return config
 
 
@@ -179,18 +186,10 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
 
 
-def completed(config: ConfigDict) -> ConfigDict:
-    """A config of an earlier version, with the keys that have come since; their defaults change nothing."""
-
-    def fill(given: ConfigDict, known: ConfigDict, prefix: str) -> None:
-        for key, value in known.items():
-            if key not in given and f"{prefix}{key}" not in _OPEN:
-                given[key] = value
-            elif isinstance(value, ConfigDict) and isinstance(given[key], ConfigDict) and prefix + key not in _OPEN:
-                fill(given[key], value, f"{prefix}{key}.")
-
-    fill(config, default(), "")
-    return config
+def completed(plain: dict[str, Any]) -> dict[str, Any]:
+    """``plain``, of an earlier release maybe, with the keys that have come since; their defaults change nothing."""
+    new = default()
+    return {key: to_plain(ConfigDict({key: new[key]}))[key] for key in _LATER} | plain
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
@@ -244,6 +243,7 @@ _RANGES = {
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
     "parallel.population": (("auto", "vmap", "map").__contains__, "auto, vmap or map"),
+    "on_divergence": (("stop", "rollback").__contains__, "stop or rollback"),
     "data.channels": ((1, 3).__contains__, "1 or 3"),
     "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
     "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),

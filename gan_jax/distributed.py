@@ -191,6 +191,42 @@ def agreed(value: Any) -> Any:
     return json.loads(_state().client.blocking_key_value_get(key, _PATIENCE * 1000))
 
 
+class Calls:
+    """When all processes look after what one of them was told of: after a step that none has dispatched yet."""
+
+    def __init__(self) -> None:
+        self._number, self._sent = next(_decisions), False
+
+    def due(self, step: int, told: str, at: int) -> str:
+        """What one was told of, or nothing; the same in all processes.
+
+        Args:
+          step: that after which this process looks.
+          told: what this one was told of, or nothing.
+          at: the step, no other process being further, after which all shall look.
+        """
+        if not several():
+            return told
+        client, key = _state().client, f"gan_jax/call/{self._number}"
+        if told and not self._sent:
+            self._sent = True
+            try:
+                client.key_value_set(key, json.dumps([at, told]))
+            except Exception as error:  # another was first
+                if "exist" not in str(error).lower():
+                    raise
+        try:
+            when, what = json.loads(client.key_value_try_get(key))
+        except Exception as error:  # nobody called
+            if "not found" not in str(error).lower().replace("_", " "):
+                raise
+            return ""
+        if step < when:
+            return ""
+        self._number, self._sent = next(_decisions), False
+        return str(what)
+
+
 def leave_if_lost(error: Exception) -> None:
     """Ends this process, with one line, if ``error`` says that another can't be reached."""
     reason = " ".join(str(error).split())

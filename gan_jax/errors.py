@@ -24,4 +24,8 @@ def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 class DivergedError(UserError):
-    """A training whose loss is no longer a number."""
+    """A training whose loss or state is no longer finite."""
+
+
+class EndedError(Exception):
+    """A training that was asked to end early, and did: the same command resumes it."""

@@ -1,7 +1,8 @@
 """Writing files so that nobody ever reads half of one."""
 
 import os
-import zipfile
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -9,23 +10,94 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 T = TypeVar("T")
+PATIENCE = 300.0  # seconds for which a write that fails is tried again
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], T]) -> T:
+def write_atomically(path: Path, write: Callable[[BinaryIO], T], sync: bool = False) -> T:
     """Lets ``write`` fill a temporary file beside ``path``, then renames it: readers see the old or the new, whole.
 
-    Returns what ``write`` returns.
+    With ``sync`` this holds even where the machine dies. Returns what ``write`` returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             result = write(file)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return result
+
+
+def insist(write: Callable[[], object], what: str, hurried: Callable[[], object]) -> OSError | None:
+    """Calls ``write`` until it succeeds, for `PATIENCE` seconds (a disk is full, or away), and says so.
+
+    Args:
+      write: may be called again after an OSError.
+      what: it writes, in words.
+      hurried: whether there is no time for another attempt.
+
+    Returns:
+      None, or the last error.
+    """
+    begin, said = time.monotonic(), False
+    while True:
+        try:
+            write()
+            if said:
+                print(f"{what}: written after {time.monotonic() - begin:.0f} s", file=sys.stderr)
+            return None
+        except OSError as error:
+            if time.monotonic() - begin >= PATIENCE or hurried():
+                return error
+            if not said:
+                reason = error.strerror or error
+                text = f"warning: cannot write {what}: {reason}; training waits, and tries again for {PATIENCE:.0f} s"
+                print(f"\n{text}", file=sys.stderr)
+            said = True
+            time.sleep(min(1.0, PATIENCE / 10))
+
+
+class Appended:
+    """A file that only grows: what is added gets there once, in its order, however often the disk refuses it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab+", buffering=0)
+        self._waiting = b""
+
+    def add(self, data: bytes) -> None:
+        """Takes ``data`` for the next `flush`."""
+        self._waiting += data
+
+    def flush(self) -> None:
+        """Writes what waits; raises an OSError if it can't, and may be called again."""
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+    def sync(self) -> None:
+        """Waits until all lies on the disk."""
+        self.flush()
+        os.fsync(self._file.fileno())
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file was removed meanwhile."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def content(self) -> bytes:
+        """All that was added, by this process or before, as far as it can be read."""
+        try:
+            return os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0) + self._waiting
+        except OSError:
+            return self._waiting
+
+    def close(self) -> None:
+        """Without a last attempt at what waits."""
+        self._file.close()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -38,5 +110,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # of damaged bytes, the decoders raise anything
         return None

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from gan_jax import distributed
 from gan_jax import shards as logical
 from gan_jax.errors import UserError
-from gan_jax.state import GAN, Array, GANState
+from gan_jax.layers import cross_device_mean
+from gan_jax.state import GAN, Array, GANState, finite
 from gan_jax.update import Metrics, update
 
 AXIS = "device"
@@ -69,7 +70,9 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
       A function of a state (donated), a number of steps up to ``capacity``, the data that lies on every device, and the
       shares of it that differ: arrays with a leading axis of devices, see `spread`. Its metrics are arrays
       ``[capacity]``, of which the first ``steps`` entries are filled. The number of steps is an argument of the
-      program, not a constant: one compilation serves every call, and 0 steps do no more than compile.
+      program, not a constant: one compilation serves every call, and 0 steps do no more than compile. A further metric,
+      ``fine``, says whether the state was finite before the first step. From one that is not, and after a step whose
+      metrics are not, no step is made: the bad state comes out as it was.
     """
 
     each = shards // len(devices)
@@ -86,7 +89,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
         first = jax.tree.map(lambda x: x[0], share) if shards else share
         metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), first))[1]
-        return _repeat(in_shards if shards else together, metrics, capacity, state, steps)
+        return _repeat(in_shards if shards else together, metrics, capacity, state, steps, AXIS, halts=True)
 
     count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
     in_axes = (None, None, None, 0, *in_axes)
@@ -112,7 +115,8 @@ def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[
             def step(state: GANState) -> tuple[GANState, Metrics]:
                 return _step(gan, fetch, None, (state, data), share)
 
-            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps)
+            # None halts: under vmap each step would have to choose between all of the old state and of the new.
+            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps, None, halts=False)
 
         final: tuple[GANState, Metrics] = jax.vmap(one)(states) if together else jax.lax.map(one, states)
         return final
@@ -146,18 +150,35 @@ def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, share: Any
 
 
 def _repeat(
-    step: Callable[[GANState], tuple[GANState, Metrics]], metrics: Any, capacity: int, state: GANState, steps: Array
+    step: Callable[[GANState], tuple[GANState, Metrics]],
+    metrics: Any,
+    capacity: int,
+    state: GANState,
+    steps: Array,
+    axis_name: str | None,
+    *,
+    halts: bool,
 ) -> tuple[GANState, Metrics]:
-    """``steps`` times ``step``, and its metrics (whose shapes are given) as arrays ``[capacity]``."""
+    """``steps`` times ``step``, and its metrics (whose shapes are given) as arrays ``[capacity]``.
 
-    def body(i: Array, carry: tuple[GANState, Metrics]) -> tuple[GANState, Metrics]:
-        state, log = carry
+    If it ``halts``, no step is made from what isn't finite.
+    """
+
+    def more(carry: tuple[Array, GANState, Metrics, Array]) -> Array:
+        i, _, _, fine = carry
+        return (i < steps) & fine if halts else i < steps
+
+    def body(carry: tuple[Array, GANState, Metrics, Array]) -> tuple[Array, GANState, Metrics, Array]:
+        i, state, log, _ = carry
         state, found = step(state)
-        return state, {name: log[name].at[i].set(value) for name, value in found.items()}
+        log = {name: log[name].at[i].set(value) for name, value in found.items()}
+        return i + 1, state, log, jnp.isfinite(jnp.stack(list(found.values()))).all()
 
     log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in metrics.items()}
-    final: tuple[GANState, Metrics] = jax.lax.fori_loop(0, steps, body, (state, log))
-    return final
+    # Of all devices: none may wait for another that halted.
+    fine = cross_device_mean(finite(state).astype(jnp.float32), axis_name) == 1
+    _, state, log, _ = jax.lax.while_loop(more, body, (jnp.zeros((), jnp.int32), state, log, fine))
+    return state, log | {"fine": fine}
 
 
 def map_examples(

@@ -22,6 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from gan_jax import sweep
 from gan_jax.config import WITHOUT_EFFECT, differences, to_plain
 from gan_jax.errors import UserError, unknown_name
+from gan_jax.signals import Stop
+from gan_jax.workdir import Workdir
 
 # What can be searched for, by the name before the bracket of its features.
 OBJECTIVES = {
@@ -43,6 +45,9 @@ def search(
     population: int = 8,
     objective: str = "fid",
     devices: Sequence[jax.Device] | None = None,
+    *,
+    stop: Stop | None = None,
+    fallback: Path | None = None,
 ) -> FrozenTrial | None:
     """Trains ``trials`` trials of ``config``, ``population`` of them at a time, from where they are.
 
@@ -57,6 +62,7 @@ def search(
       trials, population: see above.
       objective: one of `OBJECTIVES`, at a trial's last step.
       devices: those to train on; all local ones if None.
+      stop, fallback: as for `gan_jax.train.train`.
 
     Returns:
       The best trial, its overrides among its user attributes; None if all diverged.
@@ -70,7 +76,8 @@ def search(
         numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]
         members = sweep.plan(config, overrides, path, numbers)
         print(f"generation of trials {', '.join(member.name for member in members)}")
-        sweep.train(members, devices, _judge(asked, objective))
+        with Workdir(path).locked():
+            sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
         found = study.get_trials(deepcopy=False)
         sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
         for member in members:  # the last of all, so that whatever was cut off is done again

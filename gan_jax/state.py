@@ -209,6 +209,18 @@ def _init_player(
     return Player(params, stats, optimizer(**hyper).init(params))
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """All leaves by their dotted names: ``discriminator.params.Dense_0.kernel``."""
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
+
+
+def finite(tree: Any) -> Array:
+    """Whether no leaf holds a NaN or an infinity."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
 def parameter_count(params: Params) -> int:
     """Number of trainable scalars."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -24,13 +24,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gan_jax import build, parallel, resources
-from gan_jax.checkpoint import Checkpoints
+from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import dotted_keys, to_plain
 from gan_jax.errors import DivergedError, UserError, unknown_name
 from gan_jax.files import write_atomically
 from gan_jax.report import write_sweep_report
+from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
-from gan_jax.trial import Pending, Trial, chunks, due
+from gan_jax.trial import Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Workdir
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
@@ -81,7 +82,13 @@ def _static(config: ConfigDict) -> dict[str, Any]:
 
 
 def sweep(
-    config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, devices: Sequence[jax.Device] | None = None
+    config: ConfigDict,
+    trials: Sequence[dict[str, Any]],
+    path: Path,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    stop: Stop | None = None,
+    fallback: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Trains all ``trials`` of ``config``, from where they are to their ends.
 
@@ -91,19 +98,30 @@ def sweep(
       path: the directory that gets a workdir for each trial, ``000``, ``001``, ..., ``sweep.csv`` and
         ``report.html``.
       devices: those to train on; all local ones if None.
+      stop, fallback: as for `gan_jax.train.train`.
 
     Returns:
       The rows of ``sweep.csv``: overrides and final figures of each trial.
 
     Raises:
       UserError: anything that the user can mend, in any trial, before the first one starts.
+      EndedError: ``stop`` asked for an early end, and all trials were saved after the same step.
     """
     members = plan(config, trials, path)
-    train(members, jax.local_devices() if devices is None else devices)
+    path.mkdir(parents=True, exist_ok=True)
+    with Workdir(path).locked():
+        train(members, jax.local_devices() if devices is None else devices, stop=stop, fallback=fallback)
     return conclude({member.name: member.overrides for member in members}, path)
 
 
-def train(members: Sequence[Member], devices: Sequence[jax.Device], observe: Observe | None = None) -> None:
+def train(
+    members: Sequence[Member],
+    devices: Sequence[jax.Device],
+    observe: Observe | None = None,
+    *,
+    stop: Stop | None = None,
+    fallback: Path | None = None,
+) -> None:
     """Trains those of ``members`` that aren't finished, program by program; ``observe`` may end one early."""
     populations = split(members, devices)
     print(describe(members, populations, devices))
@@ -111,7 +129,7 @@ def train(members: Sequence[Member], devices: Sequence[jax.Device], observe: Obs
         waiting = [member for member in population if not member.workdir.summary()]
         if waiting:
             print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
-            _Population(waiting, devices, observe).go()
+            _Population(waiting, devices, observe, stop or Stop(), fallback).go()
 
 
 def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
@@ -204,9 +222,15 @@ class _Population:
     """Trials that one program trains."""
 
     def __init__(
-        self, members: Sequence[Member], devices: Sequence[jax.Device], observe: Observe | None = None
+        self,
+        members: Sequence[Member],
+        devices: Sequence[jax.Device],
+        observe: Observe | None,
+        stop: Stop,
+        fallback: Path | None,
     ) -> None:
-        self.members, self.devices, self.observe = members, devices[: len(members)], observe
+        self.observe, self.stop, self.fallback = observe, stop, fallback
+        self.members, self.devices = members, devices[: len(members)]
         self.each = -(-len(members) // len(self.devices))  # slots on a device
         self.config, self.gan = members[0].config, members[0].gan
         self.trials: dict[int, Trial] = {}  # those that still go on, by slot
@@ -226,19 +250,17 @@ class _Population:
         with ExitStack() as stack:
             kept = []
             for member in self.members:
-                member.workdir.claim(member.config)
-                member.workdir.check_data(dataset.name, dataset.digest)
-                kept.append(stack.enter_context(Checkpoints(member.workdir.checkpoints, config.checkpoint.keep)))
-            first = max(set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)), default=0)
-            states = []
+                place = member.workdir
+                stack.enter_context(place.locked())
+                place.claim(member.config)
+                place.check_data(dataset.name, dataset.digest)
+                kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
+            begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]
+            first, states = together(kept, jax.device_get(begun))
             for number, (member, checkpoints) in enumerate(zip(self.members, kept, strict=True)):
-                state = jax.jit(init_state, static_argnums=0)(member.gan, member.config.seed, member.hyper)
-                checkpoints.drop_after(first)
-                states.append(checkpoints.restore(state, first) if first else jax.device_get(state))
                 logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
-                self.trials[number] = Trial(
-                    member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
-                )
+                own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
+                self.trials[number] = Trial(*own, self.stop, self.fallback)
             used = self.train(self.stacked(states), feed, first)
         for number, trial in self.trials.items():
             print(f"{self.members[number].name}: {trial.finish(used)}")
@@ -260,6 +282,7 @@ class _Population:
         compiling = round(time.perf_counter() - begin, 3)
         for number, trial in self.trials.items():
             trial.start(self.one(states, number))
+        self.stop.looked_at = True
         pending: Pending | None = None
         count = len(self.members)
         total = self.config.steps * count
@@ -267,12 +290,20 @@ class _Population:
             for step, length in chunks(self.config, first, feed.capacity):
                 states, metrics = chunk(states, length, data, share)
                 if pending:
-                    self.look(pending, None)
+                    self.look(pending, states, False)
                 pending = Pending(step, length, metrics)
                 if due(self.config, step + length):
-                    self.look(pending, states)
+                    self.look(pending, states, True)
                     pending = None
                 bar.update(length * count)
+                if any([trial.needs_attention(step + length) for trial in self.trials.values()]):
+                    if pending:
+                        self.look(pending, states, False)
+                        pending = None
+                    for number, trial in self.trials.items():
+                        trial.attend(step + length, self.one(states, number))
+                    if self.stop.asked and step + length < self.config.steps:
+                        raise ended(self.stop, step + length)
                 if not self.trials:
                     break
         # XLA counts the loop over a device's trials once, as it does that over steps.
@@ -311,8 +342,8 @@ class _Population:
         print(f"{self.each} trials a device {order}: at once they are {known[key]:.2f} times as fast as in turn")
         return both[together], together
 
-    def look(self, pending: Pending, states: Any | None) -> None:
-        """Lets each trial report, and do what is due if ``states`` are given.
+    def look(self, pending: Pending, states: Any, due: bool) -> None:
+        """Lets each trial report, or do what is ``due``.
 
         Those that diverged, or that ``observe`` ends, are left behind.
         """
@@ -322,17 +353,17 @@ class _Population:
             values = {name: array[device, slot] for name, array in metrics.items()}
             own = Pending(pending.first, pending.count, values)
             try:
-                if states is None:
+                if not due:
                     trial.report(own)
-                else:
-                    step = own.first + own.count
-                    trial.pause(step, self.one(states, number), own)
-                    if self.observe and trial.figures:
-                        why = self.observe(self.members[number], step, trial.figures)
-                        if why:
-                            self.leave(number, "pruned", why)
+                    continue
+                step = own.first + own.count
+                trial.pause(step, self.one(states, number), own)
+                if self.observe and trial.figures:
+                    why = self.observe(self.members[number], step, trial.figures)
+                    if why:
+                        self.leave(number, "pruned", why)
             except DivergedError as error:
-                self.leave(number, "diverged", str(error))
+                self.leave(number, "diverged", str(trial.apart(error, self.one(states, number))))
 
     def leave(self, number: int, verdict: str, why: str) -> None:
         """Ends a trial before its last step; its slot idles on."""
@@ -343,6 +374,35 @@ class _Population:
         """The state of one trial, alone on its device."""
         device, slot = divmod(number, self.each)
         return jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(device)[0, slot]), states)
+
+
+def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[int, list[GANState]]:
+    """The last step that all have a whole checkpoint of, and their states after it; step 0 and the states ``begun`` if
+    there was none. Later checkpoints are removed, damaged ones put aside.
+
+    Raises:
+      UserError: there were such steps, but at each a checkpoint is damaged.
+    """
+    damaged: list[tuple[Checkpoints, int, str]] = []
+    for step in sorted(set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)), reverse=True):
+        states = []
+        for checkpoints, like in zip(kept, begun, strict=True):
+            try:
+                states.append(checkpoints.load(step, like))
+            except DamagedError as error:
+                damaged.append((checkpoints, step, str(error)))
+        if len(states) == len(kept):
+            break
+    else:
+        if damaged:
+            found = "; ".join(f"{checkpoints.directory / str(step)} ({why})" for checkpoints, step, why in damaged)
+            raise UserError(f"no step has a whole checkpoint of all trials: {found}; nothing was removed")
+        step, states = 0, list(begun)
+    for checkpoints, number, why in damaged:
+        checkpoints.put_aside(number, why)
+    for checkpoints in kept:
+        checkpoints.drop_after(step)
+    return step, states
 
 
 def _figures(workdir: Workdir) -> dict[str, Any]:

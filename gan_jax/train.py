@@ -4,74 +4,144 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gan_jax import build, distributed, parallel, resources
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data import Dataset
+from gan_jax.errors import DivergedError
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
 from gan_jax.report import write_report
-from gan_jax.state import GAN, GANState, init_state, parameter_count
-from gan_jax.trial import Pending, Trial, chunks, due
+from gan_jax.signals import Stop
+from gan_jax.state import GAN, GANState, Hyper, init_state, parameter_count
+from gan_jax.trial import ATTEND, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Onlooker, Workdir
 
+_ROLLBACKS = 3  # that one run may make
+_GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: seeds that many times it apart are far apart
 
-def train(config: ConfigDict, path: Path, devices: Sequence[jax.Device] | None = None) -> GANState | None:
+
+def train(
+    config: ConfigDict,
+    path: Path,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    stop: Stop | None = None,
+    fallback: Path | None = None,
+) -> GANState | None:
     """Trains what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
 
     Args:
       config: see `gan_jax.config`.
       path: the workdir; see `gan_jax.workdir.Workdir` for what is written.
       devices: those to train on; all, of all processes of the run, if None.
+      stop: asks for an early end.
+      fallback: a directory for the state in memory, where the workdir can't be written any more.
 
     Returns:
       The final state, or None if the run was finished already.
 
     Raises:
-      UserError: anything that the user can mend; also a loss that is no longer finite.
+      UserError: anything that the user can mend; also a loss or a state that is no longer finite.
+      EndedError: ``stop`` asked for an early end, and the state was saved.
     """
     devices = parallel.everywhere() if devices is None else devices
     own = parallel.own(devices)
     gan, hyper = build.build_gan(config)
     parallel.shard_index(config.batch_size, len(devices), config.parallel.logical_shards)
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
-    with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
-        workdir.check(config)
-        if distributed.agreed(bool(workdir.summary())):
-            if not (path / "report.html").exists():
-                write_report(workdir)
-            print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
-            return None
-        parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), own)
-        dataset = build.build_dataset(config, workdir.cache)
-        workdir.claim(config)
-        workdir.check_data(dataset.name, dataset.digest)
-        evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
-    distributed.meet()
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints, config.checkpoint.keep))
-        state = jax.jit(lambda: init_state(gan, config.seed, hyper))()
-        resumed = distributed.agreed(checkpoints.latest())
-        if resumed is not None:
-            state = checkpoints.restore(state, resumed)
+        with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
+            workdir.check(config)
+            if distributed.agreed(bool(workdir.summary())):
+                if not (path / "report.html").exists():
+                    write_report(workdir)
+                print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
+                return None
+            if known := path.is_dir():  # else not before it is clear that the run can start
+                stack.enter_context(workdir.locked())
+            parallel.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), own)
+            dataset = build.build_dataset(config, workdir.cache)
+            if not known:
+                stack.enter_context(workdir.locked())
+                workdir.check(config)
+            workdir.claim(config)
+            workdir.check_data(dataset.name, dataset.digest)
+            evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
+        distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)
-        feed = build.build_feed(config, gan, dataset, devices)
-        print(describe(config, gan, state, dataset, feed, evaluator, devices, path, resumed))
+        attempt = partial(_attempt, config, gan, hyper, dataset, evaluator, workdir, devices, stop or Stop(), fallback)
+        while True:
+            try:
+                return attempt()
+            except DivergedError as error:
+                if config.on_divergence != "rollback":
+                    raise
+                go_back(config, workdir, error)
+
+
+def _attempt(
+    config: ConfigDict,
+    gan: GAN,
+    hyper: Hyper,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    workdir: Workdir,
+    devices: Sequence[jax.Device],
+    stop: Stop,
+    fallback: Path | None,
+) -> GANState:
+    """From the last checkpoint to the end."""
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep, workdir.damaged)
+        stack.enter_context(checkpoints)
+        resumed = distributed.agreed(checkpoints.latest())
+        seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
+        state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
+        if resumed is not None:
+            state = checkpoints.restore(state)
+            resumed = int(state.step)
+            seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
+            state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
+        feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
+        print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
-        trial = Trial(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0)
+        trial = Trial(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
         state, used = steps(trial, feed, parallel.on_all(state, devices), devices)
     if distributed.is_first():
         print(trial.finish(used))
     distributed.meet()  # nobody leaves before all is written
-    print(f"finished: {config.steps:,} steps; see {path / 'report.html'}")
+    print(f"finished: {config.steps:,} steps; see {workdir.path / 'report.html'}")
     return state
+
+
+def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
+    """Prepares another attempt from the last checkpoint, with another order of the data and other noise.
+
+    Raises:
+      DivergedError: there were too many already.
+    """
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        to = checkpoints.latest() or 0
+    number = len(workdir.rollbacks(to)) + 1
+    if number > _ROLLBACKS:
+        raise DivergedError(f"{error}; {_ROLLBACKS} rollbacks did not help") from error
+    seed = (config.seed + number * _GOLDEN) % 2**32
+    distributed.meet()  # all have counted
+    workdir.add_rollback({"to": to, "seed": seed, "why": str(error)})
+    distributed.meet()
+    print(
+        f"\nwarning: {error}; rollback {number} of {_ROLLBACKS}: from step {to:,} on with seed {seed}", file=sys.stderr
+    )
 
 
 def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Device]) -> tuple[GANState, dict[str, Any]]:
@@ -79,6 +149,11 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
 
     Returns:
       The final state, and what the steps cost (`gan_jax.resources.figures`).
+
+    Raises:
+      DivergedError: a metric or the state is no longer finite.
+      EndedError: the run was asked to end, and saved.
+      UserError: its workdir can't be written any more.
     """
     config = trial.config
     chunk = parallel.compile_chunk(trial.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
@@ -86,6 +161,8 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
     state, _ = jax.block_until_ready(chunk(state, 0, feed.data, feed.nothing))
     compiling = {"compile_seconds": round(time.perf_counter() - begin, 3)}
     trial.start(parallel.on_first(state))
+    trial.stop.looked_at = True
+    calls = distributed.Calls()
     pending: Pending | None = None
     plan = list(chunks(config, trial.first, feed.capacity))
     with (
@@ -97,14 +174,27 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
             bar.set_postfix_str(text, refresh=False)
             bar.update(pending.count)
 
-        for (step, count), share in zip(plan, shares, strict=True):
-            state, metrics = chunk(state, count, feed.data, share)
-            if pending:  # looked at while the next chunk runs
-                show(pending, trial.report(pending))
-            pending = Pending(step, count, metrics)
-            if due(config, step + count):
-                show(pending, trial.pause(step + count, parallel.on_first(state), pending))
-                pending = None
+        try:
+            for (step, count), share in zip(plan, shares, strict=True):
+                state, metrics = chunk(state, count, feed.data, share)
+                if pending:  # looked at while the next chunk runs
+                    show(pending, trial.report(pending))
+                pending, end = Pending(step, count, metrics), step + count
+                if due(config, end):
+                    show(pending, trial.pause(end, parallel.on_first(state), pending))
+                    pending = None
+                told = trial.needs_attention(end)
+                if told := calls.due(end, told, config.steps if end == config.steps else end + 2 * feed.capacity):
+                    if pending:
+                        show(pending, trial.report(pending))
+                        pending = None
+                    trial.stop.asked = trial.stop.asked or told.removeprefix(ATTEND)
+                    trial.attend(end, parallel.on_first(state))
+                    if trial.stop.asked and end < config.steps:
+                        distributed.meet()  # nobody leaves before all are saved
+                        raise ended(trial.stop, end)
+        except DivergedError as error:
+            raise trial.apart(error, parallel.on_first(state)) from error
     programs = config.parallel.logical_shards or len(devices)  # XLA counts the loop over shards once
     cost = resources.cost(trial.gan, chunk, state, config.batch_size, programs)
     used = resources.figures(cost, trial.rates, trial.images_per_step, devices, config.compute_dtype)

@@ -1,8 +1,11 @@
 """One training run from outside its loop: what is logged, drawn, judged and saved at which step, and how it ends."""
 
 import dataclasses
+import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,12 +15,16 @@ from ml_collections import ConfigDict
 from gan_jax import visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
-from gan_jax.errors import DivergedError
+from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator, monitors
+from gan_jax.files import PATIENCE, insist
 from gan_jax.report import write_report
 from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
-from gan_jax.state import GAN, GANState
+from gan_jax.signals import Stop
+from gan_jax.state import GAN, GANState, finite, named_leaves
 from gan_jax.workdir import Logs, Workdir
+
+ATTEND = "the disk"
 
 
 @dataclasses.dataclass
@@ -37,6 +44,8 @@ class Trial:
       evaluator: what judges it.
       workdir, checkpoints, logs: where it writes.
       first: the step that this process starts from.
+      stop: whether it shall end early.
+      fallback: a directory for the state in memory, where the workdir can't be written any more.
     """
 
     def __init__(
@@ -48,25 +57,32 @@ class Trial:
         checkpoints: Checkpoints,
         logs: Logs,
         first: int,
+        stop: Stop | None = None,
+        fallback: Path | None = None,
     ) -> None:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
         self.evaluator, self.first = evaluator, first
+        self.stop, self.fallback = stop or Stop(), fallback
+        self.trouble: OSError | None = None  # with the disk, when it was waited for in vain
+        self.lost = False  # whether the last checkpoint could not be written
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.images_per_step = config.batch_size * config.d_steps
         self.begin = time.perf_counter()
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
-        self.rates: list[float] = []  # images/s of each chunk
+        self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
 
     def start(self, state: GANState) -> None:
         """Before the first step of this process, compilation behind it: the clock starts."""
         if self.first == 0:
-            self.draw(0, state)
+            self.persist("the samples", lambda: self.draw(0, state))
         self.begin = time.perf_counter()
 
     def pause(self, step: int, state: GANState, pending: Pending) -> str:
         """What is due after ``step`` steps; ``state`` lies on one device. Metrics first: no bad state is ever saved.
+
+        Failing writes are tried again, and what fails for too long is left in ``trouble``.
 
         Returns what a progress bar shows.
 
@@ -79,11 +95,86 @@ class Trial:
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)
         if step % self.config.sample.every == 0 or last:
-            self.draw(step, state)
+            self.persist("the samples", lambda: self.draw(step, state))
         if saved:
-            self.checkpoints.save(step, state, to_plain(self.config))
+            self.persist("a checkpoint", lambda: self.save(step, state))
         self.reported = 0.0
         return shown
+
+    def persist(self, what: str, write: Callable[[], object]) -> None:
+        """Writes with patience."""
+        if self.trouble is None:
+            self.trouble = insist(write, f"{what} of {self.workdir.path}", lambda: self.stop.asked)
+
+    def save(self, step: int, state: GANState, wait: bool = False) -> None:
+        """A checkpoint, if the state is finite; the log is on disk before it."""
+        if not _finite(state):
+            raise DivergedError(f"the state after step {step} is not finite")
+        self.logs.sync()
+        self.checkpoints.save(step, state, to_plain(self.config), wait)
+
+    def needs_attention(self, step: int) -> str:
+        """Why to `attend` after ``step``: the signal to end, `ATTEND` if the disk has refused something, or nothing."""
+        try:
+            self.checkpoints.check(wait=step == self.config.steps)
+        except OSError as error:
+            print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
+            self.lost = True
+        if self.logs.gone and self.trouble is None:
+            self.trouble = OSError("it was removed")
+        return self.stop.asked or (ATTEND if self.lost or self.trouble else "")
+
+    def attend(self, step: int, state: GANState) -> None:
+        """Saves ``state``, all of whose metrics were reported, now: here or, if need be, in the fallback.
+
+        Raises:
+          UserError: the workdir can't be written any more.
+        """
+        if (
+            self.stop.asked and step < self.config.steps and step % self.config.log.every
+        ):  # for the time that it took; gone when the run goes on
+            seconds = round(self.logs.seconds_before + time.perf_counter() - self.begin, 3)
+            self.logs.write({"step": step, "seconds": seconds, "ended": 1.0})
+            self.persist("metrics.jsonl", self.logs.flush)
+        self.persist("a checkpoint", lambda: self.save(step, state, wait=True))
+        self.lost = False
+        if self.trouble is None:
+            return
+        reason = f"cannot write to {self.workdir.path}: {self.trouble.strerror or self.trouble}"
+        tried = f"{reason}; tried for {PATIENCE:.0f} s" if not (self.stop.asked or self.logs.gone) else reason
+        if self.fallback is None:
+            raise UserError(f"{tried}; the run ended at step {step}, and with no --fallback=DIR its state is lost")
+        other = Workdir(self.fallback / self.workdir.path.name, self.workdir.cache)
+        try:
+            self.workdir.move(other, self.config, self.logs)
+            with Checkpoints(other.checkpoints, self.config.checkpoint.keep) as checkpoints:
+                checkpoints.save(step, state, to_plain(self.config), wait=True)
+        except (OSError, UserError) as error:
+            raise UserError(f"{tried}; nor to the fallback {other.path}: {error}") from error
+        raise UserError(
+            f"{tried}; the run ended at step {step}, saved in {other.path}: go on with --workdir={other.path}"
+        )
+
+    def apart(self, error: DivergedError, state: GANState) -> DivergedError:
+        """Keeps a state that is not finite in ``diverged/``; returns ``error`` with what is wrong in it."""
+        leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(jax.device_get(state)).items()}
+        step = int(leaves["step"])
+        bad = [name for name, leaf in leaves.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
+        parts = []
+        for player in dict.fromkeys(name.partition(".")[0] for name in bad):
+            own = [name for name in bad if name.startswith(f"{player}.")]
+            more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+            parts.append(f"{own[0]}{more}")
+        found = (
+            f"not finite in the state after step {step}: {', '.join(parts)}"
+            if bad
+            else f"the state after step {step} is finite"
+        )
+        try:
+            kept = f"kept in {self.workdir.save_diverged(step, leaves)}"
+        except OSError as trouble:
+            kept = f"it can't be kept: {trouble.strerror or trouble}"
+        return DivergedError(f"{error}; {found}; {kept}")
 
     def report(self, pending: Pending, figures: dict[str, float] | None = None) -> str:
         """Checks a chunk's metrics and logs the steps that are due, and the last, with ``figures``, if these are given.
@@ -91,9 +182,12 @@ class Trial:
         Returns what a progress bar shows.
 
         Raises:
-          DivergedError: a metric is no longer finite.
+          DivergedError: a metric, or the state before the chunk, is no longer finite.
         """
-        metrics = {name: values[: pending.count] for name, values in jax.device_get(pending.metrics).items()}
+        log = dict(jax.device_get(pending.metrics))
+        if not log.pop("fine"):
+            raise DivergedError(self.diverged("the state", pending.first))
+        metrics = {name: values[: pending.count] for name, values in log.items()}
         for name, values in metrics.items():
             if not np.isfinite(values).all():
                 step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
@@ -110,11 +204,12 @@ class Trial:
                 values = {name: float(array[i]) for name, array in metrics.items()}
                 timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
                 self.logs.write({"step": step, **timing, **values, **(figures or {} if step == end else {})})
+        self.persist("metrics.jsonl", self.logs.flush)
         losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
         return f"{rate:,.0f} images/s, {losses}"
 
     def diverged(self, name: str, step: int) -> str:
-        """What is said when a metric is no longer finite."""
+        """What is said when a metric, or the state, is no longer finite."""
         good = self.checkpoints.latest()
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
@@ -124,12 +219,13 @@ class Trial:
         rows = self.config.sample.rows
         picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows)
         self.workdir.save_grid(step, picture)
-        self.logs.write_picture(step, picture)
         if self.gan.game.reconstruct:
             images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
             pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
             beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
             self.workdir.save_grid(step, beside, "reconstructions")
+        self.logs.write_picture(step, picture)
+        self.logs.flush()
 
     def finish(self, resources: dict[str, Any]) -> str:
         """The animation, and the figures of the whole run; those of its last step are the last logged ones.
@@ -154,6 +250,14 @@ class Trial:
         self.workdir.save_summary(summary)
         write_report(self.workdir)
         return f"{verdict}: {why}"
+
+
+_finite = jax.jit(finite)
+
+
+def ended(stop: Stop, step: int) -> EndedError:
+    """What is raised when a run was saved because ``stop`` asked for it."""
+    return EndedError(f"{stop.asked}: ended at step {step:,} with a checkpoint; the same command resumes")
 
 
 def chunks(config: ConfigDict, first: int, capacity: int) -> Iterator[tuple[int, int]]:

@@ -1,10 +1,16 @@
 """What a run leaves on disk: its directory, and how each file in it is written."""
 
+import fcntl
 import json
+import math
+import os
+import socket
+import struct
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +19,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configuration
 from gan_jax import visualize
 from gan_jax.errors import UserError
-from gan_jax.files import write_atomically
+from gan_jax.files import Appended, write_arrays, write_atomically
 
 
 class Workdir:
@@ -21,17 +27,52 @@ class Workdir:
 
     ``config.json`` (the resolved config), ``data.json`` (what it is trained on), ``metrics.jsonl`` (one object a logged
     step), ``samples/step_*.png``, ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/``,
-    ``checkpoints/``.
+    ``checkpoints/``; damaged ones in ``checkpoints_damaged/``, states that are not finite in ``diverged/``; ``lock``.
     """
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.damaged: Path | None = path / "checkpoints_damaged"
+        self.diverged = path / "diverged"
         self.cache = cache or path.parent / "data_cache"  # of decoded data, shared with the runs beside this one
         self._config = path / "config.json"
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"
         self._data = path / "data.json"
+        self.data: dict[str, str] = {}  # what `check_data` was told
+        self._rollbacks = self.diverged / "rollbacks.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training here, for as long as this one lives; makes the directory.
+
+        The lock is the system's, on the file ``lock``: it ends with the process, however that ends.
+
+        Raises:
+          UserError: another process trains here.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(file, 0)
+                os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            except BlockingIOError as error:
+                holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+                raise UserError(
+                    f"{self.path} is in use by {holder}: wait for it, end it, or give another --workdir"
+                ) from error
+            except OSError as error:  # a file system without locks, or a full one
+                reason = f"cannot lock {self.path} ({error.strerror})"
+                print(f"warning: {reason}: see to it that no other process trains there", file=sys.stderr)
+            yield
+        finally:
+            os.close(file)
 
     def check(self, config: ConfigDict) -> None:
         """Refuses a directory that holds the run of another config.
@@ -60,8 +101,11 @@ class Workdir:
                 folder.mkdir(parents=True, exist_ok=True)
             self._write_json(self._config, configuration.to_plain(config))
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
-            raise UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir") from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UserError:
+        reason = f"{error.filename}: {error.strerror}"
+        return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
     def check_data(self, name: str, digest: str) -> None:
         """Remembers the data of the run in ``data.json``; refuses to go on with other data.
@@ -77,12 +121,13 @@ class Workdir:
             before = json.loads(self._data.read_text())
         except (OSError, ValueError):
             before = None
-        if before is not None and before.get("digest") != digest and self.checkpoints.is_dir():
+        if isinstance(before, dict) and before.get("digest") != digest and self.checkpoints.is_dir():
             raise UserError(
                 f"the images of {name} are not those that the run in {self.path} began with: "
                 "restore them, or give another --workdir"
             )
-        self._write_json(self._data, {"name": name, "digest": digest})
+        self.data = {"name": name, "digest": digest}
+        self._write_json(self._data, self.data)
 
     def config(self) -> ConfigDict:
         """The config of the run here.
@@ -91,7 +136,7 @@ class Workdir:
           UserError: there is no run, or its config is damaged.
         """
         try:
-            config = configuration.completed(ConfigDict(json.loads(self._config.read_text())))
+            config = ConfigDict(configuration.completed(json.loads(self._config.read_text())))
         except FileNotFoundError as error:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -102,8 +147,8 @@ class Workdir:
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
         try:
-            summary: dict[str, Any] = json.loads(self._summary.read_text())
-            return summary
+            summary = json.loads(self._summary.read_text())
+            return summary if isinstance(summary, dict) else None
         except (OSError, ValueError):
             return None
 
@@ -131,55 +176,131 @@ class Workdir:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and {"step", "seconds"} <= record.keys():
+            if isinstance(record, dict) and all(_is_time(record.get(key)) for key in ("step", "seconds")):
                 records.append(record)
         return records
 
     def logs(self, after: int) -> "Logs":
         """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped."""
-        kept = [record for record in self.records() if record["step"] <= after]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomically(self._metrics, lambda file: file.write(text.encode()))
-        return Logs(self._metrics, self.path / "tensorboard", after, kept[-1]["seconds"] if kept else 0.0)
+        known = [record for record in self.records() if record["step"] <= after]
+        text = "".join(json.dumps(record) + "\n" for record in known if "ended" not in record)
+        write_atomically(self._metrics, lambda file: file.write(text.encode()), sync=True)
+        return Logs(self._metrics, self.path / "tensorboard", after, known[-1]["seconds"] if known else 0.0)
+
+    def rollbacks(self, after: int) -> list[dict[str, Any]]:
+        """Those that the run up to the checkpoint of step ``after`` knows of; see `add_rollback`."""
+        try:
+            found = json.loads(self._rollbacks.read_text())
+            return [rollback for rollback in found if rollback["to"] <= after and 0 <= rollback["seed"] < 2**32]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def add_rollback(self, rollback: dict[str, Any]) -> None:
+        """Remembers that the run went back: ``to`` that step, to go on with that ``seed``."""
+        self._write_json(self._rollbacks, [*self.rollbacks(rollback["to"]), rollback])
+
+    def move(self, other: "Workdir", config: ConfigDict, logs: "Logs") -> None:
+        """Writes to ``other`` what is known of the run here without reading anything here, for the case that it is
+        gone."""
+        other.check(config)
+        other.claim(config)
+        other._write_json(other._data, self.data)
+        write_atomically(other._metrics, lambda file: file.write(logs.content()), sync=True)
+
+    def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
+        """Keeps a state that is not finite in ``diverged/``."""
+        path = self.diverged / f"step_{step:08d}.npz"
+        write_arrays(path, leaves)
+        return path
 
     @staticmethod
-    def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-        text = json.dumps(value, indent=2) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+    def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+        write_json(path, value)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Replaces ``path`` in one step."""
+    text = json.dumps(value, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()), sync=True)
 
 
 class Logs:
-    """``metrics.jsonl`` and the TensorBoard events of a run, both open for adding; a context manager."""
+    """``metrics.jsonl`` and the TensorBoard events of a run, both open for adding; a context manager.
+
+    What is added stays in memory until `flush` has written it.
+    """
 
     def __init__(self, metrics: Path, tensorboard: Path, after: int, seconds_before: float) -> None:
         self.seconds_before = seconds_before
-        self._file = metrics.open("a")
-        self._events = _summary_writer(tensorboard, purge_step=after + 1)
+        self._metrics = Appended(metrics)
+        self._events = Appended(tensorboard / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}")
+        with _without_torch():
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.record_writer import masked_crc32c
+            from tensorboardX.summary import image, scalar
+        self._event, self._checksum, self._scalar, self._image = Event, masked_crc32c, scalar, image
+        self._add(file_version="brain.Event:2")
+        self._add(step=after + 1, session_log=SessionLog(status=SessionLog.START))  # what was later is void
 
     def __enter__(self) -> "Logs":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
         self._events.close()
 
     def write(self, record: Mapping[str, float]) -> None:
         """Adds one record: ``step``, ``seconds``, ``images_per_second`` and the metrics."""
-        self._file.write(json.dumps(dict(record)) + "\n")
-        self._file.flush()
+        self._metrics.add(json.dumps(dict(record)).encode() + b"\n")
         for name, value in record.items():
-            if name not in ("step", "seconds"):
-                self._events.add_scalar(name, value, record["step"])
+            if name not in ("step", "seconds", "ended"):
+                self._add(step=record["step"], summary=self._scalar(name, value))
 
     def write_picture(self, step: int, picture: np.ndarray) -> None:
         """Adds uint8 ``[H, W, C]`` to TensorBoard under the name ``samples``."""
-        self._events.add_image("samples", picture, step, dataformats="HWC")
+        self._add(step=step, summary=self._image("samples", picture, dataformats="HWC"))
+
+    def _add(self, **values: Any) -> None:
+        """A record of TensorBoard's: length, its checksum, the event, its checksum."""
+        data = self._event(wall_time=time.time(), **values).SerializeToString()
+        head = struct.pack("<Q", len(data))
+        parts = head, struct.pack("<I", self._checksum(head)), data, struct.pack("<I", self._checksum(data))
+        self._events.add(b"".join(parts))
+
+    def flush(self) -> None:
+        """Writes what was added; raises an OSError if it can't, and may be called again."""
+        self._metrics.flush()
+        self._events.flush()
+
+    def sync(self) -> None:
+        """Waits until the metrics lie on the disk, so that no checkpoint does before them."""
+        self._metrics.sync()
+
+    @property
+    def gone(self) -> bool:
+        """Whether ``metrics.jsonl`` was removed meanwhile, as with the whole workdir."""
+        return self._metrics.gone
+
+    def content(self) -> bytes:
+        """All of ``metrics.jsonl``, as far as it can still be read."""
+        return self._metrics.content()
 
 
 class Onlooker(Workdir):
     """The directory of a run for its processes other than the first: they read it, and write nothing."""
+
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
+        super().__init__(path, cache)
+        self.damaged = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Process 0 has the lock."""
+        yield
 
     def claim(self, config: ConfigDict) -> None:
         """Finds what process 0 wrote.
@@ -200,12 +321,16 @@ class Onlooker(Workdir):
     def save_animation(self) -> None:
         """Does nothing."""
 
+    def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
+        """Does nothing but say where process 0 keeps it."""
+        return self.diverged / f"step_{step:08d}.npz"
+
     def logs(self, after: int) -> Logs:
         """Logs that keep nothing."""
         return _NoLogs()
 
     @staticmethod
-    def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
         pass
 
 
@@ -222,15 +347,25 @@ class _NoLogs(Logs):
     def write_picture(self, step: int, picture: np.ndarray) -> None:
         pass
 
+    def flush(self) -> None:
+        pass
 
-def _summary_writer(directory: Path, purge_step: int) -> Any:
-    """A tensorboardX writer without torch, which it would import if it found it: seconds and 200 MB for nothing."""
+    def sync(self) -> None:
+        pass
+
+    @property
+    def gone(self) -> bool:
+        return False
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """tensorboardX would import torch if it found it: seconds and 200 MB for nothing."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # type: ignore[assignment]
     try:
-        from tensorboardX import SummaryWriter
+        yield
     finally:
         if hidden:
             del sys.modules["torch"]
-    return SummaryWriter(str(directory), purge_step=purge_step)

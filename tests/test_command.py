@@ -55,7 +55,7 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
         (
             [DCGAN, "--mode=simple"],
-            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate>",
+            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate|doctor>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),

@@ -1,8 +1,12 @@
 """A data set that is larger than the device's budget, read batch by batch while the device computes."""
 
 import dataclasses
+import multiprocessing
+import os
 import pickle
 import signal
+import threading
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -10,10 +14,13 @@ import numpy as np
 
 from gan_jax.data.images import Images
 from gan_jax.data.order import sample_index
+from gan_jax.errors import EndedError
+from gan_jax.signals import RESUME_ME, end
 
 Batch = dict[str, np.ndarray]
 
 _AHEAD = 256 * 2**20  # bytes that may be read ahead
+_GRACE = 20.0  # seconds in which the death of a worker is noticed, or else it hangs the reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +72,47 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
         # As bytes, because grain leaves behind some of the shared memory that it would send arrays by.
         packed: Any = steps.map(pickle.dumps).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(1, ahead // workers))
-        iterator = iter(packed.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent))
+        iterator = iter(packed.mp_prefetch(options, worker_init_fn=_live_with_the_parent))
     else:
         # Decoding small images is mostly Python, where threads are in each other's way.
         threads = 1 if reader.images.shape[1] < 128 else min(ahead, 4)
         iterator = iter(steps.to_iter_dataset(grain.ReadOptions(threads, ahead)))
+    over = threading.Event()
+    if workers:
+        threading.Thread(target=_watch, args=(over,), daemon=True).start()
     try:
         for batch in iterator:
             yield pickle.loads(batch) if workers else batch
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise EndedError(f"a process that reads data died: {error}; the same command resumes") from error
     finally:
         iterator.close()
+        over.set()
 
 
-def _leave_interrupts_to_the_parent(*_: int) -> None:
-    """A worker's part in Ctrl-C, which reaches all processes of a terminal: the main one ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _watch(over: threading.Event) -> None:
+    """Ends the process if one of its workers died and the reader waits for the rest of what that was sending."""
+    workers: set[Any] = set()
+    while not over.wait(1.0):
+        workers.update(multiprocessing.active_children())
+        dead = [worker.exitcode for worker in workers if worker.exitcode]
+        if dead and not over.wait(_GRACE):
+            text = f"a process that reads data ended with exit code {dead[0]} (-9: out of memory?)"
+            end(RESUME_ME, f"{text}; the same command resumes from the last checkpoint")
+
+
+def _live_with_the_parent(*_: int) -> None:
+    """A worker's part in signals, which reach all processes of a terminal or a job: the main one ends the others. When
+    it died, they end themselves."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -258,7 +258,7 @@ def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
     try:
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
         return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
-    except (pickle.UnpicklingError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of damaged bytes, the decoders raise anything
         raise UserError(f"cannot read the weights in {path}: {' '.join(str(error).split())}") from error
 
 
@@ -271,8 +271,12 @@ _TYPES = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes arrays and nothing else: what else a pickle names is refused."""
+class _Unpickler(pickle._Unpickler):
+    """Makes arrays and nothing else: what else a pickle names is refused.
+
+    Of pickle's two this is the one written in Python: that in C makes room for as many objects as a file says that it
+    has, were it 32 GB.
+    """
 
     def __init__(self, file: Any, storage: Any) -> None:
         super().__init__(file)
