@@ -131,6 +131,18 @@ def test_two_processes_train_what_one_trains_from_a_stream_and_in_float32(
     assert_alike(tmp_path / "two", tmp_path / "one", 1e-10 if dtype == "float64" else 1e-3)
 
 
+@pytest.mark.slow
+def test_with_logical_shards_two_processes_train_to_the_bit_what_one_trains(tmp_path: Path) -> None:
+    common = [*flags("float32", 1), "--config.parallel.logical_shards=8"]
+    for process in (
+        spawn(4, *common, f"--workdir={tmp_path / 'one'}"),
+        *both(*common, f"--workdir={tmp_path / 'two'}"),
+    ):
+        ended(process)
+    assert_identical(state(tmp_path / "two"), state(tmp_path / "one"))
+    assert records(tmp_path / "two") == records(tmp_path / "one")
+
+
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_when_one_process_is_killed_the_other_stops_and_the_same_commands_resume(
     victim: int, whole: Path, tmp_path: Path
