@@ -186,6 +186,11 @@ def _series(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> dic
     return {key: points[:: max(1, len(points) // _POINTS)] for key, points in found.items()}
 
 
+def _short(value: float) -> str:
+    """A number in as few characters as an axis has room for."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """A line chart as SVG, or nothing without points."""
     points = [point for line in series.values() for point in line]
@@ -204,7 +209,7 @@ def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         y = low + (high - low) * i / 4
         at = place(0, y).partition(",")[2]
         lines.append(f'<line x1={_LEFT} x2={_WIDTH - 8} y1={at} y2={at} stroke="#e5e7eb"/>')
-        lines.append(f'<text x={_LEFT - 5} y={float(at) + 4} text-anchor="end">{y:.3g}</text>')
+        lines.append(f'<text x={_LEFT - 5} y={float(at) + 4} text-anchor="end">{_short(y)}</text>')
     lines.append(f'<text x={_WIDTH - 8} y={_HEIGHT} text-anchor="end">step {end:,.0f}</text>')
     legend = []
     for (name, line), colour in zip(series.items(), cycle(_COLOURS), strict=False):
