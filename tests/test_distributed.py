@@ -1,6 +1,7 @@
 """One run on many hosts: here processes of two virtual CPU devices each, which gloo connects."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -166,6 +167,80 @@ def test_when_one_process_is_killed_the_other_stops_and_the_same_commands_resume
     ended(second)
     assert records(tmp_path) == records(whole)
     assert_identical(state(tmp_path), state(whole))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_both_after_the_same_step_and_the_same_commands_resume(
+    whole: Path, tmp_path: Path
+) -> None:
+    log, steps = tmp_path / "metrics.jsonl", 0
+    for told in (1, 0):  # the second resumes what the first ended
+        processes = both(*flags(), "--config.steps=100000", f"--workdir={tmp_path}")
+        while not (log.exists() and log.read_text().count("\n") > steps + 5):
+            assert processes[told].poll() is None
+            time.sleep(0.05)
+        processes[told].send_signal(signal.SIGTERM)
+        endings = [ended(process, code=75, timeout=STOPS_WITHIN).splitlines()[-1] for process in processes]
+        step = Workdir(tmp_path).records()[-1]["step"]
+        assert endings == [f"SIGTERM: ended at step {step:,} with a checkpoint; the same command resumes"] * 2
+        assert (tmp_path / "checkpoints" / str(step)).is_dir()
+        assert step > steps
+        steps = step
+    found = [line for line in records(tmp_path) if "ended" not in line]
+    assert [line["step"] for line in found] == list(range(1, steps + 1))
+    shared = min(steps, 39)  # step 40 is the other's last, with figures of its own
+    assert found[:shared] == records(whole)[:shared]
+
+
+@pytest.mark.slow
+def test_both_processes_put_a_damaged_checkpoint_aside_and_go_on_from_the_one_before(
+    whole: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    (path / "summary.json").unlink()
+    for file in (path / "checkpoints" / "40" / "state" / "d").iterdir():
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 255
+        file.write_bytes(data)
+    first, second = both(*flags(), f"--workdir={path}")
+    assert "resumed from the checkpoint of step 36" in ended(first)
+    assert "is damaged" in ended(second)
+    assert (path / "checkpoints_damaged" / "40").is_dir()
+    assert_identical(state(path), state(whole))
+
+
+def test_all_look_after_a_step_that_none_has_dispatched_when_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Store:
+        """The coordination service's, for one key after another."""
+
+        def __init__(self) -> None:
+            self.known: dict[str, str] = {}
+
+        def key_value_set(self, key: str, value: str) -> None:
+            if key in self.known:
+                raise RuntimeError("ALREADY_EXISTS: key already exists")
+            self.known[key] = value
+
+        def key_value_try_get(self, key: str) -> str:
+            if key not in self.known:
+                raise RuntimeError("NOT_FOUND: key not found")
+            return self.known[key]
+
+    assert distributed.Calls().due(4, "SIGTERM", 12) == "SIGTERM"  # alone: at once
+    assert distributed.Calls().due(4, "", 12) == ""
+    state = SimpleNamespace(client=Store())
+    monkeypatch.setattr(distributed, "_state", lambda: state)
+    monkeypatch.setattr(distributed, "_decisions", iter([0, 0, 1, 1]))
+    one, other = distributed.Calls(), distributed.Calls()
+    assert one.due(4, "", 12) == ""
+    assert one.due(8, "SIGTERM", 16) == ""
+    assert other.due(8, "the disk", 16) == ""
+    assert one.due(12, "SIGTERM", 20) == ""
+    assert other.due(12, "", 20) == ""
+    assert one.due(16, "SIGTERM", 24) == "SIGTERM"
+    assert other.due(16, "", 24) == "SIGTERM"
+    assert one.due(20, "", 28) == other.due(20, "", 28) == ""
 
 
 @pytest.mark.parametrize(
