@@ -139,8 +139,8 @@ def _sweep(
     population: int | None,
     executor: str | None,
     executor_args: str,
-    stop: signals.Stop,
-    fallback: Path | None,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
     **_: Any,
 ) -> None:
     import jax
@@ -170,8 +170,8 @@ def _search(
     number: int,
     population: int | None,
     objective: str,
-    stop: signals.Stop,
-    fallback: Path | None,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
     **_: Any,
 ) -> None:
     if config is None or config_path is None:

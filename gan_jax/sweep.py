@@ -35,7 +35,7 @@ from gan_jax.trial import Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Workdir
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
-_WORTH = 1.1  # how much faster trials must be at once than in turn: less is noise, and costs memory
+_WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
 
 

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"gan_jax_tests_{os.getuid()}"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -54,11 +56,19 @@ def small(name: str) -> ConfigDict:
     config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
     config.sample.rows = 2
+    config.parallel.population = "map"  # for the same bits whatever this machine would measure
     config.eval.update({"features": "none", "samples": 40})
     config.warm_start.factor = 2
     if name not in FOUNDING:
         config.data.image_size = 16
     return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Compiled programs of other modules are of no use, and there are gigabytes of them."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(params=["dcgan", "gan"])

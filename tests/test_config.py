@@ -34,7 +34,9 @@ class Recorder(ConfigDict):  # type: ignore[misc]
         return super().__getitem__(key)
 
 
-@pytest.mark.parametrize("name", [*FOUNDING, "acgan"])  # their keys are the same: those of `default`
+@pytest.mark.parametrize(
+    "name", [*FOUNDING, pytest.param("acgan", marks=pytest.mark.slow)]
+)  # their keys are the same: those of `default`
 def test_every_key_of_every_config_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
     config = Recorder(small(name), seen)

@@ -13,6 +13,7 @@ from gan_jax import build, feed, games, parallel, state
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
+from tests.conftest import small
 
 
 def trained(config: ConfigDict, devices: int, steps: int = 10) -> GANState:
@@ -72,6 +73,7 @@ def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: p
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 
+@pytest.mark.slow
 def test_float32_divergence_is_reported(config: ConfigDict, record_property: Callable[[str, object], None]) -> None:
     """Measured, not asserted: rounding flips activations near a kink, and Adam's first steps are sign-like."""
     one, eight = trained(config, 1), trained(config, 8)
@@ -88,7 +90,8 @@ def test_a_batch_that_the_devices_do_not_divide_names_the_nearest_that_they_do()
         parallel.shard_index(3, 8)
 
 
-def test_the_state_has_no_device_axis_and_is_donated(config: ConfigDict) -> None:
+def test_the_state_has_no_device_axis_and_is_donated() -> None:
+    config = small("gan")
     gan, hyper = build.build_gan(config)
     devices = jax.devices()[:2]
     fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)

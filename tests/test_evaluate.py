@@ -268,6 +268,7 @@ def test_oscillation_is_the_spread_over_the_size() -> None:
 # --- GAN-train --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_classifiers_learn_from_samples_what_these_teach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(classifier._RECIPE, "steps", 60)
     dataset = mnist()

@@ -128,18 +128,20 @@ def sharded(name: str) -> ConfigDict:
     return config
 
 
-QUICK = ("dcgan", "relativistic")  # batch norm; penalties now and then, and pairs
-CONFIGS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+def quick(*names: str) -> pytest.MarkDecorator:
+    """All configs; those not named are slow."""
+    marked = [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+    return pytest.mark.parametrize("name", marked)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@quick("dcgan")
 def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(name: str) -> None:
     whole = trained(sharded(name), 1, steps=4)
-    for devices in (2, 8) if name in QUICK else (2, 4, 8):
+    for devices in (2, 8) if name == "dcgan" else (2, 4, 8):
         assert_identical(trained(sharded(name), devices, steps=4), whole)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@quick("gan")
 def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
     with jax.enable_x64(True):
         plain, config = small(name), sharded(name)

@@ -151,6 +151,7 @@ def test_the_cut_into_dispatches_changes_nothing(tmp_path: Path) -> None:
     assert_identical(one, run(config, tmp_path / "two"))
 
 
+@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
 def test_a_run_may_resume_on_another_number_of_devices(config: ConfigDict, tmp_path: Path) -> None:
     run_until(config, tmp_path, jax.devices()[:2], "draw", at=5)
     assert int(run(config, tmp_path, jax.devices()[:4]).step) == 10
@@ -260,6 +261,7 @@ def test_one_run_compiles_its_training_program_once(tmp_path: Path, caplog: pyte
     assert compiled.count("jit(_fun)") == 1, compiled  # pmap's name for what it is given
 
 
+@pytest.mark.parametrize("config", ["dcgan", pytest.param("gan", marks=pytest.mark.slow)], indirect=True)
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(config: ConfigDict, tmp_path: Path) -> None:
     config.compute_dtype = "bfloat16"
     gan, hyper = build.build_gan(config)
@@ -272,6 +274,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(config: ConfigDict, tmp
     assert np.isfinite(records(tmp_path)[-1]["g_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d_steps", [2])
 def test_images_of_another_size_and_in_colour_and_several_d_steps(d_steps: int, tmp_path: Path) -> None:
     config = small("dcgan")
