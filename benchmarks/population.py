@@ -30,7 +30,7 @@ from gan_jax import build, parallel
 from gan_jax.state import init_state
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {"gan": gan.get_config, "dcgan": dcgan.get_config}
-STEPS = {"gan": 20, "dcgan": 1}  # of each trial in a turn
+STEPS = {"gan": 20, "dcgan": 5}  # of each trial in a turn
 LAUNCHED = {"gan": 500, "dcgan": 20}  # steps of a launched run
 
 
@@ -72,11 +72,11 @@ def steps(name: str, trials: int, repeats: int) -> dict[str, float]:
             alone[number] = jax.block_until_ready(one(state, count, data, feed.nothing)[0])
 
     def population(together: bool) -> Callable[[], None]:
-        chunk = parallel.compile_population(network, feed.fetch, feed.capacity, devices, together)
-        states = [parallel.spread(jax.tree.map(lambda *leaves: np.stack(leaves)[None], *begin), devices)]
+        trained = parallel.Population(network, feed.fetch, feed.capacity, devices, trials, together)
+        states = trained.put(begin)
 
         def run() -> None:
-            states[0] = jax.block_until_ready(chunk(states[0], count, data, share)[0])
+            states[:] = jax.block_until_ready(trained(states, count, data, share)[0])
 
         return run
 

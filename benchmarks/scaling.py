@@ -49,13 +49,16 @@ def main() -> None:
     name, _, data = options.config.partition(":")
     config = importlib.import_module(f"configs.{name}").get_config(*([data] if data else []))
     config.steps_per_dispatch = options.steps
+    rows = measured(config, options.batch, options.shards, options.repeats)
+    config.batch_size = options.batch  # a device's work, on paper
     result = {
         "config": options.config,
+        "batch_for_each_device": options.batch,
         "device": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "rows": measured(config, options.batch, options.shards, options.repeats),
+        "rows": rows,
         "on_paper": on_paper(config, operations(config)),
     }
     print(json.dumps(result, indent=2))

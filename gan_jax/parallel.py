@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,51 +97,97 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else None)
 
 
-def compile_population(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], together: bool) -> Chunk:
-    """As `compile_chunk`, for many trials of the same GAN, each of them whole on one device.
+class Population:
+    """Trials of the same GAN, each of them whole on one device, and the program that trains them.
+
+    Trial number n is in slot ``n % slots`` of device ``n // slots``. The states of all are a list of pytrees whose
+    leaves have an axis of devices in front: one for each slot if they take turns; if they go together, one, with an
+    axis of slots behind that of devices.
 
     Args:
       gan, fetch, capacity, devices: as for `compile_chunk`; the data lies on every device, and so does the one
         share, of the whole batch.
+      slots: on each device.
       together: whether a device makes a step of all its trials at once (``vmap``: what many small GANs on a GPU
-        want), or the steps of one trial after those of another (``lax.map``: what pays where one GAN fills the device).
-
-    Returns:
-      A `Chunk` whose state, and whose metrics, have two more axes in front: devices, and trials on each.
+        want), or the steps of one trial after those of another (what pays where one GAN fills the device, and keeps its
+        rounding whatever the others are).
     """
 
-    def run(states: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
-        def one(state: GANState) -> tuple[GANState, Metrics]:
+    def __init__(
+        self, gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], slots: int, together: bool
+    ) -> None:
+        def one(state: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
             def step(state: GANState) -> tuple[GANState, Metrics]:
                 return _step(gan, fetch, None, (state, data), share)
 
-            # None halts: under vmap each step would have to choose between all of the old state and of the new.
-            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps, None, halts=False)
+            # Together none halts: each step would have to choose between all of the old state and of the new.
+            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps, None, halts=not together)
 
-        final: tuple[GANState, Metrics] = jax.vmap(one)(states) if together else jax.lax.map(one, states)
-        return final
+        run = jax.vmap(one, (0, None, None, None)) if together else one
+        mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
+        self.devices, self.slots, self.together = devices, slots, together
+        self.chunk = Chunk(mapped, capacity)
 
-    mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
-    return Chunk(mapped, capacity)
+    def put(self, states: Sequence[GANState]) -> list[Any]:
+        """The trials' states on their devices; empty slots repeat the last."""
+        filled = [*states, *(states[-1] for _ in range(len(self.devices) * self.slots - len(states)))]
+        rows = [filled[slot :: self.slots] for slot in range(self.slots)]
+        stacked = [jax.tree.map(lambda *leaves: np.stack(leaves), *row) for row in rows]
+        if self.together:
+            stacked = [jax.tree.map(lambda *leaves: np.stack(leaves, 1), *stacked)]
+        return [spread(tree, self.devices) for tree in stacked]
+
+    def __call__(
+        self, states: list[Any], steps: int, data: Any, share: Any, live: Collection[int] | None = None
+    ) -> tuple[list[Any], list[Any]]:
+        """``steps`` steps of the trials from ``states``, which are donated.
+
+        Where they take turns, slots without a ``live`` trial (numbers; all if None) are left out.
+
+        Returns:
+          The new states, and the metrics, in lists alike.
+        """
+        wanted = range(self.slots) if live is None or self.together else {number % self.slots for number in live}
+        done = [
+            self.chunk(state, steps, data, share) if slot in wanted else (state, None)
+            for slot, state in enumerate(states)
+        ]
+        return [state for state, _ in done], [metrics for _, metrics in done]
+
+    def state(self, states: list[Any], number: int) -> GANState:
+        """A copy of one trial's, alone on its device."""
+        device, slot = divmod(number, self.slots)
+        tree, place = (states[0], (0, slot)) if self.together else (states[slot], (0,))
+        copy: GANState = jax.tree.map(lambda x: jnp.copy(x.addressable_data(device)[place]), tree)
+        return copy
+
+    def metrics(self, metrics: list[Any], number: int) -> Metrics:
+        """Those of one trial."""
+        device, slot = divmod(number, self.slots)
+        if self.together:
+            return {name: array[device, slot] for name, array in metrics[0].items()}
+        return {name: array[device] for name, array in metrics[slot].items()}
 
 
-def measured(population: Chunk, sequence: Chunk, states: Any, *rest: Any, repeats: int = 3) -> float:
-    """How many times as fast as ``sequence`` ``population`` is: the median of as many turns, each of at least .1 s.
+def measured(
+    together: Population, in_turn: Population, states: Sequence[GANState], *rest: Any, repeats: int = 3
+) -> float:
+    """How many times as fast as ``in_turn`` ``together`` is: the median of as many rounds, each of at least .1 s.
 
-    Both are of `compile_population`; ``states``, which stay as they are, and ``rest`` (data, share) are for both.
+    ``states``, of all trials, and ``rest`` (data, share) are for both.
     """
 
-    def seconds(chunk: Chunk, steps: int) -> float:
-        copy = jax.block_until_ready(jax.tree.map(jnp.copy, states))
+    def seconds(population: Population, steps: int) -> float:
+        placed = jax.block_until_ready(population.put(states))
         begin = time.perf_counter()
-        jax.block_until_ready(chunk(copy, steps, *rest))
+        jax.block_until_ready(population(placed, steps, *rest))
         return time.perf_counter() - begin
 
-    for chunk in (population, sequence):
-        seconds(chunk, 0)
-    once = min(seconds(population, 1), seconds(sequence, 1))
-    steps = min(population.capacity, 1 + int(0.1 / once))
-    return statistics.median(seconds(sequence, steps) / seconds(population, steps) for _ in range(repeats))
+    for population in (together, in_turn):
+        seconds(population, 0)
+    once = min(seconds(together, 1), seconds(in_turn, 1))
+    steps = min(together.chunk.capacity, 1 + int(0.1 / once))
+    return statistics.median(seconds(in_turn, steps) / seconds(together, steps) for _ in range(repeats))
 
 
 def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, share: Any) -> tuple[GANState, Metrics]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -261,119 +260,105 @@ class _Population:
                 logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
                 own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
                 self.trials[number] = Trial(*own, self.stop, self.fallback)
-            used = self.train(self.stacked(states), feed, first)
+            used = self.train(states, feed, first)
         for number, trial in self.trials.items():
             print(f"{self.members[number].name}: {trial.finish(used)}")
 
-    def stacked(self, states: list[GANState]) -> Any:
-        """The states as leaves ``[devices, slots, ...]`` on the devices; empty slots repeat the last."""
-        filled = states + states[-1:] * (len(self.devices) * self.each - len(states))
-        shape = (len(self.devices), self.each)
-        whole = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(*shape, *np.shape(leaves[0])), *filled)
-        return parallel.spread(whole, self.devices)
-
-    def train(self, states: Any, feed: Any, first: int) -> dict[str, Any]:
+    def train(self, begun: Sequence[GANState], feed: Any, first: int) -> dict[str, Any]:
         """All steps from ``first`` on; returns what they cost."""
         data = parallel.on_all(jax.tree.map(np.asarray, feed.data), self.devices)
         share = {name: np.asarray(array)[0] for name, array in feed.nothing.items()}
         begin = time.perf_counter()
-        chunk, together = self.compiled(states, feed, data, share)
-        states, _ = jax.block_until_ready(chunk(states, 0, data, share))
+        population = self.compiled(begun, feed, data, share)
+        states, _ = jax.block_until_ready(population(population.put(begun), 0, data, share))
         compiling = round(time.perf_counter() - begin, 3)
         for number, trial in self.trials.items():
-            trial.start(self.one(states, number))
+            trial.start(population.state(states, number))
         self.stop.looked_at = True
         pending: Pending | None = None
         count = len(self.members)
         total = self.config.steps * count
         with tqdm(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
             for step, length in chunks(self.config, first, feed.capacity):
-                states, metrics = chunk(states, length, data, share)
+                states, metrics = population(states, length, data, share, self.trials)
                 if pending:
-                    self.look(pending, states, False)
+                    self.look(pending, population, states, False)
                 pending = Pending(step, length, metrics)
                 if due(self.config, step + length):
-                    self.look(pending, states, True)
+                    self.look(pending, population, states, True)
                     pending = None
                 bar.update(length * count)
                 if any([trial.needs_attention(step + length) for trial in self.trials.values()]):
                     if pending:
-                        self.look(pending, states, False)
+                        self.look(pending, population, states, False)
                         pending = None
                     for number, trial in self.trials.items():
-                        trial.attend(step + length, self.one(states, number))
+                        trial.attend(step + length, population.state(states, number))
                     if self.stop.asked and step + length < self.config.steps:
                         raise ended(self.stop, step + length)
                 if not self.trials:
                     break
-        # XLA counts the loop over a device's trials once, as it does that over steps.
-        programs = len(self.devices) * (1 if together else self.each)
-        cost = resources.cost(self.gan, chunk, self.one(states, 0), self.config.batch_size, programs)
+        programs = len(self.devices) * (1 if population.together else self.each)
+        state = population.state(states, 0)
+        cost = resources.cost(self.gan, population.chunk, state, self.config.batch_size, programs)
         rates = [rate * count for trial in self.trials.values() for rate in trial.rates]
         images = self.config.batch_size * self.config.d_steps * count
         figures = resources.figures(cost, rates, images, self.devices, self.config.compute_dtype)
         return {"trials": count, "compile_seconds": compiling} | figures
 
-    def compiled(self, states: Any, feed: Any, data: Any, share: Any) -> tuple[parallel.Chunk, bool]:
-        """The program, and whether a device's trials make their steps at once: by the config, or by measurement.
+    def compiled(self, begun: Sequence[GANState], feed: Any, data: Any, share: Any) -> parallel.Population:
+        """The program; whether a device's trials make their steps at once is by the config, or by measurement.
 
         What was measured is kept beside the data, for all sweeps there: the two differ by rounding, and the same sweep
         shall come out the same twice.
         """
 
-        def compile(together: bool) -> parallel.Chunk:
-            return parallel.compile_population(self.gan, feed.fetch, feed.capacity, self.devices, together)
+        def compile(together: bool) -> parallel.Population:
+            return parallel.Population(self.gan, feed.fetch, feed.capacity, self.devices, self.each, together)
 
         asked = self.config.parallel.population
         if asked != "auto" or self.each == 1:
-            return compile(asked == "vmap"), asked == "vmap"
+            return compile(asked == "vmap")
         file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
         what = json.dumps([_static(self.config), repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
         known = json.loads(file.read_text()) if file.exists() else {}
         both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
         if key not in known:
-            known[key] = round(parallel.measured(both[True], both[False], states, data, share), 3)
+            known[key] = round(parallel.measured(both[True], both[False], begun, data, share), 3)
             text = json.dumps(known, indent=2) + "\n"
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, lambda file: file.write(text.encode()))
         together = known[key] > _WORTH
         order = "at once" if together else "in turn"
         print(f"{self.each} trials a device {order}: at once they are {known[key]:.2f} times as fast as in turn")
-        return both[together], together
+        return both[together]
 
-    def look(self, pending: Pending, states: Any, due: bool) -> None:
+    def look(self, pending: Pending, population: parallel.Population, states: list[Any], due: bool) -> None:
         """Lets each trial report, or do what is ``due``.
 
         Those that diverged, or that ``observe`` ends, are left behind.
         """
         metrics = jax.device_get(pending.metrics)
         for number, trial in list(self.trials.items()):
-            device, slot = divmod(number, self.each)
-            values = {name: array[device, slot] for name, array in metrics.items()}
-            own = Pending(pending.first, pending.count, values)
+            own = Pending(pending.first, pending.count, population.metrics(metrics, number))
             try:
                 if not due:
                     trial.report(own)
                     continue
                 step = own.first + own.count
-                trial.pause(step, self.one(states, number), own)
+                trial.pause(step, population.state(states, number), own)
                 if self.observe and trial.figures:
                     why = self.observe(self.members[number], step, trial.figures)
                     if why:
                         self.leave(number, "pruned", why)
             except DivergedError as error:
-                self.leave(number, "diverged", str(trial.apart(error, self.one(states, number))))
+                self.leave(number, "diverged", str(trial.apart(error, population.state(states, number))))
 
     def leave(self, number: int, verdict: str, why: str) -> None:
         """Ends a trial before its last step; its slot idles on."""
         print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
         self.trials.pop(number).workdir.save_summary({"verdict": verdict, "why": why})
-
-    def one(self, states: Any, number: int) -> Any:
-        """The state of one trial, alone on its device."""
-        device, slot = divmod(number, self.each)
-        return jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(device)[0, slot]), states)
 
 
 def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[int, list[GANState]]:

@@ -154,13 +154,14 @@ def test_trials_run_at_once_where_that_was_measured_to_be_faster(
 ) -> None:
     config = small("gan")
     config.parallel.population = "auto"
-    config.steps, asked, honest = 4, [], parallel.compile_population
+    config.steps, asked = 4, []
 
-    def compiled(*arguments: Any) -> Any:
-        asked.append(arguments[-1])
-        return honest(*arguments)
+    class Asked(parallel.Population):
+        def __init__(self, *arguments: Any) -> None:
+            asked.append(arguments[-1])
+            super().__init__(*arguments)
 
-    monkeypatch.setattr(parallel, "compile_population", compiled)
+    monkeypatch.setattr(parallel, "Population", Asked)
     for number, (ratio, said) in enumerate({1.4: "in turn: at once they are 1.40", 1.6: "at once: at once"}.items()):
         monkeypatch.setattr(parallel, "measured", lambda *_, ratio=ratio: ratio)
         path = tmp_path / str(number)
@@ -181,12 +182,11 @@ def test_both_populations_are_timed_and_their_states_kept() -> None:
     config = small("gan")
     gan, leaves = build_gan(config)
     fed = build.build_feed(config, gan, build.build_dataset(config, None), TWO[:1])
-    both = [parallel.compile_population(gan, fed.fetch, 4, TWO[:1], together) for together in (True, False)]
+    both = [parallel.Population(gan, fed.fetch, 4, TWO[:1], 2, together) for together in (True, False)]
     one = jax.device_get(init_state(gan, 0, leaves))
-    states = parallel.spread(jax.tree.map(lambda leaf: np.stack([leaf, leaf])[None], one), TWO[:1])
     share = {name: np.asarray(array)[0] for name, array in fed.nothing.items()}
-    assert parallel.measured(*both, states, fed.data, share, repeats=1) > 0
-    assert int(states.step[0, 0]) == 0
+    assert parallel.measured(both[0], both[1], [one, one], fed.data, share, repeats=1) > 0
+    assert int(one.step) == 0
 
 
 def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
