@@ -209,6 +209,18 @@ LOSSES: dict[str, tuple[Term, Term, Term]] = {
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+class Slope(nn.Module):
+    """Gradient of the sum of what ``net`` says with respect to its input, itself to be differentiated."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(wide(self.net(x)).sum(), x, create_graph=True)
+        return gradient
+
+
 class Found(NamedTuple):
     """Of a step; D's of its last one."""
 
@@ -222,8 +234,7 @@ class Trainer:
     """The loop body of main.py, with any number of D steps, D frozen in G's, and no waiting for any figure.
 
     ``penalty``: weight of WGAN-GP's; ``ema``: decay of the average of G's weights, if there shall be one; ``compile``:
-    what is made of each network for its passes, but for the penalty's, whose second derivatives torch.compile hasn't;
-    ``autocast``: gives what the passes are made in.
+    what is made of each network for its passes; ``autocast``: gives what they are made in.
     """
 
     def __init__(
@@ -243,7 +254,8 @@ class Trainer:
     ) -> None:
         self.generator, self.discriminator = generator.train(), discriminator.train()
         self.loss, self.labels = loss, labels
-        self.draw, self.judge, self.autocast = compile(generator), compile(discriminator), autocast
+        self.draw, self.judge, self.slope = (compile(f) for f in (generator, discriminator, Slope(discriminator)))
+        self.autocast = autocast
         self.penalty, self.penalty_every, self.decay, self.steps = penalty, penalty_every, ema, 0
         self.g_params, self.d_params = list(generator.parameters()), list(discriminator.parameters())
         self.ema = [p.detach().clone() for p in self.g_params]
@@ -300,7 +312,7 @@ class Trainer:
         mix = mix.reshape(-1, 1, 1, 1)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         with kept(self.discriminator, nn.BatchNorm2d, Spectral):
-            (gradient,) = torch.autograd.grad(wide(self.discriminator(between)).sum(), between, create_graph=True)
+            gradient: Tensor = self.slope(between)
         return (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
 
     def figures(self, found: Found) -> dict[str, float]:

@@ -78,19 +78,27 @@ def main() -> int:
     parser.add_argument("--skip-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--out", type=Path, default=Path("train_step.json"))
     options = parser.parse_args()
+    chosen = [name for name in CASES if name.startswith(tuple(options.cases.split(",")))]
+    precisions = options.precisions.split(",")
+    if not set(precisions) <= set(_TYPES):
+        parser.error(f"--precisions are of {', '.join(_TYPES)}")
+    if not on_gpu():  # too slow to wait for, or not to be had
+        chosen = [name for name in chosen if name != "c1024"]
+        precisions = [name for name in precisions if name != "tf32"]
+    elif not torch.cuda.is_available():
+        parser.error("JAX has a GPU and PyTorch has none: install PyTorch for CUDA, or set JAX_PLATFORMS=cpu")
+    if not chosen or not precisions:
+        parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}, c1024 and tf32 for GPUs")
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    gpu = jax.devices()[0].platform == "gpu"
-    chosen = [name for name in CASES if name.startswith(tuple(options.cases.split(",")))]
-    precisions = [name for name in options.precisions.split(",") if gpu or name != "tf32"]
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "tolerance": TOLERANCE}
     roofs = {name: roof(name) for name in precisions}
     result |= {"matmul_gflop_per_second": roofs, "copy_gb_per_second": copy_rate(), "cases": {}}
-    print(json.dumps(result), flush=True)
+    print("; ".join(f"{key}: {value}" for key, value in result.items() if value), flush=True)
     for name in chosen:
-        if name == "c1024" and not gpu:
-            continue
-        rows = measured(case_config(name), precisions, options.repeats, options.steps, not options.skip_compile)
+        rows: list[dict[str, Any]] = [{"name": Ours.name, "precision": "float32", "milliseconds": []}]
+        with failing(rows[0]):
+            rows = measured(case_config(name), precisions, options.repeats, options.steps, not options.skip_compile)
         finish(rows, roofs, result["copy_gb_per_second"])
         print(f"\ncase {name}\n{table(rows)}", flush=True)
         result["cases"][name] = rows
@@ -161,7 +169,7 @@ class Ours(Side):
 
     def first(self) -> list[list[float]]:
         """See `Side`."""
-        with jax.default_matmul_precision("tensorfloat32" if self.precision == "tf32" else "float32"):
+        with matmul_precision(self.precision):
             begin = time.perf_counter()
             self._call(0)
             self.figures["compile_seconds"] = time.perf_counter() - begin
@@ -190,6 +198,22 @@ class Ours(Side):
 _DRAWN = ("latents", "penalty")
 
 
+def matmul_precision(precision: str) -> Any:
+    """What JAX compiles in: on GPUs its default for float32 is TF32, elsewhere it is as the trainer has it."""
+    exact = {"float32": "float32", "tf32": "tensorfloat32"}.get(precision) if on_gpu() else None
+    return jax.default_matmul_precision(exact)
+
+
+def torch_device() -> torch.device:
+    """Of the same kind."""
+    return torch.device("cuda" if on_gpu() else "cpu")
+
+
+def on_gpu() -> bool:
+    """Whether JAX's first device is one."""
+    return bool(jax.devices()[0].platform == "gpu")
+
+
 class Torch(Side):
     """PyTorch's step, from the same weights.
 
@@ -202,7 +226,7 @@ class Torch(Side):
     def __init__(self, ours: Ours, precision: str, mode: str = "") -> None:
         super().__init__(precision)
         self.ours, self.mode, self.name = ours, mode, f"PyTorch compile, {mode}" if mode else "PyTorch eager"
-        self.device = torch.device("cuda" if self.ours.devices[0].platform == "gpu" else "cpu")
+        self.device = torch_device()
         gan, start, config = ours.gan, ours.start, ours.config
         nets = networks(gan)
         for net, of in zip(nets, (start.generator, start.discriminator), strict=True):
@@ -239,6 +263,7 @@ class Torch(Side):
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True
+        torch._dynamo.config.trace_autograd_ops = True  # the gradient of the penalty
         torch._dynamo.config.recompile_limit = 64  # all networks here are one class, and so share that of 8
         return torch.compile(net, mode=self.mode, dynamic=False)
 
@@ -309,8 +334,7 @@ def measured(
     config: ConfigDict, precisions: Sequence[str], repeats: int, steps: int, compiled: bool
 ) -> list[dict[str, Any]]:
     """A row for each side and precision, checked, then timed by turns."""
-    gpu = jax.devices()[0].platform == "gpu"
-    modes = ["", *(["default", *(["max-autotune"] if gpu else [])] if compiled else [])]
+    modes = ["", *(["default", *(["max-autotune"] if on_gpu() else [])] if compiled else [])]
     torch._dynamo.reset()
     base = Ours(config, "float32", steps)
     expected = base.first()
@@ -397,7 +421,7 @@ class Bytes(TorchDispatchMode):
 def step_memory(side: Side) -> float | None:
     """MB at the peak of one step, over what lies in memory before it."""
     if isinstance(side, Ours):
-        if side.devices[0].platform != "cpu":
+        if on_gpu():
             return float(side.figures["xla_temporary_mb"])
     elif isinstance(side, Torch) and side.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -422,19 +446,17 @@ def _resident(key: str) -> float:
 
 def roof(precision: str) -> float:
     """GFLOP/s of the faster of JAX's and PyTorch's square matrix products."""
-    with jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "float32"):
+    with matmul_precision(precision):
         ours = resources.matmul_rate(jax.devices()[:1], jnp.dtype(_TYPES[precision]))
-    gpu = jax.devices()[0].platform == "gpu"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    side = 8192 if gpu else 1024
-    a = torch.ones(side, side, dtype=getattr(torch, _TYPES[precision]), device="cuda" if gpu else "cpu")
+    side = 8192 if on_gpu() else 1024
+    a = torch.ones(side, side, dtype=getattr(torch, _TYPES[precision]), device=torch_device())
     return max(ours, 2 * side**3 / best_seconds(lambda: a @ a)) / 1e9
 
 
 def copy_rate() -> float:
     """GB/s, read and written."""
-    device = "cuda" if jax.devices()[0].platform == "gpu" else "cpu"
-    a = torch.ones(_COPIED // 4, device=device)
+    a = torch.ones(_COPIED // 4, device=torch_device())
     b = torch.empty_like(a)
     return 2 * _COPIED / best_seconds(lambda: b.copy_(a)) / 1e9
 

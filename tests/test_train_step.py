@@ -89,3 +89,13 @@ def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_not_a_number_differs() -> None:
     assert difference([[float("nan"), 1.0]], [[1.0, 1.0]]) > TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"), [("--cases=z", "nothing to measure"), ("--precisions=float8", "--precisions are of float32")]
+)
+def test_wrong_flags(flag: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["train_step", flag])
+    with pytest.raises(SystemExit, match="2"):
+        train_step.main()
+    assert said in capsys.readouterr().err
