@@ -4,8 +4,6 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
 
-from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -17,6 +15,7 @@ from flax import linen
 from torch import nn
 
 from benchmarks import torch_reference as reference
+from benchmarks.torch_reference import copy_to_torch, network_input, to_ours, weighted_layers
 from gan_jax.build import build_gan
 from gan_jax.layers import Judgement
 from gan_jax.models import dcgan, mlp, resnet
@@ -26,77 +25,7 @@ from tests.conftest import small
 
 Tree: TypeAlias = Any
 
-# --- copying weights and running statistics ---------------------------------------------------------------------------
-
-
-def weighted_layers(net: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Each PyTorch layer that has weights, with the name of ours."""
-    count: Counter[str] = Counter()
-    for layer in net.modules():
-        match layer:
-            case nn.BatchNorm2d():
-                kind = "BatchNorm"
-            case nn.Linear() | nn.Conv2d(stride=(1, 1)) | nn.ConvTranspose2d(stride=(1, 1)):
-                kind = "Dense"
-            case nn.ConvTranspose2d():
-                kind = "TransposedConv"
-            case nn.Conv2d():
-                kind = "StridedConv"
-            case _:
-                continue
-        yield f"{kind}_{count[kind]}", layer
-        count[kind] += 1
-
-
-def kernel_to_ours(layer: Any, weight: np.ndarray) -> np.ndarray:
-    if isinstance(layer, nn.Linear):
-        return weight.T
-    if layer.stride == (2, 2):
-        return weight.transpose(2, 3, 1, 0)
-    flat = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)  # a dense layer to or from side x side x channels
-    return flat if isinstance(layer, nn.ConvTranspose2d) else flat.T
-
-
-def kernel_to_torch(layer: Any, kernel: np.ndarray) -> np.ndarray:
-    if isinstance(layer, nn.Linear):
-        return kernel.T
-    if layer.stride == (2, 2):
-        return kernel.transpose(3, 2, 0, 1)
-    _, channels, side, _ = layer.weight.shape
-    flat = kernel if isinstance(layer, nn.ConvTranspose2d) else kernel.T
-    return flat.reshape(-1, side, side, channels).transpose(0, 3, 1, 2)
-
-
-def to_ours(net: nn.Module) -> Tree:
-    """The variables of our module, from a PyTorch network."""
-    params: dict[str, dict[str, np.ndarray]] = {}
-    stats: dict[str, dict[str, np.ndarray]] = {}
-    for name, layer in weighted_layers(net):
-        values = {key: value.detach().numpy().copy() for key, value in layer.state_dict().items()}
-        if name.startswith("BatchNorm"):
-            params[name] = {"scale": values["weight"], "bias": values["bias"]}
-            stats[name] = {"mean": values["running_mean"], "var": values["running_var"]}
-        else:
-            bias = {"bias": values["bias"]} if "bias" in values else {}
-            params[name] = {"kernel": kernel_to_ours(layer, values["weight"]), **bias}
-    return {"params": params, "batch_stats": stats}
-
-
-@torch.no_grad()
-def copy_to_torch(variables: Tree, net: nn.Module) -> None:
-    """Overwrites everything in ``net`` with the variables of our module."""
-    for name, layer in weighted_layers(net):
-        ours = jax.tree.map(np.array, {**variables["params"][name], **variables["batch_stats"].get(name, {})})
-        if name.startswith("BatchNorm"):
-            values = {"weight": ours["scale"], "running_mean": ours["mean"], "running_var": ours["var"]}
-        else:
-            values = {"weight": kernel_to_torch(layer, ours["kernel"])}
-        if "bias" in ours:
-            values["bias"] = ours["bias"]
-        for key, value in values.items():
-            target = getattr(layer, key)
-            assert target.shape == value.shape
-            target.copy_(torch.from_numpy(value))
+# --- comparing --------------------------------------------------------------------------------------------------------
 
 
 def randomized(variables: Tree, seed: int) -> Tree:
@@ -127,11 +56,6 @@ def assert_same(ours: Tree, theirs: Tree, tolerance: float) -> None:
         assert worst < tolerance, f"{jax.tree_util.keystr(path)}: off by {worst:.1e}"
 
     jax.tree_util.tree_map_with_path(check, ours, theirs)
-
-
-def network_input(net: nn.Sequential, x: np.ndarray) -> torch.Tensor:
-    """Latents, or images ``[..., H, W, C]``, as ``net`` wants them: channels first if it begins with a convolution."""
-    return torch.tensor(np.moveaxis(x, -1, -3) if isinstance(net[0], nn.Conv2d) else x)
 
 
 # --- the networks -----------------------------------------------------------------------------------------------------
@@ -322,7 +246,7 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
             labels = jnp.zeros(real.shape[:2], jnp.int32)
             z = np.stack([latents(t, substep) for substep in range(gan.d_steps)])
             state, metrics = step(state, {"image": real, "index": index, "label": labels})
-            expected = trainer.step(network_input(trainer.discriminator, real), torch.tensor(z))
+            expected = trainer.figures(trainer.step(network_input(trainer.discriminator, real), torch.tensor(z)))
 
             assert_same(metrics, {name: np.float64(value) for name, value in expected.items()}, 1e-11)
             assert_same(variables_of(state.generator), to_ours(trainer.generator), 1e-11)
@@ -337,45 +261,17 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
 # --- residual networks ------------------------------------------------------------------------------------------------
 
 
-def conv(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """The convolution of Flax's parameters, on ``[N, C, H, W]``."""
-    kernel = torch.tensor(np.asarray(layer["kernel"])).permute(3, 2, 0, 1)
-    bias = torch.tensor(np.asarray(layer["bias"])) if "bias" in layer else None
-    return nn.functional.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2)
-
-
-def dense(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    out: torch.Tensor = x @ torch.tensor(np.asarray(layer["kernel"])) + torch.tensor(np.asarray(layer["bias"]))
-    return out
-
-
-def normed(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    scale, bias = (torch.tensor(np.asarray(layer[name])) for name in ("scale", "bias"))
-    return nn.functional.batch_norm(x, None, None, scale, bias, training=True)
-
-
-def up(x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def test_residual_generator_is_the_papers() -> None:
+@pytest.mark.parametrize("side", [16, 14])
+def test_residual_generator_is_the_papers(side: int) -> None:
     """Table 4(a) of Miyato et al. 2018, with the order of the blocks' parts of Gulrajani et al.'s code."""
     with jax.enable_x64(True):
         types: Any = {"dtype": np.float64, "param_dtype": np.float64}
-        ours = resnet.Generator((16, 16, 3), widths=(6, 5), first=7, **types)
+        ours = resnet.Generator((side, side, 3), widths=(6, 5), first=7, **types)
+        theirs = reference.residual_generator(7, 7, (6, 5), side, 3).double()
         z = np.random.default_rng(0).normal(size=(4, 7))
-        params = randomized(shapes_of(ours, z)["params"], 1)
-        stats = jax.tree.map(lambda s: np.zeros(s.shape), shapes_of(ours, z)["batch_stats"])
-        variables = {"params": params, "batch_stats": stats}
-        out, _ = ours.apply(variables, z, train=True, mutable=["batch_stats"])
-        x = dense(torch.tensor(z), params["Dense_0"]).reshape(4, 4, 4, 7).permute(0, 3, 1, 2)
-        for block in range(2):
-            first, second, beside = (params[f"Conv_{3 * block + i}"] for i in range(3))
-            inside = conv(up(torch.relu(normed(x, params[f"BatchNorm_{2 * block}"]))), first)
-            inside = conv(torch.relu(normed(inside, params[f"BatchNorm_{2 * block + 1}"])), second)
-            x = inside + conv(up(x), beside)
-        x = torch.tanh(conv(torch.relu(normed(x, params["BatchNorm_4"])), params["Conv_6"]))
-    assert_same(out, x.permute(0, 2, 3, 1).numpy(), 1e-12)
+        variables = randomized(shapes_of(ours, z), 1)
+        copy_to_torch(variables, theirs)
+        assert_networks_agree(ours, theirs, variables, z, 1e-12)
 
 
 @pytest.mark.parametrize("side", [16, 14])
@@ -384,25 +280,8 @@ def test_residual_discriminator_is_the_papers(side: int) -> None:
     with jax.enable_x64(True):
         types: Any = {"dtype": np.float64, "param_dtype": np.float64}
         ours = resnet.Discriminator(widths=(6, 5, 5), downs=2, **types)
+        theirs = reference.residual_discriminator((6, 5, 5), 2, 3).double()
         images = np.random.default_rng(0).uniform(-1, 1, (4, side, side, 3))
-        params = randomized(shapes_of(ours, images)["params"], 1)
-        out: Any = ours.apply({"params": params}, images, train=True)
-        x, number = torch.tensor(images).permute(0, 3, 1, 2), 0
-        for block in range(3):
-
-            def halved(x: torch.Tensor, down: bool = block < 2) -> torch.Tensor:
-                x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate") if down else x
-                return nn.functional.avg_pool2d(x, 2) if down else x
-
-            first, second = params[f"Conv_{number}"], params[f"Conv_{number + 1}"]
-            inside = conv(x if block == 0 else torch.relu(x), first)
-            inside = halved(conv(torch.relu(inside), second))
-            number += 2
-            beside = x
-            if block < 2:  # the third has as many channels as it gets
-                beside, number = conv(halved(x), params[f"Conv_{number}"]), number + 1
-            x = inside + beside
-        features = torch.relu(x).sum((2, 3))
-        logits = dense(features, params["Dense_0"])[:, 0]
-    assert_same(out.features, features.numpy(), 1e-12)
-    assert_same(out.logits, logits.numpy(), 1e-12)
+        variables = randomized(shapes_of(ours, images), 1)
+        copy_to_torch(variables, theirs)
+        assert_networks_agree(ours, theirs, variables, images, 1e-12)

@@ -1,0 +1,101 @@
+"""The benchmark beside PyTorch: that both sides do the same work, and that it would say so if they didn't."""
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from benchmarks import train_step
+from benchmarks.torch_reference import Spectral, Trainer
+from benchmarks.train_step import TOLERANCE, Ours, Torch, case_config, difference
+
+WIDTHS = {"a": ((16, 8), (8, 16)), "d": ((6, 5), (6, 5, 5)), "e": ((6, 5), (6, 5, 5))}
+
+
+def narrow(name: str) -> ConfigDict:
+    """A case with small networks on small images."""
+    config = case_config(name)
+    config.generator.widths, config.discriminator.widths = WIDTHS[name]
+    config.update({"batch_size": 8, "latent_dim": 8, "d_steps": {"a": 1, "d": 1, "e": 2}[name]})
+    config.data.image_size = 16
+    if name == "e":
+        config.generator.first = 7
+    return config
+
+
+def no_power_iteration(trainer: Trainer) -> None:
+    for layer in trainer.discriminator.modules():
+        if isinstance(layer, Spectral):
+            layer.track_running_stats = False
+            layer.register_forward_pre_hook(lambda layer, _: setattr(layer, "track_running_stats", False))
+
+
+def faster(trainer: Trainer) -> None:
+    trainer.g_optimizer.param_groups[0]["lr"] *= 1.5
+
+
+def less_penalty(trainer: Trainer) -> None:
+    trainer.penalty *= 0.9
+
+
+def other_loss(trainer: Trainer) -> None:
+    trainer.loss = "wasserstein"
+
+
+@pytest.mark.parametrize(
+    ("name", "faults"), [("a", (faster, other_loss)), ("d", (less_penalty,)), ("e", (no_power_iteration,))]
+)
+def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], None], ...]) -> None:
+    ours = Ours(narrow(name), "float32", 1)
+    expected = ours.first()
+    assert difference(Torch(ours, "float32").first(), expected) < TOLERANCE / 10
+    for fault in faults:
+        theirs = Torch(ours, "float32")
+        fault(theirs.trainer)
+        assert difference(theirs.first(), expected) > TOLERANCE
+
+
+def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = train_step.measured(narrow("a"), ["float32"], repeats=2, steps=1, compiled=False)
+    train_step.finish(rows, {"float32": 100.0}, 10.0)
+    assert [row["name"] for row in rows] == ["gan_jax", "PyTorch eager"]
+    for row in rows:
+        assert "error" not in row
+        assert len(row["milliseconds"]) == 2
+    assert rows[1]["ratio_same"] == rows[1]["ratio_any"] == 1
+    assert len(train_step.table(rows).splitlines()) == 3
+
+    def out_of_memory(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Torch, "run", out_of_memory)
+    rows = train_step.measured(narrow("a"), ["float32"], repeats=1, steps=1, compiled=False)
+    train_step.finish(rows, {"float32": 100.0}, 10.0)
+    assert "RuntimeError: out of memory" in train_step.table(rows)
+    assert rows[0]["ms"] > 0
+
+
+def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_step, "TOLERANCE", -1.0)
+    ours, theirs = train_step.measured(narrow("a"), ["float32"], repeats=1, steps=1, compiled=False)
+    assert theirs["differs"]
+    assert not theirs["milliseconds"]
+    assert "differ from ours" in train_step.table([ours, theirs])
+
+
+def test_not_a_number_differs() -> None:
+    assert difference([[float("nan"), 1.0]], [[1.0, 1.0]]) > TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"), [("--cases=z", "nothing to measure"), ("--precisions=float8", "--precisions are of float32")]
+)
+def test_wrong_flags(flag: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["train_step", flag])
+    with pytest.raises(SystemExit, match="2"):
+        train_step.main()
+    assert said in capsys.readouterr().err
