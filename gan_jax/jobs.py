@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from gan_jax import sweep
 from gan_jax.errors import UserError
-from gan_jax.files import write_atomically
+from gan_jax.workdir import write_json
 
 # Of all executors, with their types as submitit has them; what else is given goes to the chosen one.
 _SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
@@ -126,7 +126,7 @@ class _Jobs:
         except (RuntimeError, OSError) as error:
             raise UserError(f"no job could be submitted for {_names(part)}: {' '.join(str(error).split())}") from error
         self.submitted[name] = str(job.job_id)
-        write_atomically(self.record, lambda file: file.write(json.dumps(self.submitted).encode()))
+        write_json(self.record, self.submitted)
         return job
 
 

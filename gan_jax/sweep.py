@@ -31,7 +31,7 @@ from gan_jax.report import write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pending, Trial, chunks, due, ended
-from gan_jax.workdir import Workdir
+from gan_jax.workdir import Workdir, write_json
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
@@ -107,7 +107,6 @@ def sweep(
       EndedError: ``stop`` asked for an early end, and all trials were saved after the same step.
     """
     members = plan(config, trials, path)
-    path.mkdir(parents=True, exist_ok=True)
     with Workdir(path).locked():
         train(members, jax.local_devices() if devices is None else devices, stop=stop, fallback=fallback)
     return conclude({member.name: member.overrides for member in members}, path)
@@ -326,9 +325,7 @@ class _Population:
         both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
         if key not in known:
             known[key] = round(parallel.measured(both[True], both[False], begun, data, share), 3)
-            text = json.dumps(known, indent=2) + "\n"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, lambda file: file.write(text.encode()))
+            write_json(file, known)
         together = known[key] > _WORTH
         order = "at once" if together else "in turn"
         print(f"{self.each} trials a device {order}: at once they are {known[key]:.2f} times as fast as in turn")
@@ -356,7 +353,7 @@ class _Population:
                 self.leave(number, "diverged", str(trial.apart(error, population.state(states, number))))
 
     def leave(self, number: int, verdict: str, why: str) -> None:
-        """Ends a trial before its last step; its slot idles on."""
+        """Ends a trial before its last step."""
         print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
         self.trials.pop(number).workdir.save_summary({"verdict": verdict, "why": why})
 
