@@ -151,8 +151,8 @@ class _Program:
     def run(self, values: Sequence[_Value]) -> list[_Value]:
         """The results of the jaxpr, from its arguments."""
         jaxpr = self.closed.jaxpr
-        equations = _live(jaxpr)
-        for atoms in (*(equation.invars for equation in equations), jaxpr.outvars):
+        equations, outvars = _merged(jaxpr)
+        for atoms in (*(equation.invars for equation in equations), outvars):
             for var in _variables(atoms):
                 self.later[var] = self.later.get(var, 0) + 1
         self.values.update(zip(jaxpr.invars, values, strict=True))
@@ -170,8 +170,8 @@ class _Program:
             else:
                 varies = any(self.varies(var) for var in inputs)
                 self.pending.update(dict.fromkeys(equation.outvars, (equation, varies)))
-        self.need(_variables(jaxpr.outvars))
-        return [self.read(atom) for atom in jaxpr.outvars]
+        self.need(_variables(outvars))
+        return [self.read(atom) for atom in outvars]
 
     def varies(self, var: Any) -> bool:
         """Whether it differs from shard to shard."""
@@ -254,6 +254,32 @@ def _live(jaxpr: Any) -> list[Any]:
             kept.append(equation)
             wanted.update(_variables(equation.invars))
     return kept[::-1]
+
+
+def _merged(jaxpr: Any) -> tuple[list[Any], list[Any]]:
+    """The live equations, equal ones as one, and the results.
+
+    XLA would merge them too, but when depends on the number of devices, and it simplifies by how many read a value: it
+    divides by a scalar that several read, and multiplies by the reciprocal of one that is read once.
+    """
+    first: dict[Any, list[Any]] = {}
+    instead: dict[Any, Any] = {}
+
+    def known(atom: Any) -> Any:
+        return atom if isinstance(atom, jex.Literal) else instead.get(atom, atom)
+
+    kept = []
+    for equation in _live(jaxpr):
+        equation = equation.replace(invars=[known(atom) for atom in equation.invars])
+        inputs = [(repr(a.val), a.aval) if isinstance(a, jex.Literal) else a for a in equation.invars]
+        by_itself = equation.effects or _inner(equation) or len(equation.outvars) > 1
+        key = (equation.primitive, id(equation) if by_itself else frozenset(equation.params.items()), *inputs)
+        results = first.setdefault(key, equation.outvars)
+        if results is equation.outvars:
+            kept.append(equation)
+        else:
+            instead.update(zip(equation.outvars, results, strict=True))
+    return kept, [known(atom) for atom in jaxpr.outvars]
 
 
 def _without_keys(arrays: Sequence[Any]) -> tuple[list[Any], list[Any]]:

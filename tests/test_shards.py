@@ -130,17 +130,15 @@ def sharded(name: str) -> ConfigDict:
 
 def quick(*names: str) -> pytest.MarkDecorator:
     """All configs; those not named are slow."""
-    marked = [
-        name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != "improved"
-    ]
+    marked = [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
     return pytest.mark.parametrize("name", marked)
 
 
 @quick("dcgan")
 def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(name: str) -> None:
-    whole = trained(sharded(name), 1, steps=4)
+    whole = trained(sharded(name), 1, steps=6)
     for devices in (2, 8) if name == "dcgan" else (2, 4, 8):
-        assert_identical(trained(sharded(name), devices, steps=4), whole)
+        assert_identical(trained(sharded(name), devices, steps=6), whole)
 
 
 @quick("gan")
@@ -150,12 +148,6 @@ def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
         plain.compute_dtype = config.compute_dtype = "float64"
         plain.penalty.every = config.penalty.every
         assert distance(trained(plain, 1, steps=4).generator, trained(config, 2, steps=4).generator) < 1e-10
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a fault not found yet: the bits differ after a few steps, on 2 devices already")
-def test_float32_training_with_salimans_techniques_is_the_same_to_the_bit() -> None:
-    assert_identical(trained(sharded("improved"), 2, steps=6), trained(sharded("improved"), 1, steps=6))
 
 
 def test_without_logical_shards_the_bits_differ() -> None:
