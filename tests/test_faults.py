@@ -428,11 +428,12 @@ def test_a_workdir_that_is_removed_ends_the_run_in_its_fallback(
 
 
 @pytest.fixture
-def little(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
+def little(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 1 MB, or as many as the parameter says."""
     path = tmp_path / "little"
     path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 1)}m", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
@@ -452,6 +453,40 @@ def test_a_file_system_that_is_really_full(
     (kept,) = (tmp_path / "else" / "a" / "checkpoints").iterdir()
     assert [record["step"] for record in records(tmp_path / "else" / "a")] == list(range(2, int(kept.name) + 1, 2))
     assert int(run(config, tmp_path / "else" / "a").step) == 10
+
+
+@pytest.mark.parametrize("little", [64], indirect=True)
+def test_a_file_system_that_becomes_read_only_ends_the_run_in_its_fallback(
+    little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As the kernel makes one after an error of its disk: whatever is opened there from then on is refused."""
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    config = gan(**{"steps_per_dispatch": 1, "checkpoint.every": 2})
+    whole = run(config, tmp_path / "whole")
+    honest, sealed = Trial.report, tmp_path / "sealed"
+    sealed.mkdir()
+    subprocess.run(["mount", "--bind", str(little), str(sealed)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(sealed)], check=True)
+
+    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+        if pending.first == 4:
+            subprocess.run(["mount", "--bind", str(sealed), str(little)], check=True)
+        return honest(self, pending, figures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "report", report)
+        try:
+            with pytest.raises(UserError, match=r"Read-only file system.*saved in .*else/a") as error:
+                train.train(config, little / "a", ONE, fallback=tmp_path / "else")
+            assert "\n" not in str(error.value)
+            assert f"of {little / 'a'}: Read-only file system; training waits" in capfd.readouterr().err
+            with pytest.raises(UserError, match="Read-only file system") as error:  # from the start
+                train.train(config, little / "b", ONE)
+            assert "\n" not in str(error.value)
+        finally:
+            subprocess.run(["umount", "-l", str(little), str(sealed)], check=True)
+    assert_identical(run(config, tmp_path / "else" / "a"), whole)
+    assert records(tmp_path / "else" / "a") == records(tmp_path / "whole")
 
 
 def test_what_the_disk_refuses_is_added_once_and_in_order(tmp_path: Path) -> None:
