@@ -100,6 +100,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.data.image_key = ""
     config.data.label_key = ""
     config.data.test_fraction = 0.05  # held out where a source has no test images of its own
+    config.data.follow_links = False  # those that lead out of the folder of images
     config.data.strict = False  # whether an unreadable image is an error, or is left out
     config.data.flip = False  # mirror half of the images, left for right
     config.data.device_budget_mb = 1024  # data sets up to this size are kept on each device, larger ones streamed

@@ -94,7 +94,7 @@ def test_unreadable_files_are_counted_named_and_left_out_with_their_labels(tmp_p
         folder(tmp_path / name)
     (tmp_path / "a" / "00.png").write_bytes(b"")
     (tmp_path / "a" / "03.png").write_bytes((tmp_path / "a" / "03.png").read_bytes()[:50])
-    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "a" / "gone.png").symlink_to("nowhere.png")
     for kept in (None, tmp_path / "cache", tmp_path / "cache"):
         dataset = load(kept, source="folder", dir=str(tmp_path), labels=True, test_fraction=0.0)
         assert len(dataset.train_images) == 18
@@ -112,9 +112,33 @@ def test_linked_folders_are_followed_circles_and_all(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "cats").symlink_to(tmp_path / "elsewhere" / "cats")
     (tmp_path / "elsewhere" / "cats" / "up").symlink_to(tmp_path / "images")
-    dataset = load(source="folder", dir=str(tmp_path / "images"), labels=True, test_fraction=0.0)
+    asked: dict[str, Any] = {"source": "folder", "dir": str(tmp_path / "images"), "labels": True, "test_fraction": 0.0}
+    dataset = load(**asked, follow_links=True)
     assert len(dataset.train_images) == 4
     assert dataset.classes == 1
+    with pytest.raises(UserError, match=r"'cats' in .* leads out of it, to '.*/elsewhere/cats': .*follow_links=True"):
+        load(**asked)
+
+
+def test_only_links_that_stay_in_the_folder_are_followed_unasked(tmp_path: Path) -> None:
+    folder(tmp_path / "images" / "cats", 4)
+    (tmp_path / "images" / "dogs").mkdir()
+    (tmp_path / "images" / "dogs" / "a.png").symlink_to("../cats/00.png")
+    (tmp_path / "by another name").symlink_to(tmp_path / "images")
+    asked: dict[str, Any] = {
+        "source": "folder",
+        "dir": str(tmp_path / "by another name"),
+        "labels": True,
+        "test_fraction": 0.0,
+    }
+    assert len(load(**asked).train_images) == 5
+    (tmp_path / "images" / "dogs" / "circle.png").symlink_to("circle.png")
+    assert load(**asked).warnings[0].startswith("1 of the 6 images of folder:images left out: dogs/circle.png (")
+    folder(tmp_path / "private", 1)
+    (tmp_path / "images" / "dogs" / "b.png").symlink_to(tmp_path / "private" / "00.png")
+    with pytest.raises(UserError, match=r"'dogs/b.png' in .* leads out of it, to '.*/private/00.png'"):
+        load(**asked)
+    assert len(load(**asked, follow_links=True).train_images) == 6
 
 
 def test_a_folder_that_cannot_be_read_is_said_and_not_passed_over(

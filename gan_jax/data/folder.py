@@ -1,6 +1,7 @@
 """A folder of image files, nested or flat."""
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def find(options: Options) -> Source:
     labels. Hidden files and folders are left out; links are followed, but no folder is read twice.
 
     Raises:
-      UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder.
+      UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder; or
+        a link leads out of the folder, without ``options.follow_links``.
     """
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
@@ -29,7 +31,7 @@ def find(options: Options) -> Source:
     if not folder.is_dir():
         wrong = "is a file, not a folder" if folder.exists() else "is not there"
         raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
-    found = sorted(_walk(folder))
+    found = sorted(_walk(folder, options.follow_links))
     if not found:
         raise UserError(f"data.dir: no file in the folder {options.dir!r} ends in {', '.join(_ENDINGS)}")
     names = [name for name, *_ in found]
@@ -56,19 +58,35 @@ class _Files:
             return error.strerror or str(error)
 
 
-def _walk(folder: Path) -> list[tuple[str, int, int]]:
-    """(path below ``folder``, size, time of change) of every image file."""
-    found, seen = [], set()
+def _walk(folder: Path, anywhere: bool) -> list[tuple[str, int, int]]:
+    """(path below ``folder``, size, time of change) of every image file; links may lead ``anywhere``, or not out."""
+    found, seen, inside = [], set(), folder.resolve()
+
+    def follow(link: Path) -> None:
+        end = Path(os.path.realpath(link))
+        if not anywhere and not end.is_relative_to(inside):
+            name = link.relative_to(folder).as_posix()
+            raise UserError(
+                f"data.dir: {name!r} in {str(folder)!r} is a link that leads out of it, to {str(end)!r}: "
+                "if you trust whoever made it, set data.follow_links=True"
+            )
+
     for path, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(path) in seen:  # links may make a circle
             folders.clear()
             continue
         seen.add(os.path.realpath(path))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if os.path.islink(os.path.join(path, name)):
+                follow(Path(path, name))
         for name in files:
             if name.lower().endswith(_ENDINGS) and not name.startswith("."):
                 file = Path(path, name)
-                status = file.stat() if file.exists() else file.lstat()  # a link that leads nowhere is unreadable
+                status = file.lstat()
+                if stat.S_ISLNK(status.st_mode):
+                    follow(file)
+                    status = file.stat() if file.exists() else status  # one that leads nowhere is unreadable
                 found.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return found
 

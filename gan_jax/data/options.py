@@ -18,6 +18,7 @@ class Options:
       labels: whether classes are needed. A folder's subfolders are its classes then; other sources must have labels.
       image_key, label_key: names of the TFDS features or npz arrays; empty: found by themselves.
       test_fraction: share of the images that is held out to test on, where a source has no test images of its own.
+      follow_links: whether links in a folder may lead out of it; else such a one is an error.
       strict: whether an unreadable image is an error; else all are named in one warning, and left out.
       flip: whether each image is mirrored, left for right, every second time that it is seen, by chance.
       device_budget_mb: images up to this size (as uint8) are kept on each device; larger sets are streamed.
@@ -37,6 +38,7 @@ class Options:
     image_key: str
     label_key: str
     test_fraction: float
+    follow_links: bool
     strict: bool
     flip: bool
     device_budget_mb: int
