@@ -230,11 +230,15 @@ def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
     return function
 
 
+_COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
+
+
 def read_sweep(text: str) -> list[dict[str, Any]]:
     """The trials that ``--sweep`` asks for.
 
     Args:
-      text: ``FILE.py:function``, called with `gan_jax.hyper`; or ``'key=1,2,3 key2=a,b'``, each value with each.
+      text: ``FILE.py:function``, called with `gan_jax.hyper`; or ``'key=1,2,3 key2=a,b'``, each value with each;
+        a tuple is written in brackets, without spaces.
 
     Raises:
       UserError: it's neither, or the function fails.
@@ -253,7 +257,7 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
         key, equals, values = part.partition("=")
         if not equals or not values:
             raise UserError(f"--sweep={text!r}: give FILE.py:function, or 'key=1,2,3 key2=a,b'")
-        sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, values.split(","))))
+        sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, _COMMA.split(values))))
     try:
         return hyper.product(sweeps)
     except ValueError as error:

@@ -5,6 +5,7 @@ know how many devices wrote it. What is spread is the vector of global example i
 own noise and fetches its own images.
 """
 
+import gc
 import os
 import statistics
 import sys
@@ -95,6 +96,12 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     in_axes = (None, None, None, 0, *in_axes)
     mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
     return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else None)
+
+
+def forget() -> None:
+    """Lets go of all compiled programs: each lies in up to thousands of mappings, and Linux aborts a process of 65,530."""
+    jax.clear_caches()
+    gc.collect()
 
 
 class Population:

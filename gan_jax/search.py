@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from gan_jax import sweep
+from gan_jax import parallel, sweep
 from gan_jax.config import WITHOUT_EFFECT, differences, to_plain
 from gan_jax.errors import UserError, unknown_name
 from gan_jax.signals import Stop
@@ -80,6 +80,7 @@ def search(
             sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
         found = study.get_trials(deepcopy=False)
         sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
+        parallel.forget()
         for member in members:  # the last of all, so that whatever was cut off is done again
             _tell(study, member, objective)
     return study.best_trial if any(trial.state == TrialState.COMPLETE for trial in study.trials) else None

@@ -128,6 +128,8 @@ def train(
         if waiting:
             print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
             _Population(waiting, devices, observe, stop or Stop(), fallback).go()
+            if number + 1 < len(populations):
+                parallel.forget()
 
 
 def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:

@@ -117,6 +117,21 @@ def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_programs_are_forgotten_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their code lies in thousands of mappings, of which a process may have 65,530."""
+    alive, honest = [], sweep._Population.go
+
+    def go(self: Any) -> None:
+        honest(self)
+        alive.append(len(jax.devices()[0].client.live_executables()))
+
+    monkeypatch.setattr(sweep._Population, "go", go)
+    jax.clear_caches()
+    sweep.sweep(small("gan"), hyper.sweep("generator.widths", [(8,), (9,), (10,), (11,)]), tmp_path, TWO[:1])
+    assert max(alive) <= alive[0] + 5, alive
+
+
 @pytest.mark.parametrize(
     ("trials", "message"),
     [
@@ -135,6 +150,7 @@ def test_a_sweep_that_cannot_be_says_which_trial(trials: Any, message: str, tmp_
 
 def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
     assert command.read_sweep("seed=1,2 loss=hinge") == [{"seed": 1, "loss": "hinge"}, {"seed": 2, "loss": "hinge"}]
+    assert command.read_sweep("w=(8,),(8,16)") == [{"w": (8,)}, {"w": (8, 16)}]
     assert command.read_sweep("config.ema.decay=0.5,.9")[1] == {"ema.decay": 0.9}
     file = tmp_path / "mine.py"
     file.write_text("def few(hyper):\n    return hyper.sweep('seed', [3])\n\ndef none(hyper):\n    return 3\n")
