@@ -99,7 +99,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
 
 def forget() -> None:
-    """Lets go of all compiled programs: each lies in up to thousands of mappings, and Linux aborts a process of 65,530."""
+    """Lets go of all compiled programs: each has up to thousands of mappings, and Linux ends a process of 65,530."""
     jax.clear_caches()
     gc.collect()
 
