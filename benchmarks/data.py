@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def reader(images: data.Images) -> Reader:
 
 def ours(images: data.Images, workers: int) -> Iterator[Any]:
     """Our stream of batches."""
-    return read(reader(images), 0, _BATCHES + 1, workers)
+    return islice(read(reader(images), 0, workers), _BATCHES + 1)
 
 
 class Files(torch.utils.data.Dataset):  # type: ignore[type-arg]

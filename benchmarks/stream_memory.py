@@ -4,6 +4,7 @@ python -m benchmarks.stream_memory FILE STEPS
 """
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ def main() -> None:
     count = path.stat().st_size // (64 * 64 * 3)
     images = Stored(path, (count, 64, 64, 3))
     reader = Reader(images, np.zeros(count, np.int32), np.arange(64, dtype=np.int32), 64, 1, 0)
-    for _ in read(reader, 0, steps, 0):
+    for _ in islice(read(reader, 0, 0), steps):
         pass
     (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     print(int(peak.split()[1]) / 1024)

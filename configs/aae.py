@@ -19,7 +19,7 @@ from gan_jax.config import adam, default
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
-    config.update({"model": "aae", "game": "autoencoder", "latent_dim": 8, "steps": 15000, "steps_per_dispatch": 50})
+    config.update({"model": "aae", "game": "autoencoder", "latent_dim": 8, "steps": 15000})
     config.generator.update(
         {"widths": (512, 512), "encoder_widths": (512, 512), "norm": "none", "initializer": "xavier"}
     )

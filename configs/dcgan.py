@@ -30,7 +30,6 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.sample.every = 1000
     config.eval.every = 2000
     config.checkpoint.every = 1000
-    config.steps_per_dispatch = 50
     config.model = "dcgan"
     config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
     widths = by_side(_WIDTHS, config.data.image_size)

@@ -20,7 +20,6 @@ from gan_jax.config import adam, default
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
     config.steps = 20000
-    config.steps_per_dispatch = 100
     config.model = "mlp"
     config.generator.update({"widths": (128, 256), "norm": "none", "initializer": "xavier"})
     config.discriminator.update({"widths": (256, 128), "norm": "none", "initializer": "xavier"})

@@ -35,8 +35,8 @@ DATASETS = {
 # Keys that say where data lies and how it is read, or what is done in an emergency, and change nothing of what a run
 # computes: it may go on with others.
 WITHOUT_EFFECT = (
-    *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict"),
-    "on_divergence",
+    *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict", "data.follow_links"),
+    *("on_divergence", "steps_per_dispatch"),
 )
 _LATER = ("on_divergence", "parallel")
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
@@ -62,7 +62,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.steps = 1000  # of training: d_steps of the discriminator, and one of the generator but in a warm_start
     config.batch_size = 128  # global, over all devices
     config.d_steps = 1  # discriminator steps per generator step
-    config.steps_per_dispatch = 20  # training steps that one call of the compiled program makes
+    config.steps_per_dispatch = 0  # steps that one call of the compiled program makes; 0: as many as take .25 s
     config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
 
     config.model = "dcgan"
@@ -232,9 +232,9 @@ _from_0 = ((lambda value: 0 <= value < math.inf), "finite and from 0 up")
 _WEIGHTS = ("adversarial", "feature_matching", "auxiliary_discriminator", "auxiliary_generator", "reconstruction")
 _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
-    **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "steps_per_dispatch", "latent_dim")},
+    **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "latent_dim")},
     **{key: _at_least(1) for key in ("penalty.every", "warm_start.factor", "warm_start.period")},
-    **{key: _at_least(0) for key in ("classes", "ema.start", "warm_start.g_steps")},
+    **{key: _at_least(0) for key in ("classes", "ema.start", "warm_start.g_steps", "steps_per_dispatch")},
     **{f"weights.{key}": _from_0 for key in _WEIGHTS},
     "penalty.weight": _from_0,
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},

@@ -1,8 +1,9 @@
 """How the steps of a run get their images: from the device's memory, or from a stream."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 import jax
@@ -16,7 +17,9 @@ from gan_jax.data.stream import Reader, read
 from gan_jax.images import to_float
 from gan_jax.state import Array
 
-Plan = Sequence[tuple[int, int]]  # (first step, number of steps) of each dispatch
+Plan = Iterable[tuple[int, int]]  # (first step, number of steps) of each dispatch
+_MOST = 1000  # steps in one dispatch
+_MOST_STREAMED = 20  # each dispatch moves room for as many, however few it needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Feed:
       fetch: for `gan_jax.parallel.compile_chunk`.
       data: what lies on every device throughout.
       capacity: the most steps that one dispatch can be fed.
-      shares: ``shares(plan)`` gives the shares of the devices for each dispatch of the plan, one dispatch ahead of what
-        is asked for, so that they travel while the devices compute.
+      shares: ``shares(plan)`` gives each dispatch of the plan with the shares of the devices for it; a stream's are
+        asked for one dispatch ahead, so that they travel while the devices compute.
       nothing: a share for no steps.
       streamed: whether the images come from a stream.
     """
@@ -61,7 +64,7 @@ def feed(
       batch_size: the global batch size.
       d_steps: batches that a step takes.
       seed: of the order.
-      steps_per_dispatch: the most steps that are wanted in one dispatch.
+      steps_per_dispatch: the most steps that are wanted in one dispatch; 0: as many as make sense.
       dtype: of the images in the networks, in [-1, 1].
       devices: those that train, of all processes; what is read here are the shares of this process's own.
       shards: as for `gan_jax.parallel.compile_chunk`.
@@ -69,9 +72,9 @@ def feed(
     split = _Split(devices, shards, parallel.own_index(batch_size, devices, shards))
     finish = _finish(options.flip, batch_size, d_steps, dtype)
     if dataset.megabytes <= options.device_budget_mb:
-        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch, split)
+        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch or _MOST, split)
     reader = Reader(dataset.train_images, dataset.train_labels, split.index.ravel(), batch_size, d_steps, seed)
-    return _from_stream(reader, finish, options, steps_per_dispatch, split)
+    return _from_stream(reader, finish, options, steps_per_dispatch or _MOST_STREAMED, split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _from_memory(
 
     share = split.spread({"index": split.index})
     data = parallel.on_all(host, split.devices)
-    return Feed(fetch, data, capacity, lambda plan: (share for _ in plan), share, False)
+    return Feed(fetch, data, capacity, lambda plan: ((part, share) for part in plan), share, False)
 
 
 def _from_stream(
@@ -144,11 +147,13 @@ def _from_stream(
         }
 
     def shares(plan: Plan) -> Generator[Any]:
-        if not plan:
+        dispatches = iter(plan)
+        begin = next(dispatches, None)
+        if begin is None:
             return
         ready = None
-        with closing(read(reader, plan[0][0], sum(plan[-1]), options.workers)) as batches:
-            for first, count in plan:
+        with closing(read(reader, begin[0], options.workers)) as batches:
+            for first, count in chain([begin], dispatches):
                 host = empty(first)
                 for k in range(count):
                     for name, values in next(batches).items():
@@ -157,8 +162,7 @@ def _from_stream(
                 coming = split.spread(host)
                 if ready is not None:
                     yield ready
-                ready = coming
-        if ready is not None:
-            yield ready
+                ready = (first, count), coming
+        yield ready
 
     return Feed(fetch, (), capacity, shares, split.spread(empty(0)), True)

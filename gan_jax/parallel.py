@@ -77,10 +77,11 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     """
 
     each = shards // len(devices)
+    axis = AXIS if len(devices) > 1 else None  # XLA does not see through a mean over one device
 
     def run(state: GANState, steps: Array, data: Any, share: Any, *count: Array) -> tuple[GANState, Metrics]:
         def together(state: GANState) -> tuple[GANState, Metrics]:
-            return _step(gan, fetch, AXIS, (state, data), share)
+            return _step(gan, fetch, axis, (state, data), share)
 
         def in_shards(state: GANState) -> tuple[GANState, Metrics]:
             one = partial(_step, gan, fetch, logical.AXIS)
@@ -90,7 +91,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
         first = jax.tree.map(lambda x: x[0], share) if shards else share
         metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), first))[1]
-        return _repeat(in_shards if shards else together, metrics, capacity, state, steps, AXIS, halts=True)
+        return _repeat(in_shards if shards else together, metrics, capacity, state, steps, axis, halts=True)
 
     count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
     in_axes = (None, None, None, 0, *in_axes)

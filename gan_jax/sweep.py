@@ -30,7 +30,7 @@ from gan_jax.files import write_atomically
 from gan_jax.report import write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
-from gan_jax.trial import Pending, Trial, chunks, due, ended
+from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Workdir, write_json
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
@@ -279,13 +279,17 @@ class _Population:
         pending: Pending | None = None
         count = len(self.members)
         total = self.config.steps * count
+        pace = Pace(self.config.steps_per_dispatch, feed.capacity)
         with tqdm(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
-            for step, length in chunks(self.config, first, feed.capacity):
+            for step, length in chunks(self.config, first, pace):
                 states, metrics = population(states, length, data, share, self.trials)
+                new = Pending(step, length, metrics)
                 if pending:
+                    pace.wait(pending)
                     self.look(pending, population, states, False)
-                pending = Pending(step, length, metrics)
+                pending = new
                 if due(self.config, step + length):
+                    pace.wait(pending)
                     self.look(pending, population, states, True)
                     pending = None
                 bar.update(length * count)

@@ -22,7 +22,7 @@ from gan_jax.feed import Feed
 from gan_jax.report import write_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state, parameter_count
-from gan_jax.trial import ATTEND, Pending, Trial, chunks, due, ended
+from gan_jax.trial import ATTEND, Pace, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Onlooker, Workdir
 
 _ROLLBACKS = 3  # that one run may make
@@ -164,10 +164,10 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
     trial.stop.looked_at = True
     calls = distributed.Calls()
     pending: Pending | None = None
-    plan = list(chunks(config, trial.first, feed.capacity))
+    pace = Pace(config.steps_per_dispatch, feed.capacity)
     with (
         tqdm(total=config.steps, initial=trial.first, unit="step", dynamic_ncols=True) as bar,
-        closing(feed.shares(plan)) as shares,
+        closing(feed.shares(chunks(config, trial.first, pace))) as shares,
     ):
 
         def show(pending: Pending, text: str) -> None:
@@ -175,16 +175,19 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
             bar.update(pending.count)
 
         try:
-            for (step, count), share in zip(plan, shares, strict=True):
+            for (step, count), share in shares:
                 state, metrics = chunk(state, count, feed.data, share)
+                new, end = Pending(step, count, metrics), step + count
                 if pending:  # looked at while the next chunk runs
+                    pace.wait(pending)
                     show(pending, trial.report(pending))
-                pending, end = Pending(step, count, metrics), step + count
+                pending = new
                 if due(config, end):
+                    pace.wait(pending)
                     show(pending, trial.pause(end, parallel.on_first(state), pending))
                     pending = None
                 told = trial.needs_attention(end)
-                if told := calls.due(end, told, config.steps if end == config.steps else end + 2 * feed.capacity):
+                if told := calls.due(end, told, config.steps if end == config.steps else end + pace.ahead):
                     if pending:
                         show(pending, trial.report(pending))
                         pending = None

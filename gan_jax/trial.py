@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import visualize
+from gan_jax import distributed, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
@@ -25,6 +25,7 @@ from gan_jax.state import GAN, GANState, finite, named_leaves
 from gan_jax.workdir import Logs, Workdir
 
 ATTEND = "the disk"
+_DISPATCH = 0.25  # seconds
 
 
 @dataclasses.dataclass
@@ -34,6 +35,43 @@ class Pending:
     first: int
     count: int
     metrics: Any
+    dispatched: float = dataclasses.field(default_factory=time.perf_counter)
+
+
+class Pace:
+    """How many steps a dispatch makes.
+
+    If none are asked for, as many as take `_DISPATCH` seconds: beside them what a dispatch costs, 1 or 2 ms, is under
+    1 %, and who asks the run to end waits for two dispatches at most. It is found on the way, from 1 on, by how long
+    the dispatches take, and is the same in all processes. No result depends on it.
+
+    Args:
+      asked: steps; 0: see above.
+      most: steps that a dispatch can make.
+
+    Attributes:
+      steps: of the next dispatch.
+    """
+
+    def __init__(self, asked: int, most: int) -> None:
+        self._asked, self._most = asked, most
+        self._number, self._done = 0, 0.0  # dispatches so far, and when the last one was done
+        self.steps = min(asked or 1, most)
+
+    def wait(self, pending: Pending) -> None:
+        """Until ``pending`` is done; it may change the number."""
+        jax.block_until_ready(pending.metrics)
+        begin, self._done = max(pending.dispatched, self._done), time.perf_counter()
+        self._number += 1
+        if self._asked or not (self._number.bit_count() == 1 or self._number % 50 == 0):  # rarely: all must agree
+            return
+        wanted = pending.count * _DISPATCH / (self._done - begin)
+        self.steps = distributed.agreed(int(np.clip(wanted, 1, min(self._most, 4 * self.steps))))
+
+    @property
+    def ahead(self) -> int:
+        """The most steps that any process has dispatched, and this one hasn't."""
+        return 2 * min(self._most, self.steps if self._asked else 4 * self.steps)
 
 
 class Trial:
@@ -260,12 +298,12 @@ def ended(stop: Stop, step: int) -> EndedError:
     return EndedError(f"{stop.asked}: ended at step {step:,} with a checkpoint; the same command resumes")
 
 
-def chunks(config: ConfigDict, first: int, capacity: int) -> Iterator[tuple[int, int]]:
+def chunks(config: ConfigDict, first: int, pace: Pace) -> Iterator[tuple[int, int]]:
     """``(step, count)`` of each dispatch from step ``first`` on, none of which runs past a step at which something
     is due."""
     step = first
     while step < config.steps:
-        stop = min(step + capacity, config.steps)
+        stop = min(step + pace.steps, config.steps)
         for every in _intervals(config):
             stop = min(stop, (step // every + 1) * every)
         yield step, stop - step

@@ -24,7 +24,7 @@ def trained(config: ConfigDict, devices: int, steps: int = 10) -> GANState:
     fed = build.build_feed(config, gan, build.build_dataset(config, None), chosen)
     chunk = parallel.compile_chunk(gan, fed.fetch, steps, chosen, config.parallel.logical_shards)
     begin = parallel.on_all(jax.jit(lambda: init_state(gan, config.seed, hyper))(), chosen)
-    (share,) = fed.shares([(0, steps)])
+    ((_, share),) = fed.shares([(0, steps)])
     final, _ = chunk(begin, steps, fed.data, share)
     result: GANState = jax.device_get(final)
     return result

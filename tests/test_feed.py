@@ -50,15 +50,16 @@ def test_all_hosts_together_read_each_epoch_once(length: int, hosts: int, d_step
 def test_a_stream_is_its_reader_step_by_step_from_anywhere(workers: int) -> None:
     source = reader(d_steps=2)
     for first, last in ((0, 9), (5, 9)):
-        batches = list(read(source, first, last, workers))
-        assert len(batches) == last - first
-        for step, batch in enumerate(batches, start=first):
+        batches = read(source, first, workers)
+        for step in range(first, last):
+            batch = next(batches)
             for name, value in source(step).items():
                 np.testing.assert_array_equal(batch[name], value)
+        batches.close()
 
 
 def test_a_stream_can_be_left_in_the_middle() -> None:
-    batches = read(reader(), 0, 10**6, 0)
+    batches = read(reader(), 0, 0)
     next(batches)
     batches.close()
 
@@ -70,7 +71,7 @@ def test_an_error_while_reading_reaches_the_user() -> None:
 
     broken = Reader(noise(50, 4, 4, 1).view(Broken), np.zeros(50, np.int32), np.arange(4, dtype=np.int32), 4, 1, 0)
     with pytest.raises(UserError, match=r"cannot read x\.png"):
-        list(read(broken, 0, 3, 0))
+        next(read(broken, 0, 0))
 
 
 def batches(config: ConfigDict, devices: int, plan: list[tuple[int, int]]) -> list[dict[str, np.ndarray]]:
@@ -84,7 +85,7 @@ def batches(config: ConfigDict, devices: int, plan: list[tuple[int, int]]) -> li
         devices=tuple(chosen),
     )
     out = []
-    for (first, count), share in zip(plan, fed.shares(plan), strict=True):
+    for (first, count), share in fed.shares(plan):
         for step in range(first, first + count):
             batch = fetch(fed.data, share, np.int32(step))
             joined = {name: np.concatenate(list(batch[name]), 1) for name in ("image", "label")}

@@ -14,6 +14,7 @@ from gan_jax import build, train, trial
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
+from gan_jax.trial import Pace, Pending, chunks
 from tests.conftest import small
 
 ONE = jax.devices()[:1]
@@ -143,12 +144,37 @@ def test_an_interrupted_run_resumes_and_ends_bit_identical(
     assert_identical(saved(config, tmp_path / "cut"), saved(config, tmp_path / "whole"))
 
 
-def test_the_cut_into_dispatches_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [1, 0])
+def test_the_cut_into_dispatches_changes_nothing(steps: int, tmp_path: Path) -> None:
     config = small("gan")
     one = run(config, tmp_path / "one")
-    config.steps_per_dispatch = 1
+    config.steps_per_dispatch = steps
     config.checkpoint.every = 7
     assert_identical(one, run(config, tmp_path / "two"))
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.0001, 1000), (0.001, 250), (0.03, 8), (0.2, 1), (5.0, 1)])
+def test_a_dispatch_makes_as_many_steps_as_take_a_quarter_of_a_second(
+    seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that takes ``seconds`` for a step, and makes one dispatch while the next waits."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    config, pace, last, counts = small("gan"), Pace(0, 1000), None, []
+    config.steps = 50_000
+    config.update({key: {"every": 50_000} for key in ("sample", "eval", "checkpoint")})
+    for step, count in chunks(config, 0, pace):
+        new = Pending(step, count, {}, now)
+        counts.append(count)
+        if last is not None:
+            now = max(now, last.dispatched) + last.count * seconds
+            pace.wait(last)
+        last = new
+    assert sum(counts) == 50_000
+    assert set(counts[20:-1]) == {steps}
+    assert counts[0] == 1
+    assert Pace(20, 1000).steps == 20
+    assert Pace(20, 7).steps == 7
 
 
 @pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)

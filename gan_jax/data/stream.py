@@ -20,6 +20,7 @@ from gan_jax.signals import RESUME_ME, end
 Batch = dict[str, np.ndarray]
 
 _AHEAD = 256 * 2**20  # bytes that may be read ahead
+_ENDLESS = 2**31 - 1  # steps
 _GRACE = 20.0  # seconds in which the death of a worker is noticed, or else it hangs the reader
 
 
@@ -56,8 +57,8 @@ class Reader:
         return self.d_steps * len(self.index) * int(np.prod(self.images.shape[1:]))
 
 
-def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch]:
-    """The batches of the steps from ``first`` to before ``last``, in order, read ahead by threads or processes.
+def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:
+    """The batches of the steps from ``first`` on, in order and without end, read ahead by threads or processes.
 
     Needs no state to go on where it stopped: that is ``first``.
     """
@@ -67,7 +68,7 @@ def read(reader: Reader, first: int, last: int, workers: int) -> Generator[Batch
     if not flags.FLAGS.is_parsed():  # grain's processes ask for its flags, in programs that have none too
         flags.FLAGS.mark_as_parsed()
     ahead = int(np.clip(_AHEAD // max(reader.nbytes, 1), 1, 64))
-    steps = grain.MapDataset.range(first, last).map(reader)
+    steps = grain.MapDataset.range(first, _ENDLESS).map(reader)
     if workers:
         # As bytes, because grain leaves behind some of the shared memory that it would send arrays by.
         packed: Any = steps.map(pickle.dumps).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
