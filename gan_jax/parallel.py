@@ -37,6 +37,8 @@ class Chunk:
     """A training program, compiled at its first call, whose arguments later ones must resemble.
 
     Attributes:
+      mapped: the pmapped function.
+      options: for its compilation.
       capacity: the most steps that one call can make.
       compiled: what XLA made of it, once it has.
     """
@@ -44,7 +46,7 @@ class Chunk:
     def __init__(
         self, mapped: Any, capacity: int, constants: Sequence[Any] = (), options: dict[str, Any] | None = None
     ) -> None:
-        self._mapped, self._constants, self._options = mapped, constants, options or None
+        self.mapped, self.options, self._constants = mapped, options or {}, constants
         self.capacity = capacity
         self.compiled: Any = None
 
@@ -52,7 +54,7 @@ class Chunk:
         """``steps`` steps from ``state``, which is donated."""
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
-            self.compiled = self._mapped.lower(*arguments).compile(compiler_options=self._options)
+            self.compiled = self.mapped.lower(*arguments).compile(compiler_options=self.options or None)
             distributed.meet()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
         return final

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from gan_jax import distributed, visualize
 from gan_jax.checkpoint import Checkpoints
@@ -129,6 +130,11 @@ class Trial:
         """
         last = step == self.config.steps
         judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
+        if judged and not self.evaluator.ready:
+            begin = time.perf_counter()
+            self.evaluator.prepare()
+            self.begin += time.perf_counter() - begin  # once for many runs: not this one's time
+            tqdm.write(f"{'evaluation':<14}{self.evaluator.description}")
         self.figures = self.evaluator.figures(state) if judged else {}
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)

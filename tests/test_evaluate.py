@@ -80,8 +80,9 @@ def test_the_classifier_learns_digits_the_same_each_time_and_is_kept(
     monkeypatch.setattr(classifier, "fit", lambda *_: pytest.fail("trained twice"))
     kept = classifier.trained(dataset, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, kept.variables, first.variables)
-    found = find("auto", dataset, tmp_path)
-    assert found is not None
+    give = find("auto", dataset, tmp_path)
+    assert give is not None
+    found = give()
     assert found.name == f"classifier:embedded:mnist5k:{first.digest[:8]}"
     assert found.accuracy == first.accuracy
 
@@ -156,10 +157,13 @@ def test_features_of_the_data_are_kept_by_their_extractors_name(
     gan, _ = trained_gan()
 
     def judge(extractor: Extractor) -> Evaluator:
-        return Evaluator(gan, mnist(), extractor, 40, jax.devices()[:1], tmp_path)
+        return Evaluator(gan, mnist(), lambda: extractor, 40, jax.devices()[:1], tmp_path)
 
     one = Extractor("one", lambda _, images: (means(images), jnp.zeros((len(images), 0))), {})
     first = judge(one)
+    assert not first.ready
+    first.prepare()
+    assert first.ready
     refused = dataclasses.replace(one, apply=lambda *_: pytest.fail("extracted twice"))
     kept = judge(refused)
     np.testing.assert_array_equal(kept.real, first.real)

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gan_jax import parallel
+from gan_jax import distributed, parallel
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
@@ -31,10 +32,13 @@ _REFERENCE = 50_000  # most train images that samples are compared with
 class Evaluator:
     """Compares a generator's samples with a data set, as often as asked.
 
+    What that takes beforehand (the extractor, maybe trained for it, and the features of the data) is made by `prepare`,
+    or when it is first needed.
+
     Args:
       gan: the static half.
       dataset: the train images are the reference, the test images the floor.
-      extractor: of features; None: only what D says of images seen and unseen.
+      extractor: gives that of features; None: only what D says of images seen and unseen.
       samples: number of samples that are drawn each time.
       devices: those that draw and extract, each example by itself: any number gives the same figures.
       cache: the directory where the features of the data are kept; None: nowhere.
@@ -44,32 +48,68 @@ class Evaluator:
         self,
         gan: GAN,
         dataset: Dataset,
-        extractor: Extractor | None,
+        extractor: Callable[[], Extractor] | None,
         samples: int,
         devices: Sequence[jax.Device],
         cache: Path | None = None,
     ) -> None:
-        self._gan, self.extractor, self.samples = gan, extractor, samples
+        self._gan, self._dataset, self.samples, self._devices, self._cache = gan, dataset, samples, devices, cache
+        self._extractor = extractor
         mixed = shuffled(len(dataset.train_images), _MIXED)
         self._train_labels = dataset.train_labels[mixed]
         self._seen = dataset.train_images[mixed[:BATCH]], self._train_labels[:BATCH]
         unseen = shuffled(len(dataset.test_images), _MIXED)[:BATCH]
         self.unseen = dataset.test_images[unseen], dataset.test_labels[unseen]
-        self.floor: dict[str, float] = {}
-        if extractor is None:
-            return
-        self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
         self.train_numbers = mixed[:_REFERENCE]
-        self.real, test = _features(dataset, extractor, self.train_numbers, devices, cache)
-        self._moments = metrics.moments(self.real)
-        if len(test) > 1:
-            self.floor = {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(test))}
+        self._draw = parallel.map_examples(self._drawn, devices, "evaluating samples")
+
+    def prepare(self) -> None:
+        """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
+        if not self.ready:
+            with distributed.first_goes_first():
+                _ = self._data
+            distributed.meet()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is prepared."""
+        return self._extractor is None or "_data" in vars(self)
+
+    @cached_property
+    def extractor(self) -> Extractor | None:
+        """Of features."""
+        return None if self._extractor is None else self._extractor()
+
+    @cached_property
+    def _data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the train and of the test images."""
+        assert self.extractor is not None
+        return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache)
+
+    @property
+    def real(self) -> np.ndarray:
+        """Features ``[N, d]`` of the train images ``train_numbers``."""
+        return self._data[0]
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        return metrics.moments(self.real)
+
+    @cached_property
+    def floor(self) -> dict[str, float]:
+        """What the test images come to, by name: no samples can be better but by chance."""
+        if self._extractor is None or len(self._data[1]) < 2:
+            return {}
+        return {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(self._data[1]))}
 
     @property
     def description(self) -> str:
         """What is measured on what, in one line."""
-        if self.extractor is None:
+        if self._extractor is None:
             return "what D says of images seen and unseen; no features (eval.features)"
+        if not self.ready:
+            return f"{self.samples:,} samples"
+        assert self.extractor is not None
         accuracy = self.extractor.accuracy
         known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
         floor = "".join(f"; FID of the test images {value:.3g}" for value in self.floor.values())

@@ -40,8 +40,8 @@ class Extractor:
     pure: bool = True
 
 
-def find(name: str, dataset: Dataset, cache: Path | None) -> Extractor | None:
-    """The extractor that ``config.eval.features`` names.
+def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extractor] | None:
+    """What gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
 
     Args:
       name: ``auto`` (the classifier where there are labels, else none), ``none``, ``classifier``, ``inception``,
@@ -59,18 +59,24 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Extractor | None:
     if name in ("auto", "classifier"):
         if not dataset.classes:
             raise UserError(f"eval.features=classifier needs labels, and {dataset.name} has none: set it to inception")
-        trained = classifier.trained(dataset, cache)
-        full_name = f"classifier:{dataset.name}:{trained.digest[:8]}"
-        return Extractor(full_name, classifier.apply, trained.variables, True, trained.accuracy)
+        return lambda: _classifier(dataset, cache)
     if kind == "inception":
         variables = inception.load(Path(rest).expanduser() if rest else inception.fetched(cache or Path()))
-        return Extractor(f"inception:{_digest(variables)[:8]}", inception.Inception().apply, variables)  # type: ignore[arg-type]
+        named = f"inception:{_digest(variables)[:8]}"
+        return lambda: Extractor(named, inception.Inception().apply, variables)  # type: ignore[arg-type]
     if rest:
-        return Extractor(name, _users(kind, rest), {}, pure=False)
+        own = Extractor(name, _users(kind, rest), {}, pure=False)
+        return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
         "package.module:function"
     )
+
+
+def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
+    trained = classifier.trained(dataset, cache)
+    name = f"classifier:{dataset.name}:{trained.digest[:8]}"
+    return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy)
 
 
 def _users(module: str, function: str) -> Callable[[Any, Array], tuple[Array, Array]]:

@@ -1,0 +1,89 @@
+"""What XLA makes of each config's training step: no slow kind of convolution, and no more work than was recorded.
+
+A guard against regressions that isn't a timed test. `CEILINGS` are the arithmetic and the bytes of the operations of
+`small` configs' programs, on one CPU device, 5 % above what jax 0.10 and 0.12 count; a change that needs more raises
+them knowingly: ``python -m tests.test_programs`` prints what is counted.
+"""
+
+import re
+from functools import cache
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax import build, parallel
+from gan_jax.state import init_state
+from tests.conftest import NAMES, small
+
+QUICK = ("dcgan", "wgan_gp")
+CEILINGS = {  # millions of floating-point operations, megabytes
+    "aae": (1.6, 3.0),
+    "acgan": (14.0, 8.1),
+    "cgan": (28.0, 9.9),
+    "dcgan": (44.9, 21.3),
+    "dragan": (17.6, 9.2),
+    "gan": (14.6, 14.1),
+    "improved": (50.8, 32.0),
+    "lsgan": (12.9, 7.1),
+    "projection": (66.8, 30.5),
+    "relativistic": (23.1, 11.2),
+    "sngan": (66.8, 30.2),
+    "wgan": (20.9, 10.5),
+    "wgan_gp": (29.9, 14.2),
+}
+_FAST = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # the same operations
+
+
+@cache
+def program(name: str) -> tuple[str, float, float]:
+    """The optimised operations of a step of a config, as text; their FLOPs, in millions, and megabytes."""
+    config = small(name)
+    gan, hyper = build.build_gan(config)
+    devices = jax.devices()[:1]
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
+    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    lowered = chunk.mapped.lower(state, np.int32(1), fed.data, fed.nothing)
+    compiled = lowered.compile(compiler_options=chunk.options | _FAST)
+    cost = compiled.cost_analysis()
+    return compiled.as_text() or "", cost["flops"] / 1e6, cost["bytes accessed"] / 1e6
+
+
+def slow_convolutions(text: str) -> list[str]:
+    """Those of a program that XLA:CPU has no fast code for: with a reversed kernel, or in another layout."""
+    found = re.findall(r"convolution\(.*", text)
+    assert len(found) == text.count("convolution("), "not understood"
+    return [line for line in found if "rhs_reversal" in line or "dim_labels=b01f_01io->b01f" not in line]
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_a_step_is_made_of_fast_operations_and_no_more_than_recorded(name: str) -> None:
+    text, flops, megabytes = program(name)
+    assert not slow_convolutions(text)
+    assert "all-reduce" not in text  # one device has nobody to add with
+    most_flops, most_megabytes = CEILINGS[name]
+    assert flops <= most_flops
+    assert megabytes <= most_megabytes
+
+
+def test_the_gradients_of_plain_layers_would_be_found() -> None:
+    x = jnp.zeros((8, 14, 14, 16))
+    for layer in (nn.ConvTranspose(8, (4, 4), (2, 2)), nn.Conv(8, (4, 4), (2, 2))):
+        variables = layer.init(jax.random.key(0), x)
+
+        def train(variables: Any, layer: Any = layer) -> Any:
+            gradient = jax.grad(lambda w: (layer.apply(w, x) ** 2).sum())
+            return jax.lax.fori_loop(0, 3, lambda _, v: gradient(v), variables)
+
+        text = jax.jit(train).lower(variables).compile().as_text()
+        assert text
+        assert slow_convolutions(text)
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        print(f'    "{each}": ({program(each)[1]:.1f}, {program(each)[2]:.1f}),', flush=True)
