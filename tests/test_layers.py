@@ -1,6 +1,7 @@
 """The convolutions against plain lax ones, and batch normalisation against NumPy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from gan_jax.layers import BatchNorm, StridedConv, TransposedConv, kernel_gradient, strided_conv, transposed_conv
+from gan_jax.layers import conv as same
 from gan_jax.layers import conv4 as layers
 
 Array = Any  # of NumPy or JAX
@@ -183,12 +185,73 @@ def test_a_vmapped_function_is_the_function_of_each(shape: Shape) -> None:
 
 
 @branches
+def test_a_pmapped_function_is_the_function_of_each_device(shape: Shape) -> None:
+    each = [operands(shape, seed) for seed in range(2)]
+    stacked = [np.stack(arrays) for arrays in zip(*each, strict=True)]
+    with jax.enable_x64(True):
+        actual = jax.pmap(values_and_gradients, devices=jax.devices()[:2])(*stacked)
+        alone = [jax.jit(lax_values)(*one) for one in each]
+        assert_close(jax.device_get(actual), [jax.tree.map(lambda *xs: np.stack(xs), *alone)] * 3)
+
+
+@branches
 def test_transposed_conv_is_the_adjoint_of_strided_conv(shape: Shape) -> None:
     fine, coarse, kernel = operands(shape)
     with jax.enable_x64(True):
         left = np.vdot(strided_conv(fine, kernel), coarse)
         assert np.vdot(fine, transposed_conv(coarse, kernel)) == pytest.approx(left, rel=1e-12)
         assert np.vdot(kernel, kernel_gradient(fine, coarse)) == pytest.approx(left, rel=1e-12)
+
+
+def one_by_one(how: str, function: Any, *operands: Any) -> Any:
+    """A function of stacked operands, applied to each in one of the ways that programs do."""
+    if how == "jit":
+        return jax.tree.map(
+            lambda *xs: jnp.stack(xs), *(jax.jit(function)(*each) for each in zip(*operands, strict=True))
+        )
+    if how == "scan":
+        return jax.jit(lambda *stacked: lax.scan(lambda _, each: ((), function(*each)), (), stacked)[1])(*operands)
+    return {"vmap": lambda: jax.jit(jax.vmap(function)), "pmap": lambda: jax.pmap(function)}[how]()(*operands)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@example(2, 5, 3, 3, 4, 3)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([1, 3, 5]),
+)
+@pytest.mark.parametrize(
+    "how", ["scan", *(pytest.param(how, marks=pytest.mark.slow) for how in ("jit", "vmap", "pmap"))]
+)
+def test_a_conv_of_stride_1_has_the_values_and_derivatives_of_lax(
+    how: str, n: int, h: int, w: int, f: int, c: int, side: int
+) -> None:
+    """To the gradient of a gradient penalty, in float64; values in float32 and bfloat16 too."""
+    draw = np.random.default_rng(0).standard_normal
+    x, y, kernel = (draw((2, *size)) for size in ((n, h, w, f), (n, h, w, c), (side, side, f, c)))
+
+    def everything(op: Bilinear, x: Array, y: Array, kernel: Array) -> Any:
+        def penalty(x: Array, kernel: Array) -> Array:
+            gradients = jax.grad(lambda x, kernel: jnp.vdot(jnp.sin(op(x, kernel)), y), (0, 1))(x, kernel)
+            return sum(jnp.sin(g).sum() for g in gradients)
+
+        value, back = jax.vjp(op, x, kernel)
+        return value, back(y), jax.grad(penalty, (0, 1))(x, kernel)
+
+    with jax.enable_x64(True):
+        actual, desired = (one_by_one(how, partial(everything, op), x, y, kernel) for op in (same.conv, same.conv_lax))
+        assert_close(jax.device_get(actual), jax.device_get(desired), 1e-11)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        low = [jnp.asarray(array, dtype) for array in (x, y, kernel)]
+        actual, desired = (one_by_one(how, partial(everything, op), *low) for op in (same.conv, same.conv_lax))
+        for one, other in zip(jax.tree.leaves(actual[:2]), jax.tree.leaves(desired[:2]), strict=True):
+            assert one.dtype == dtype
+            size = max(1, float(jnp.abs(other).max()))
+            assert float(jnp.abs(one - other).max()) <= 20 * size * float(jnp.finfo(dtype).eps)
 
 
 @branches

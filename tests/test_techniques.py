@@ -15,7 +15,6 @@ from numpy.testing import assert_allclose
 from gan_jax import layers, optimizers, penalties, terms
 from gan_jax.build import WarmStart, build_gan
 from gan_jax.errors import UserError
-from gan_jax.layers import conv as conv3
 from gan_jax.layers.judgement import minibatch_discrimination, minibatch_stddev
 from gan_jax.state import init_state
 from gan_jax.update import discriminator_step, update
@@ -24,30 +23,6 @@ from tests.test_update import differ, same, start
 
 RNG = np.random.default_rng(0)
 Array = Any
-
-
-# --- convolution ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("side", "shape"), [(3, (2, 5, 4, 3, 6)), (3, (3, 1, 2, 1, 1)), (5, (2, 4, 7, 2, 3))])
-def test_convolution_and_its_derivatives_are_laxs(side: int, shape: tuple[int, ...]) -> None:
-    n, h, w, f, c = shape
-    with jax.enable_x64(True):
-        x, kernel, y = RNG.normal(size=(n, h, w, f)), RNG.normal(size=(side, side, f, c)), RNG.normal(size=(n, h, w, c))
-
-        def energy(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-            return (jnp.sin(function(x, kernel)) * y).sum()
-
-        def of(function: Callable[[Array, Array], Array]) -> Any:
-            gradient = jax.grad(partial(energy, function), (0, 1))
-
-            def of_gradients(x: Array, kernel: Array) -> Array:
-                a, b = gradient(x, kernel)
-                return (a**3).sum() + jnp.cos(b).sum()
-
-            return function(x, kernel), gradient(x, kernel), jax.jit(jax.grad(of_gradients, (0, 1)))(x, kernel)
-
-        jax.tree.map(partial(assert_allclose, rtol=1e-9, atol=1e-9), of(conv3.conv), of(conv3.conv_lax))
 
 
 # --- spectral normalisation -------------------------------------------------------------------------------------------
