@@ -107,7 +107,11 @@ def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **oth
     ``coordinator``, ``processes``, ``process``."""
     with signals.listening() if mode in ("train", "sweep", "search") else nullcontext() as stop:
         if others["fallback"] is not None:
-            others["fallback"].mkdir(parents=True, exist_ok=True)  # so that it fails now, if it does
+            try:  # so that it fails now, if it does
+                others["fallback"].mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(f"--fallback={others['fallback']}: cannot make this directory: {reason}") from error
         _prepare_jax()
         if mode == "train":
             distributed.start(*hosts)
@@ -217,16 +221,23 @@ def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
     Raises:
       UserError: there is none.
     """
-    file, _, name = text.rpartition(":")
-    if not file.endswith(".py"):
+    if not text.rpartition(":")[0].endswith(".py"):
         raise UserError(f"--search={text!r}: give FILE.py:function")
+    return _function("search", text, "trial")
+
+
+def _function(flag: str, text: str, argument: str) -> Callable[[Any], Any]:
+    """What ``FILE.py:function`` names, for a flag."""
+    file, _, name = text.rpartition(":")
     try:
         found = runpy.run_path(file).get(name)
+    except FileNotFoundError as error:
+        raise UserError(f"--{flag}={text}: there is no file {error.filename}") from error
     except Exception as error:  # the file is the user's own code: anything may come
-        raise UserError(f"search {text}: {type(error).__name__}: {_one_line(error)}") from error
+        raise UserError(f"{flag} {text}: {type(error).__name__}: {_one_line(error)}") from error
     if not callable(found):
-        raise UserError(f"{file} has no function {name}(trial): write it, or give --search=FILE.py:function")
-    function: Callable[[Any], dict[str, Any]] = found
+        raise UserError(f"{file} has no function {name}({argument}): write it, or give --{flag}=FILE.py:function")
+    function: Callable[[Any], Any] = found
     return function
 
 
@@ -243,10 +254,10 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
     Raises:
       UserError: it's neither, or the function fails.
     """
-    file, _, function = text.rpartition(":")
-    if file.endswith(".py"):
+    if text.rpartition(":")[0].endswith(".py"):
+        function = _function("sweep", text, "hyper")
         try:
-            trials = runpy.run_path(file)[function](hyper)
+            trials = function(hyper)
         except Exception as error:  # the file is the user's own code: anything may come
             raise UserError(f"sweep {text}: {type(error).__name__}: {_one_line(error)}") from error
         if not (isinstance(trials, list) and all(isinstance(trial, dict) for trial in trials)):
@@ -256,7 +267,7 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
     for part in text.split():
         key, equals, values = part.partition("=")
         if not equals or not values:
-            raise UserError(f"--sweep={text!r}: give FILE.py:function, or 'key=1,2,3 key2=a,b'")
+            raise UserError(f"--sweep={text!r}: {part!r} is no key=1,2,3; give such, or FILE.py:function")
         sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, _COMMA.split(values))))
     try:
         return hyper.product(sweeps)

@@ -100,7 +100,8 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
     in_axes = (None, None, None, 0, *in_axes)
     mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
-    return Chunk(mapped, capacity, count, _options(devices) | (logical.COMPILER_OPTIONS if shards else {}))
+    # With these options the bits depend on how many devices share the cores, as was measured: not for logical shards.
+    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(devices))
 
 
 def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:

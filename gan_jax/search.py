@@ -71,6 +71,7 @@ def search(
       UserError: anything that the user can mend; also a ``path`` that holds another search.
     """
     devices = jax.local_devices() if devices is None else devices
+    sweep.refuse_a_run(path)
     study = _study(config, path, objective)
     while asked := _generation(study, space, trials, population, config.seed):
         numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]

@@ -107,9 +107,16 @@ def sweep(
       EndedError: ``stop`` asked for an early end, and all trials were saved after the same step.
     """
     members = plan(config, trials, path)
+    refuse_a_run(path)
     with Workdir(path).locked():
         train(members, jax.local_devices() if devices is None else devices, stop=stop, fallback=fallback)
     return conclude({member.name: member.overrides for member in members}, path)
+
+
+def refuse_a_run(path: Path) -> None:
+    """Raises `UserError` if ``path`` is the workdir of a run, whose report a sweep would replace by its own."""
+    if (path / "config.json").exists():
+        raise UserError(f"{path} holds a run: give another --workdir")
 
 
 def train(
@@ -257,6 +264,8 @@ class _Population:
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]
             first, states = together(kept, jax.device_get(begun))
+            if first:
+                print(f"resumed from the checkpoints of step {first:,}")
             for number, (member, checkpoints) in enumerate(zip(self.members, kept, strict=True)):
                 logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
                 own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first

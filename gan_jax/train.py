@@ -73,9 +73,9 @@ def train(
             if not known:
                 stack.enter_context(workdir.locked())
                 workdir.check(config)
+            evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
             workdir.claim(config)
             workdir.check_data(dataset.name, dataset.digest)
-            evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
         distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)

@@ -107,7 +107,7 @@ class Trial:
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.images_per_step = config.batch_size * config.d_steps
-        self.begin = time.perf_counter()
+        self.begin = self.clock()
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
@@ -116,7 +116,11 @@ class Trial:
         """Before the first step of this process, compilation behind it: the clock starts."""
         if self.first == 0:
             self.persist("the samples", lambda: self.draw(0, state))
-        self.begin = time.perf_counter()
+        self.begin = self.clock()
+
+    def clock(self) -> float:
+        """Seconds, those left out that the evaluator took to get ready: it does once for many runs."""
+        return time.perf_counter() - self.evaluator.preparing
 
     def pause(self, step: int, state: GANState, pending: Pending) -> str:
         """What is due after ``step`` steps; ``state`` lies on one device. Metrics first: no bad state is ever saved.
@@ -131,9 +135,7 @@ class Trial:
         last = step == self.config.steps
         judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
         if judged and not self.evaluator.ready:
-            begin = time.perf_counter()
             self.evaluator.prepare()
-            self.begin += time.perf_counter() - begin  # once for many runs: not this one's time
             tqdm.write(f"{'evaluation':<14}{self.evaluator.description}")
         self.figures = self.evaluator.figures(state) if judged else {}
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
@@ -177,7 +179,7 @@ class Trial:
         if (
             self.stop.asked and step < self.config.steps and step % self.config.log.every
         ):  # for the time that it took; gone when the run goes on
-            seconds = round(self.logs.seconds_before + time.perf_counter() - self.begin, 3)
+            seconds = round(self.logs.seconds_before + self.clock() - self.begin, 3)
             self.logs.write({"step": step, "seconds": seconds, "ended": 1.0})
             self.persist("metrics.jsonl", self.logs.flush)
         self.persist("a checkpoint", lambda: self.save(step, state, wait=True))
@@ -237,7 +239,7 @@ class Trial:
                 step = pending.first + int(np.flatnonzero(~np.isfinite(values))[0]) + 1
                 raise DivergedError(self.diverged(name, step))
         end, now = pending.first + pending.count, time.perf_counter()
-        seconds = now - self.begin
+        seconds = self.clock() - self.begin
         if self.reported:
             self.rates.append(pending.count * self.images_per_step / (now - self.reported))
         self.reported = now

@@ -70,7 +70,7 @@ def picture(path: Path) -> np.ndarray:
             ["--config=configs/lsgan.py", "--mode=search"],
             "lsgan.py has no function get_search(trial): write it, or give",
         ),
-        ([DCGAN, "--mode=sweep", "--sweep=seed"], "give FILE.py:function, or 'key=1,2,3 key2=a,b'"),
+        ([DCGAN, "--mode=sweep", "--sweep=seed"], "'seed' is no key=1,2,3; give such, or FILE.py:function"),
         (
             [DCGAN, "--mode=sweep", "--sweep=sed=1"],
             "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?",

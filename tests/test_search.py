@@ -265,7 +265,7 @@ def test_the_function_is_read_from_a_file(tmp_path: Path) -> None:
         "few": "give FILE.py:function",
         f"{file}:get_search": "has no function get_search\\(trial\\): write it, or give --search=FILE.py:function",
         f"{file}:nothing": "has no function nothing",
-        f"{tmp_path}/none.py:few": "No such file",
+        f"{tmp_path}/none.py:few": "there is no file",
     }.items():
         with pytest.raises(UserError, match=message):
             command.read_search(text)

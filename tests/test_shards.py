@@ -1,5 +1,9 @@
 """A batch in logical shards gives the same bits on any number of devices."""
 
+import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,9 +18,9 @@ from ml_collections import ConfigDict
 
 from gan_jax import parallel, shards, train
 from gan_jax.errors import UserError
-from tests.conftest import NAMES, small
+from tests.conftest import NAMES, ROOT, small
 from tests.test_devices import distance, trained
-from tests.test_train import assert_identical, records, run, run_until
+from tests.test_train import assert_identical, records, run, run_until, saved
 
 AXIS = shards.AXIS
 
@@ -139,6 +143,20 @@ def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(name: st
     whole = trained(sharded(name), 1, steps=6)
     for devices in (2, 8) if name == "dcgan" else (2, 4, 8):
         assert_identical(trained(sharded(name), devices, steps=6), whole)
+
+
+@pytest.mark.parametrize("name", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)])
+def test_so_is_that_of_networks_and_batches_of_full_size(name: str, tmp_path: Path) -> None:
+    """Which are computed by other code than small ones; in processes that have as many devices, and so other threads."""
+    flags = ["--config.steps=20", "--config.eval.features=none", "--config.parallel.logical_shards=8"]
+    states = []
+    for devices in (1, 8):
+        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        command = [sys.executable, "launch.py", f"--config=configs/{name}.py", f"--workdir={tmp_path / str(devices)}"]
+        subprocess.run([*command, *flags], check=True, env=environment, cwd=ROOT, capture_output=True)
+        config = importlib.import_module(f"configs.{name}").get_config()
+        states.append(saved(config, tmp_path / str(devices)))
+    assert_identical(*states)
 
 
 @quick("gan")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,7 @@ class Evaluator:
     ) -> None:
         self._gan, self._dataset, self.samples, self._devices, self._cache = gan, dataset, samples, devices, cache
         self._extractor = extractor
+        self.preparing = 0.0  # seconds that `prepare` took
         mixed = shuffled(len(dataset.train_images), _MIXED)
         self._train_labels = dataset.train_labels[mixed]
         self._seen = dataset.train_images[mixed[:BATCH]], self._train_labels[:BATCH]
@@ -66,9 +68,11 @@ class Evaluator:
     def prepare(self) -> None:
         """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
         if not self.ready:
+            begin = time.perf_counter()
             with distributed.first_goes_first():
                 _ = self._data
             distributed.meet()
+            self.preparing = time.perf_counter() - begin
 
     @property
     def ready(self) -> bool:
