@@ -61,6 +61,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     if config.model == "aae" and config.game != "autoencoder":
         raise UserError("model 'aae' has an encoder that only the game 'autoencoder' trains: set config.game to it")
     _check_classes(config)
+    _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
     warm = config.warm_start
     gan = GAN(
@@ -102,6 +103,15 @@ def _check_classes(config: ConfigDict) -> None:
             f"config.{told[0]}.conditional is {config[told[0]].conditional!r}, and config.classes is 0: "
             "set it to the number of classes of labelled data (of a folder: of its subfolders)"
         )
+
+
+def _check_remat(config: ConfigDict) -> None:
+    for player in ("generator", "discriminator"):
+        if config.parallel.logical_shards and config[player].get("remat"):
+            raise UserError(
+                f"config.{player}.remat saves nothing with config.parallel.logical_shards, which computes nothing "
+                "twice: set one of them off"
+            )
 
 
 def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:

@@ -5,6 +5,7 @@ the fields of the chosen model's modules, ``optimizer.*`` the arguments of the c
 they are built (`gan_jax.build`). All others are checked here.
 """
 
+import copy
 import json
 import math
 from collections.abc import Collection
@@ -38,7 +39,11 @@ WITHOUT_EFFECT = (
     *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict", "data.follow_links"),
     *("on_divergence", "steps_per_dispatch"),
 )
-_LATER = ("on_divergence", "parallel")
+# Keys that have come since the first release; their defaults change nothing.
+_LATER = (
+    *("on_divergence", "parallel.logical_shards", "parallel.population", "data.follow_links"),
+    *("generator.remat", "discriminator.remat"),
+)
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
@@ -70,7 +75,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.latent_dim = 100
     config.classes = 0  # how many G and D are told of, where their key conditional isn't none
     # Keys of the model's Generator and Discriminator, see gan_jax/models/; these are switches of every model.
-    config.generator = ConfigDict({"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False})
+    switches = {"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False}
+    config.generator = ConfigDict({**switches, "remat": False})  # remat: less memory for more arithmetic
     config.discriminator = ConfigDict(config.generator.to_dict() | {"minibatch": "none"})
     config.loss = "non_saturating"
     config.penalty = ConfigDict({"name": "none", "weight": 10.0, "every": 1})  # wgan_gp, dragan, r1, r2, or r1,r2
@@ -188,9 +194,15 @@ def validate(config: ConfigDict) -> None:
 
 
 def completed(plain: dict[str, Any]) -> dict[str, Any]:
-    """``plain``, of an earlier release maybe, with the keys that have come since; their defaults change nothing."""
-    new = default()
-    return {key: to_plain(ConfigDict({key: new[key]}))[key] for key in _LATER} | plain
+    """``plain``, of an earlier release maybe, with the keys that have come since."""
+    found, new = copy.deepcopy(plain), _flatten(default().to_dict())
+    for key in _LATER:
+        *sections, name = key.split(".")
+        inner = found
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner.setdefault(name, new[key])
+    return found
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:

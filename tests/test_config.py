@@ -1,5 +1,6 @@
 """Configs: every key is read, everything wrong is said in one line."""
 
+import copy
 import importlib
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,14 @@ def test_a_config_survives_json() -> None:
     assert configuration.differences(configuration.to_plain(again), plain) == []
     one, two = build.build_gan(config)[0], build.build_gan(again)[0]
     assert one == two
+
+
+def test_a_config_of_an_earlier_release_is_completed_with_what_changes_nothing() -> None:
+    now = configuration.to_plain(small("dcgan"))
+    earlier = copy.deepcopy(now)
+    for section, name in [("data", "follow_links"), ("generator", "remat"), ("discriminator", "remat")]:
+        del earlier[section][name]
+    del earlier["on_divergence"], earlier["parallel"]
+    now["parallel"]["population"] = "auto"  # `small` has another
+    assert configuration.completed(earlier) == now
+    assert "parallel" not in earlier

@@ -64,6 +64,18 @@ def test_float64_training_is_the_same_on_2_and_4_devices_too(name: str) -> None:
             assert distance(getattr(one, part), getattr(other, part)) < 1e-10
 
 
+@pytest.mark.parametrize("name", [n if n == "wgan_gp" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_rematerialisation_changes_no_value(name: str) -> None:
+    config = small(name)
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        kept = trained(config, 1, steps=2)
+        config.generator.remat = config.discriminator.remat = True
+        again = trained(config, 2, steps=2)
+    for part in ("generator", "discriminator", "ema"):
+        assert distance(getattr(kept, part), getattr(again, part)) < 1e-10
+
+
 @pytest.mark.parametrize("name", ["cgan", "acgan", "projection"])
 def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     gan, hyper = build_gan(small(name))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from gan_jax import build, parallel
 from gan_jax.state import init_state
@@ -41,16 +42,20 @@ _FAST = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_pass
 @cache
 def program(name: str) -> tuple[str, float, float]:
     """The optimised operations of a step of a config, as text; their FLOPs, in millions, and megabytes."""
-    config = small(name)
+    compiled = compiled_step(small(name))
+    cost = compiled.cost_analysis()
+    return compiled.as_text() or "", cost["flops"] / 1e6, cost["bytes accessed"] / 1e6
+
+
+def compiled_step(config: ConfigDict) -> Any:
+    """The program of ``config``, on one device."""
     gan, hyper = build.build_gan(config)
     devices = jax.devices()[:1]
     fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
     chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
     state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
     lowered = chunk.mapped.lower(state, np.int32(1), fed.data, fed.nothing)
-    compiled = lowered.compile(compiler_options=chunk.options | _FAST)
-    cost = compiled.cost_analysis()
-    return compiled.as_text() or "", cost["flops"] / 1e6, cost["bytes accessed"] / 1e6
+    return lowered.compile(compiler_options=chunk.options | _FAST)
 
 
 def slow_convolutions(text: str) -> list[str]:
@@ -82,6 +87,20 @@ def test_the_gradients_of_plain_layers_would_be_found() -> None:
         text = jax.jit(train).lower(variables).compile().as_text()
         assert text
         assert slow_convolutions(text)
+
+
+def test_rematerialisation_takes_less_memory_for_more_arithmetic() -> None:
+    def of(remat: bool) -> tuple[int, float]:
+        config = small("dcgan")
+        config.batch_size = 64
+        config.generator.remat = config.discriminator.remat = remat
+        config.generator.widths, config.discriminator.widths = (16, 16, 16), (16, 16, 16)
+        compiled = compiled_step(config)
+        return compiled.memory_analysis().temp_size_in_bytes, compiled.cost_analysis()["flops"]
+
+    (kept, once), (again, twice) = of(False), of(True)
+    assert again < 0.85 * kept
+    assert 1.05 * once < twice < 1.5 * once
 
 
 if __name__ == "__main__":

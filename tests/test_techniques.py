@@ -232,6 +232,10 @@ def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
         ({"game": "chess"}, "unknown game 'chess'"),
         ({"penalty.weight": -1.0}, "penalty.weight must be finite and from 0 up"),
         ({"optimizer.generator.schedule": "step"}, "unknown config.optimizer.generator.schedule 'step'"),
+        (
+            {"generator.remat": True, "parallel.logical_shards": 8},
+            "config.generator.remat saves nothing with config.parallel.logical_shards",
+        ),
         ({"optimizer.generator.clip": -0.1}, "must be a finite number from 0 up"),
     ],
 )

@@ -18,6 +18,7 @@ from gan_jax.layers.players import (
     discriminator_output,
     generator_input,
     generator_output,
+    rematerialized,
     sides,
     weight_types,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "judged",
     "kernel_gradient",
     "normalized",
+    "rematerialized",
     "sides",
     "spectrally_normalized",
     "strided_conv",

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from flax import linen as nn
 
 from gan_jax.layers.judgement import CONDITIONALS, Judgement, check_conditional, judged, with_label
 from gan_jax.layers.norms import NORMS, REFERENCES, normalized, with_references
@@ -15,6 +16,15 @@ Array = jax.Array
 def weight_types(module: Any) -> dict[str, Any]:
     """What every layer with a kernel in ``module`` has from it."""
     return {name: getattr(module, name) for name in ("dtype", "param_dtype", "initializer", "spectral")}
+
+
+def rematerialized(module: Any, block: Callable[..., Array], x: Array, *rest: Any) -> Array:
+    """``block(x, *rest)``, in ``module``'s ``nn.compact`` method.
+
+    If its field ``remat`` is true, the backward pass computes the block again from ``x``, instead of keeping what it
+    computed (Chen et al. 2016, arXiv:1604.06174): less memory for more arithmetic, and the same values.
+    """
+    return nn.remat(lambda _, x: block(x, *rest))(module, x) if module.remat else block(x, *rest)
 
 
 def generator_input(

@@ -20,7 +20,7 @@ class Generator(nn.Module):
     """Decoder: codes ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1], by `gan_jax.models.mlp.Generator`.
 
     Attributes:
-      image_shape, classes, widths, norm, conditional, initializer, spectral: the decoder's.
+      image_shape, classes, widths, norm, conditional, initializer, spectral, remat: the decoder's.
       latent_dim: length of the code.
       encoder_widths: of the encoder's hidden layers.
     """
@@ -34,14 +34,15 @@ class Generator(nn.Module):
     conditional: str = "none"
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
         """Both networks."""
-        shared = {name: getattr(self, name) for name in ("norm", "conditional", "classes")}
+        shared = {name: getattr(self, name) for name in ("norm", "conditional", "classes", "remat")}
         self.decoder = mlp.Generator(self.image_shape, widths=self.widths, **shared, **layers.weight_types(self))
-        self.encoder = Encoder(self.latent_dim, self.encoder_widths, **layers.weight_types(self))
+        self.encoder = Encoder(self.latent_dim, self.encoder_widths, remat=self.remat, **layers.weight_types(self))
 
     def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
         if self.is_initializing():
@@ -62,10 +63,11 @@ class Encoder(nn.Module):
     param_dtype: Dtype = jnp.float32
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         x = images.reshape(len(images), -1)
         for features in self.widths:
-            x = nn.leaky_relu(Dense(features, use_bias=True, **layers.weight_types(self))(x), 0.2)
+            x = layers.rematerialized(self, mlp.hidden, x, features, True, lambda x: x, layers.weight_types(self))
         return Dense(self.latent_dim, use_bias=True, **layers.weight_types(self))(x).astype(self.param_dtype)

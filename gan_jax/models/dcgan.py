@@ -4,7 +4,8 @@ No bias anywhere, weights N(0, .02), batch-norm gains N(1, .02). Works on any sq
 rounded up, so 64 goes down to 4 by four blocks (Radford's network), 128 by five, 28 to 7 by two and to 4 by three.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -21,7 +22,7 @@ class Generator(nn.Module):
     there is odd, the convolution's last row and column are dropped: 28 grows from 4 by way of 7 and 14.
 
     Attributes:
-      image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
+      image_shape, classes, norm, conditional, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
 
     Raises:
@@ -35,6 +36,7 @@ class Generator(nn.Module):
     conditional: str = "none"
     initializer: str = "normal"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -45,7 +47,8 @@ class Generator(nn.Module):
         types = layers.weight_types(self)
         x = Dense(side * side * self.widths[0], **types)(z).reshape(-1, side, side, self.widths[0])
         for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
-            x = TransposedConv(features, **types)(nn.relu(norm(x)))[:, :side, :side]
+            x = layers.rematerialized(self, _up_block, x, features, norm, types)
+            x = x[:, :side, :side]
         return layers.generator_output(self, jnp.tanh(x))
 
 
@@ -56,7 +59,7 @@ class Discriminator(nn.Module):
     4x4 valid convolution of the reference). A side that becomes odd is padded to even, so depth is free.
 
     Attributes:
-      classes, norm, conditional, minibatch, initializer, spectral: as in `gan_jax.models.mlp`.
+      classes, norm, conditional, minibatch, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
     """
 
@@ -67,6 +70,7 @@ class Discriminator(nn.Module):
     minibatch: str = "none"
     initializer: str = "normal"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -74,6 +78,14 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
         x, norm = layers.discriminator_input(self, x, label, train, axis_name)
         for block, features in enumerate(self.widths):
-            x = StridedConv(features, **layers.weight_types(self))(x)
-            x = nn.leaky_relu(norm(x) if block > 0 else x, 0.2)
+            own_norm = norm if block > 0 else lambda x: x
+            x = layers.rematerialized(self, _down_block, x, features, own_norm, layers.weight_types(self))
         return layers.discriminator_output(self, x.reshape(len(x), -1), label, axis_name, use_bias=False)
+
+
+def _up_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
+    return TransposedConv(features, **types)(nn.relu(norm(x)))
+
+
+def _down_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
+    return nn.leaky_relu(norm(StridedConv(features, **types)(x)), 0.2)

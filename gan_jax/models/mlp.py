@@ -1,7 +1,8 @@
 """The multilayer-perceptron GAN (Goodfellow et al. 2014, arXiv:1406.2661): dense layers with LeakyReLU(.2) between."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -21,6 +22,7 @@ class Generator(nn.Module):
       conditional: how it is told the label: none, concat (one-hot code beside z), norm (batch norm's gains and
         offsets).
       initializer, spectral: see `gan_jax.layers.Dense`.
+      remat: see `gan_jax.layers.rematerialized`.
     """
 
     image_shape: tuple[int, int, int]
@@ -30,6 +32,7 @@ class Generator(nn.Module):
     conditional: str = "none"
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -39,7 +42,7 @@ class Generator(nn.Module):
         types = layers.weight_types(self)
         x = z
         for features in self.widths:
-            x = nn.leaky_relu(norm(Dense(features, use_bias=layers.bias_before(self.norm), **types)(x)), 0.2)
+            x = layers.rematerialized(self, hidden, x, features, layers.bias_before(self.norm), norm, types)
         x = jnp.tanh(Dense(math.prod(self.image_shape), use_bias=True, **types)(x)).reshape(-1, *self.image_shape)
         return layers.generator_output(self, x)
 
@@ -53,6 +56,7 @@ class Discriminator(nn.Module):
       norm: of all but the first hidden layer.
       conditional, minibatch: see `gan_jax.layers.judged`.
       initializer, spectral: see `gan_jax.layers.Dense`.
+      remat: see `gan_jax.layers.rematerialized`.
     """
 
     classes: int = 0
@@ -62,6 +66,7 @@ class Discriminator(nn.Module):
     minibatch: str = "none"
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -70,6 +75,11 @@ class Discriminator(nn.Module):
         x, norm = layers.discriminator_input(self, x.reshape(x.shape[0], -1), label, train, axis_name)
         for block, features in enumerate(self.widths):
             use_bias = block == 0 or layers.bias_before(self.norm)
-            x = Dense(features, use_bias=use_bias, **layers.weight_types(self))(x)
-            x = nn.leaky_relu(norm(x) if block > 0 else x, 0.2)
+            own_norm = norm if block > 0 else lambda x: x
+            x = layers.rematerialized(self, hidden, x, features, use_bias, own_norm, layers.weight_types(self))
         return layers.discriminator_output(self, x, label, axis_name, use_bias=True)
+
+
+def hidden(x: Array, features: int, use_bias: bool, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
+    """A hidden layer ``[B, F] -> [B, features]``."""
+    return nn.leaky_relu(norm(Dense(features, use_bias=use_bias, **types)(x)), 0.2)

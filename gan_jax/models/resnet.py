@@ -25,7 +25,7 @@ class Generator(nn.Module):
     last norm, which does).
 
     Attributes:
-      image_shape, classes, norm, conditional, initializer, spectral: as in `gan_jax.models.mlp`.
+      image_shape, classes, norm, conditional, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       first: channels before them; 0: as many as the first block's.
 
@@ -41,6 +41,7 @@ class Generator(nn.Module):
     conditional: str = "none"
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -49,10 +50,11 @@ class Generator(nn.Module):
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         z, label, norm = layers.generator_input(self, z, label, train, axis_name)
         types = layers.weight_types(self)
+        inner = {"use_bias": layers.bias_before(self.norm), **types}
         first = self.first or self.widths[0]
         x = Dense(side * side * first, use_bias=True, **types)(z).reshape(-1, side, side, first)
         for features, side in zip(self.widths, larger, strict=True):
-            x = _up_block(x, features, side, norm, {"use_bias": layers.bias_before(self.norm), **types})
+            x = layers.rematerialized(self, _up_block, x, features, side, norm, inner)
         x = Conv(self.image_shape[-1], use_bias=True, **types)(nn.relu(norm(x)))
         return layers.generator_output(self, jnp.tanh(x))
 
@@ -64,7 +66,7 @@ class Discriminator(nn.Module):
     pixels; one dense unit.
 
     Attributes:
-      classes, norm, conditional, minibatch, initializer, spectral: as in `gan_jax.models.mlp`.
+      classes, norm, conditional, minibatch, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       downs: how many of them halve the side.
     """
@@ -77,6 +79,7 @@ class Discriminator(nn.Module):
     minibatch: str = "none"
     initializer: str = "xavier"
     spectral: bool = False
+    remat: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -86,7 +89,8 @@ class Discriminator(nn.Module):
         types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
         for block, features in enumerate(self.widths):
-            x = _down_block(x, features, block < self.downs, block == 0, norm, types, inner)
+            rest = (features, block < self.downs, block == 0, norm, types, inner)
+            x = layers.rematerialized(self, _down_block, x, *rest)
         return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, use_bias=True)
 
 
