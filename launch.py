@@ -7,13 +7,14 @@ from ml_collections import config_flags
 
 from gan_jax import command
 from gan_jax.errors import UserError
+from gan_jax.modes import MODES
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    list(command.MODES),
+    list(MODES),
     "What to do; all but train, sweep and search take the config of the run in --workdir.",
 )
 _OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ml_collections import config_flags
 from PIL import Image
 
-from gan_jax import build, command, data, parallel
+from gan_jax import arguments, build, command, data, parallel
 from gan_jax.config import dotted_keys
 from gan_jax.data.decode import UnreadableImageError, decode
 from gan_jax.errors import UserError
@@ -112,7 +112,7 @@ def built(argv: list[str]) -> None:
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("times", [1, SLOW])
 def test_any_override_of_a_config_builds_or_is_one_line(times: int) -> None:
-    known = {name: dotted_keys(command.load_config(f"configs/{name}.py")) for name in NAMES}
+    known = {name: dotted_keys(arguments.load_config(f"configs/{name}.py")) for name in NAMES}
     keys = st.sampled_from(NAMES).flatmap(
         lambda name: st.tuples(
             st.just(name),
@@ -139,7 +139,7 @@ def test_any_override_of_a_config_builds_or_is_one_line(times: int) -> None:
 @cases(300)
 @given(st.lists(st.tuples(st.text(max_size=9), VALUES), max_size=3).map(lambda p: " ".join(f"{k}={v}" for k, v in p)))
 def test_any_sweep_is_read_or_is_one_line(text: str) -> None:
-    one_line(lambda: command.read_sweep(text))
+    one_line(lambda: arguments.read_sweep(text))
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

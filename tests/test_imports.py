@@ -22,6 +22,8 @@ LAYERS = [
     {"trial"},
     {"sweep", "train"},
     {"doctor", "jobs", "search"},
+    {"arguments"},
+    {"modes"},
     {"command"},
 ]
 CORE = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from gan_jax import command, jobs, sweep
+from gan_jax import arguments, jobs, modes, sweep
 from gan_jax.errors import UserError
 from tests.conftest import ROOT, small
 from tests.test_command import SMALL
@@ -133,7 +133,7 @@ def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jobs_of_a_cluster_get_their_parameters_and_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster(tmp_path, monkeypatch)
     config, trials = small("gan"), [{"seed": 1}, {"seed": 2}]
-    given = command.read_arguments("partition=gpu timeout_min=600 gpus_per_node=8 mem_gb=7.5 slurm_account=us")
+    given = arguments.read_arguments("partition=gpu timeout_min=600 gpus_per_node=8 mem_gb=7.5 slurm_account=us")
     jobs.sweep_by_jobs(config, trials, tmp_path / "jobs", "slurm", given, most=1, pause=0.2)
     sweep.sweep(config, trials, tmp_path / "here", jax.devices())
     assert_alike(config, trials, tmp_path / "jobs", tmp_path / "here")
@@ -155,7 +155,7 @@ def test_jobs_of_a_cluster_get_their_parameters_and_train(tmp_path: Path, monkey
 )
 def test_a_mistake_in_the_arguments_is_one_line(executor: str, given: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, executor, command.read_arguments(given))
+        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, executor, arguments.read_arguments(given))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -167,4 +167,4 @@ def test_without_submitit_the_command_says_what_to_install(tmp_path: Path, monke
     monkeypatch.delattr("gan_jax.jobs")
     others = {"config_path": "configs/gan.py", "trials": None, "population": 1}
     with pytest.raises(UserError, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):
-        command.MODES["sweep"](small("gan"), tmp_path, **others, executor="local", executor_args="")
+        modes.MODES["sweep"](small("gan"), tmp_path, **others, executor="local", executor_args="")

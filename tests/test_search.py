@@ -18,7 +18,7 @@ import optuna
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from gan_jax import command, search, sweep
+from gan_jax import arguments, modes, search, sweep
 from gan_jax.config import to_plain
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator
@@ -260,7 +260,7 @@ def test_a_mended_function_takes_up_the_trial_that_it_failed_in(tmp_path: Path) 
 def test_the_function_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def few(trial):\n    return {'seed': trial}\n\nnothing = 1\n")
-    assert command.read_search(f"{file}:few")(3) == {"seed": 3}
+    assert arguments.read_search(f"{file}:few")(3) == {"seed": 3}
     for text, message in {
         "few": "give FILE.py:function",
         f"{file}:get_search": "has no function get_search\\(trial\\): write it, or give --search=FILE.py:function",
@@ -268,7 +268,7 @@ def test_the_function_is_read_from_a_file(tmp_path: Path) -> None:
         f"{tmp_path}/none.py:few": "there is no file",
     }.items():
         with pytest.raises(UserError, match=message):
-            command.read_search(text)
+            arguments.read_search(text)
 
 
 def test_without_optuna_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_without_optuna_the_command_says_what_to_install(tmp_path: Path, monkeyp
     monkeypatch.delattr("gan_jax.search")
     others = {"config_path": "configs/gan.py", "space": None, "number": 1, "population": 1, "objective": "fid"}
     with pytest.raises(UserError, match=r"needs optuna, which is not installed: pip install -e '\.\[search\]'"):
-        command.MODES["search"](measured(), tmp_path, **others)
+        modes.MODES["search"](measured(), tmp_path, **others)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
@@ -289,7 +289,7 @@ def test_the_best_is_printed_with_the_command_that_trains_it_alone(
     monkeypatch.chdir(ROOT)
     config, path = measured(), "configs/gan.py:mnist5k"
     others = {"config_path": path, "space": None, "number": 2, "population": 2, "objective": "fid"}
-    command.MODES["search"](config, tmp_path / "found", **others)
+    modes.MODES["search"](config, tmp_path / "found", **others)
     best, said = capsys.readouterr().out.splitlines()[-2:]
     number = min(study(tmp_path / "found"), key=lambda trial: trial["values"])["number"]
     assert best.startswith(f"best: trial {tmp_path / 'found' / f'{number:03d}'}, fid ")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, command, hyper, parallel, report, sweep
+from gan_jax import arguments, build, hyper, parallel, report, sweep
 from gan_jax.build import build_gan
 from gan_jax.errors import UserError
 from gan_jax.state import init_state
@@ -149,12 +149,12 @@ def test_a_sweep_that_cannot_be_says_which_trial(trials: Any, message: str, tmp_
 
 
 def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
-    assert command.read_sweep("seed=1,2 loss=hinge") == [{"seed": 1, "loss": "hinge"}, {"seed": 2, "loss": "hinge"}]
-    assert command.read_sweep("w=(8,),(8,16)") == [{"w": (8,)}, {"w": (8, 16)}]
-    assert command.read_sweep("config.ema.decay=0.5,.9")[1] == {"ema.decay": 0.9}
+    assert arguments.read_sweep("seed=1,2 loss=hinge") == [{"seed": 1, "loss": "hinge"}, {"seed": 2, "loss": "hinge"}]
+    assert arguments.read_sweep("w=(8,),(8,16)") == [{"w": (8,)}, {"w": (8, 16)}]
+    assert arguments.read_sweep("config.ema.decay=0.5,.9")[1] == {"ema.decay": 0.9}
     file = tmp_path / "mine.py"
     file.write_text("def few(hyper):\n    return hyper.sweep('seed', [3])\n\ndef none(hyper):\n    return 3\n")
-    assert command.read_sweep(f"{file}:few") == [{"seed": 3}]
+    assert arguments.read_sweep(f"{file}:few") == [{"seed": 3}]
     for text, message in {
         "loss=hinge seed": "'seed' is no key=1,2,3; give such, or FILE.py:function",
         "seed=1 seed=2": "seed is swept twice",
@@ -163,7 +163,7 @@ def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
         f"{file}:none": "must return a list of dicts of overrides, not int",
     }.items():
         with pytest.raises(UserError, match=message):
-            command.read_sweep(text)
+            arguments.read_sweep(text)
 
 
 def test_trials_run_at_once_where_that_was_measured_to_be_faster(

@@ -1,0 +1,242 @@
+"""What each ``--mode`` of ``launch.py`` does, of the flags that it reads; JAX is imported when a mode starts."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax import signals
+from gan_jax.arguments import load_config, read_arguments, read_search, read_sweep
+from gan_jax.config import differences
+from gan_jax.errors import UserError
+
+
+def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fallback: Path | None, **_: Any) -> None:
+    from gan_jax.train import train
+
+    config = _needed("training", config)
+    train(config, workdir, stop=stop, fallback=fallback)
+
+
+def _sweep(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str,
+    trials: str | None,
+    population: int | None,
+    executor: str | None,
+    executor_args: str,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
+    **_: Any,
+) -> None:
+    import jax
+
+    from gan_jax.sweep import sweep
+
+    config = _needed("a sweep", config)
+    planned = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
+    if executor is None:
+        sweep(config, planned, workdir, stop=stop, fallback=fallback)
+        return
+    with _extra("submitit", "slurm"):
+        from gan_jax.jobs import sweep_by_jobs
+    jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
+    sweep_by_jobs(config, planned, workdir, executor, read_arguments(executor_args), population)
+
+
+def _search(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str,
+    space: str | None,
+    number: int,
+    population: int | None,
+    objective: str,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
+    **_: Any,
+) -> None:
+    config = _needed("a search", config)
+    function = read_search(space or f"{config_path.partition(':')[0]}:get_search")
+    with _extra("optuna", "search"):
+        from gan_jax.search import search
+    best = search(config, function, workdir, number, population or 8, objective, stop=stop, fallback=fallback)
+    if best is None:
+        print("no trial reached its end: all diverged")
+        return
+    overrides = best.user_attrs["overrides"]
+    changed = ", ".join(f"{key}={value}" for key, value in overrides.items())
+    print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {changed}")
+    print(f"alone: {alone(config_path, config, overrides, workdir.with_name(f'{workdir.name}_best'))}")
+
+
+def alone(config_path: str, config: ConfigDict, overrides: dict[str, Any], workdir: Path) -> str:
+    """The command that trains ``config`` with ``overrides`` in ``workdir``."""
+    own = ConfigDict(config.to_dict())
+    own.update_from_flattened_dict(overrides)
+    changed = [line.partition(":")[0] for line in differences(load_config(config_path).to_dict(), own.to_dict())]
+    flags = [f"--config.{key}={reduce(getitem, key.split('.'), own)}" for key in changed]
+    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *flags])
+
+
+def _sample(
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    seed: int,
+    step: int | None,
+    label: int | None,
+    **__: Any,
+) -> None:
+    import numpy as np
+
+    from gan_jax import sample, visualize
+
+    out = out or workdir / "samples.png"
+    visualize.check_ending(out)
+    gan, state, step = _restore(workdir, step)
+    count = count or 100
+    labels = sample.row_labels(gan, count)
+    if label is not None:
+        if label >= gan.classes:
+            known = f"it has {gan.classes} classes, from 0" if gan.classes else "it was trained without labels"
+            raise UserError(f"--label={label}: the GAN in {workdir} has no such class: {known}")
+        labels = np.full_like(labels, label)
+    images = sample.sample(gan, state, seed, labels)
+    visualize.save_images(images, out, labels if gan.classes else None)
+    print(f"{count} samples of step {step:,}, seed {seed}: {out}")
+
+
+def _interpolate(
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, **__: Any
+) -> None:
+    from gan_jax import sample, visualize
+
+    out = out or workdir / "interpolations.png"
+    visualize.check_ending(out)
+    gan, state, step = _restore(workdir, step)
+    images = sample.interpolate(gan, state, seed, rows=10, columns=10)
+    visualize.save_images(images, out)
+    print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+
+
+def _evaluate(
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    step: int | None,
+    classifiers: int,
+    **__: Any,
+) -> None:
+    import jax
+    import numpy as np
+
+    from gan_jax import build, evaluate, visualize
+    from gan_jax.report import write_report
+    from gan_jax.workdir import Workdir
+
+    out = out or workdir / "neighbours.png"
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    gan, state, step = _restore(workdir, step)
+    place = Workdir(workdir)
+    config = place.config()
+    dataset = build.build_dataset(config, place.cache)
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
+    if classifiers:
+        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
+        if reason:
+            raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
+    drawn = evaluator.draw(state) if evaluator.extractor else None
+    figures = evaluator.figures(state, drawn)
+    if classifiers and drawn is not None:
+        labels = evaluator.labels(np.arange(len(drawn[2])))
+        figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
+    print(f"step {step:,}, {evaluator.description}")
+    for name, value in figures.items():
+        print(f"{name:60}{value:12.5g}")
+    place.save_evaluation(step, {"step": step, "samples": evaluator.samples, "floor": evaluator.floor, **figures})
+    if drawn is not None:
+        picture = evaluate.neighbours(evaluator, drawn, dataset)
+        visualize.save_png(visualize.grid(picture, evaluate.NEIGHBOURS + 1), out)
+        print(f"each sample beside the train images nearest to it: {out}")
+    print(f"report: {write_report(place)}")
+
+
+def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
+    """What is missing for GAN-train, in words."""
+    if not told:
+        return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
+    if not classes or not tests:
+        return "labelled test images"
+    return None if features else "features: set eval.features to classifier"
+
+
+def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+    from gan_jax.doctor import examine
+
+    examine(config, workdir)
+
+
+MODES: dict[str, Callable[..., None]] = {
+    "train": _train,
+    "sweep": _sweep,
+    "search": _search,
+    "sample": _sample,
+    "interpolate": _interpolate,
+    "evaluate": _evaluate,
+    "doctor": _doctor,
+}
+
+
+def _needed(what: str, config: ConfigDict | None) -> ConfigDict:
+    """``config``, in float64 mode if it asks for it."""
+    from gan_jax import build
+
+    if config is None:
+        raise UserError(f"{what} needs a config: --config=configs/dcgan.py")
+    build.enable_float64(config)
+    return config
+
+
+@contextmanager
+def _extra(package: str, extra: str) -> Iterator[None]:
+    """Around imports that need an optional package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error
+
+
+def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
+    """The GAN of the run in ``workdir``, its state after ``step`` steps (None: the last kept), and that step."""
+    import jax
+
+    from gan_jax import build
+    from gan_jax.checkpoint import Checkpoints
+    from gan_jax.state import init_state
+    from gan_jax.workdir import Workdir
+
+    place = Workdir(workdir)
+    config = place.config()
+    build.enable_float64(config)
+    gan, hyper = build.build_gan(config)
+    if not place.checkpoints.is_dir():
+        raise UserError(f"no checkpoint in {place.checkpoints} yet: train first")
+    with Checkpoints(place.checkpoints) as checkpoints:
+        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)), step)
+    return gan, jax.device_put(state), int(state.step)
