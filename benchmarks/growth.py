@@ -46,15 +46,16 @@ def main() -> None:
 def axes() -> dict[str, list[tuple[int, ConfigDict, int]]]:
     """For each, (what grows, config, devices)."""
 
-    def config(data: str = "mnist5k", batch: int = 32, widths: tuple[int, ...] = (128, 64)) -> ConfigDict:
+    def config(data: str = "mnist5k", side: int = 28, batch: int = 32, widths: tuple[int, ...] = (128, 64)) -> Any:
         made = dcgan.get_config(data)
+        made.data.image_size = side
         made.batch_size, made.generator.widths, made.discriminator.widths = batch, widths, widths[::-1]
         return made
 
     sides = {16: (64, 32), 32: (128, 64, 32), 64: (256, 128, 64, 32)}
     return {
         "batch": [(n, config(batch=n), 1) for n in (8, 16, 32, 64, 128, 256)],
-        "side": [(side, config(f"shapes64@{side}", widths=widths), 1) for side, widths in sides.items()],
+        "side": [(side, config("shapes64", side, widths=widths), 1) for side, widths in sides.items()],
         "width": [(n, config(widths=(2 * n, n)), 1) for n in (8, 16, 32, 64, 128)],
         "devices": [(n, config(batch=32 * n), n) for n in (1, 2, 4, 8)],
     }
