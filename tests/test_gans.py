@@ -64,7 +64,8 @@ def test_float64_training_is_the_same_on_2_and_4_devices_too(name: str) -> None:
             assert distance(getattr(one, part), getattr(other, part)) < 1e-10
 
 
-@pytest.mark.parametrize("name", [n if n == "wgan_gp" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_rematerialisation_changes_no_value(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"

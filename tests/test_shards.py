@@ -145,7 +145,8 @@ def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(name: st
         assert_identical(trained(sharded(name), devices, steps=6), whole)
 
 
-@pytest.mark.parametrize("name", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
 def test_so_is_that_of_networks_and_batches_of_full_size(name: str, tmp_path: Path) -> None:
     """Which are computed by other code than small ones; in processes of so many devices, which have other threads."""
     flags = ["--config.steps=20", "--config.eval.features=none", "--config.parallel.logical_shards=8"]
