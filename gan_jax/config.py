@@ -75,8 +75,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.latent_dim = 100
     config.classes = 0  # how many G and D are told of, where their key conditional isn't none
     # Keys of the model's Generator and Discriminator, see gan_jax/models/; these are switches of every model.
-    switches = {"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False}
-    config.generator = ConfigDict({**switches, "remat": False})  # remat: less memory for more arithmetic
+    config.generator = ConfigDict({"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False})
+    config.generator.remat = False  # True: less memory for more arithmetic
     config.discriminator = ConfigDict(config.generator.to_dict() | {"minibatch": "none"})
     config.loss = "non_saturating"
     config.penalty = ConfigDict({"name": "none", "weight": 10.0, "every": 1})  # wgan_gp, dragan, r1, r2, or r1,r2
