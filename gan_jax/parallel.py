@@ -29,8 +29,9 @@ from gan_jax.update import Metrics, update
 AXIS = "device"
 # Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast.
 _CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-# Else XLA:CPU takes the barriers away before it looks for what is computed twice, and keeps the first.
-_REMAT_OPTIONS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
+# computed twice, of which it would keep the first, what ``remat`` needs.
+_BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 Fetch = Callable[[Any, Any, Array, Array], dict[str, Array]]
 
@@ -103,15 +104,14 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     in_axes = (None, None, None, 0, *in_axes)
     mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
     # With these options the bits depend on how many devices share the cores, as was measured: not for logical shards.
-    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(gan, devices))
+    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(devices))
 
 
-def _options(gan: GAN, devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """Compiler options that pay there (`benchmarks.train_step`), and those that ``remat`` needs."""
+def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """Compiler options that pay there (`benchmarks.train_step`)."""
     if devices[0].platform != "cpu":
         return {}
-    remat = any(getattr(player, "remat", False) for player in (gan.generator, gan.discriminator))
-    return (_CPU_OPTIONS if _are_known() else {}) | (_REMAT_OPTIONS if remat else {})
+    return (_CPU_OPTIONS if _are_known() else {}) | _BARRIERS
 
 
 @cache
@@ -159,7 +159,7 @@ class Population:
         run = jax.vmap(one, (0, None, None, None)) if together else one
         mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
         self.devices, self.slots, self.together = devices, slots, together
-        self.chunk = Chunk(mapped, capacity, (), _options(gan, devices))
+        self.chunk = Chunk(mapped, capacity, (), _options(devices))
 
     def put(self, states: Sequence[GANState]) -> list[Any]:
         """The trials' states on their devices; empty slots repeat the last."""

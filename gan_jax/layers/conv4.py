@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gan_jax.layers import winograd
+
 Array = jax.Array
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -31,6 +33,11 @@ def strided_conv(fine: Array, kernel: Array) -> Array:
     Returns:
       ``[N, H, W, c]``, with ``out[n,h,w,c] = sum_ijf pad(fine)[n,2h+i,2w+j,f] kernel[i,j,f,c]``.
     """
+    n, h, w = fine.shape[0], fine.shape[1] // 2, fine.shape[2] // 2
+    tile = _tile((n, h, w, kernel.shape[3]), kernel.shape[2], h * w)
+    if tile:
+        out: Array = winograd.conv(_phases(fine, tile), _phase_kernel(kernel), tile)
+        return out[:, :h, :w]
     return _strided_conv_lax(fine, kernel)
 
 
@@ -50,6 +57,9 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
         return _transposed_conv_lax(coarse, kernel)
     if f <= _FEW_CHANNELS:
         return _transposed_conv_columns(coarse, kernel)
+    tile = _tile(coarse.shape, f, (coarse.shape[1] + 1) * (coarse.shape[2] + 1))
+    if tile:
+        return _transposed_conv_winograd(coarse, kernel, tile)
     if 2 * coarse.shape[1] <= _SMALL_SIDE:
         return _transposed_conv_lax(coarse, kernel)
     return _transposed_conv_subpixel(coarse, kernel)
@@ -73,6 +83,10 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
         return gradient
     if f <= _FEW_CHANNELS:
         return jnp.einsum("nhwijf,nhwc->ijfc", _patches(fine), coarse)
+    tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
+    if tile:
+        gradient = winograd.kernel_gradient(_phases(fine, tile), _whole(coarse, tile), 2, tile)
+        return gradient.reshape(2, 2, 2, 2, f, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, f, -1)
     # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
     # folding the transposes back into the convolution, which inside a loop costs a factor of 20.
     fine_t, coarse_t = lax.optimization_barrier((fine.transpose(3, 1, 2, 0), coarse.transpose(1, 2, 0, 3)))
@@ -129,6 +143,44 @@ def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
     ]
     blocks = parts[0] + parts[1] + parts[2] + parts[3]
     return _depth_to_space(blocks.reshape(n, h + 1, w + 1, 4 * f))
+
+
+def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
+    """Of `gan_jax.layers.winograd`, or 0; ``positions``: of the 2x2 convolution that would do instead."""
+    n, h, w, c = coarse
+    if not on_cpu() or f <= _FEW_CHANNELS:
+        return 0
+    return winograd.best_tile(n, (h, w), 2, (4 * f, c), 4 * positions)
+
+
+def _transposed_conv_winograd(coarse: Array, kernel: Array, tile: int) -> Array:
+    _, h, w, _ = coarse.shape
+    blocks = lax.optimization_barrier(winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile))
+    return _depth_to_space(blocks[:, : h + 1, : w + 1])
+
+
+def _phases(fine: Array, tile: int) -> Array:
+    """`strided_conv` as a 2x2 convolution, its input: ``[N, 2H, 2W, f] -> [N, H + 1, W + 1, 4 f]``, padded, H and W to
+    whole tiles."""
+    n, h, w, f = fine.shape
+    down, right = winograd.padding((h // 2, w // 2), tile)
+    padded = winograd.written(jnp.pad(fine, ((0, 0), (1, 1 + 2 * down), (1, 1 + 2 * right), (0, 0))))
+    h, w = h // 2 + 1 + down, w // 2 + 1 + right
+    return winograd.written(padded.reshape(n, h, 2, w, 2, f).transpose(0, 1, 3, 2, 4, 5)).reshape(n, h, w, 4 * f)
+
+
+def _phase_kernel(kernel: Array) -> Array:
+    """The kernel of that 2x2 convolution: ``[4, 4, f, c] -> [2, 2, 4 f, c]``."""
+    _, _, f, c = kernel.shape
+    return kernel.reshape(2, 2, 2, 2, f, c).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * f, c)
+
+
+def _whole(coarse: Array, tile: int) -> Array:
+    """``[N, H, W, c]``, H and W padded to whole tiles."""
+    down, right = winograd.padding((coarse.shape[1], coarse.shape[2]), tile)
+    if not (down or right):
+        return coarse
+    return winograd.written(jnp.pad(coarse, ((0, 0), (0, down), (0, right), (0, 0))))
 
 
 def _depth_to_space(blocks: Array) -> Array:
