@@ -12,7 +12,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from gan_jax.layers import BatchNorm, StridedConv, TransposedConv, kernel_gradient, strided_conv, transposed_conv
+from gan_jax.layers import (
+    BatchNorm,
+    StridedConv,
+    TransposedConv,
+    kernel_gradient,
+    strided_conv,
+    transposed_conv,
+    winograd,
+)
 from gan_jax.layers import conv as same
 from gan_jax.layers import conv4 as layers
 
@@ -21,13 +29,26 @@ Bilinear = Callable[[Array, Array], Array]
 Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fine channels, coarse channels
 
 # One for each branch; never square, so that no axis passes for another.
-FEW, SMALL, LARGE = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3)
-branches = pytest.mark.parametrize("shape", [FEW, SMALL, LARGE], ids=["few channels", "small side", "large side"])
+FEW, SMALL, LARGE, TILED = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3), (2, 3, 4, 5, 6)
+branches = pytest.mark.parametrize(
+    "shape", [FEW, SMALL, LARGE, TILED], ids=["few channels", "small side", "large side", "tiled"]
+)
 any_shape = st.one_of(
     st.tuples(*map(st.integers, (1, 1, 1, 1, 1), (3, 7, 7, 4, 6))),
     st.tuples(*map(st.integers, (1, 1, 1, 5, 1), (3, 4, 7, 9, 6))),
     st.tuples(*map(st.integers, (1, 5, 1, 5, 1), (3, 7, 7, 9, 6))),
 )
+
+
+@pytest.fixture(autouse=True)
+def _tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of `TILED`'s sides are convolved by tiles, which otherwise only wide layers are."""
+    best_tile = winograd.best_tile
+
+    def chosen(batch: int, sides: tuple[int, int], *rest: Any) -> int:
+        return 2 if sides == TILED[1:3] else best_tile(batch, sides, *rest)
+
+    monkeypatch.setattr(winograd, "best_tile", chosen)
 
 
 def lax_strided(fine: Array, kernel: Array) -> Array:
@@ -92,6 +113,7 @@ def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -
 
 @settings(max_examples=8, deadline=None, derandomize=True)
 @example(LARGE, 0)
+@example(TILED, 0)
 @example(SMALL, 0)
 @example(FEW, 0)
 @given(any_shape, st.integers(0, 99))
@@ -216,6 +238,7 @@ def one_by_one(how: str, function: Any, *operands: Any) -> Any:
 
 @settings(max_examples=3, deadline=None, derandomize=True)
 @example(2, 5, 3, 3, 4, 3)
+@example(2, *TILED[1:3], 2, 3, 3)
 @given(
     st.integers(1, 3),
     st.integers(1, 7),
@@ -269,7 +292,7 @@ def test_off_the_cpu_plain_convolutions_do_everything(shape: Shape, monkeypatch:
         raise AssertionError("a formulation for the CPU")
 
     monkeypatch.setattr(layers, "on_cpu", lambda: False)
-    for name in ("_transposed_conv_columns", "_transposed_conv_subpixel", "_patches"):
+    for name in ("_transposed_conv_columns", "_transposed_conv_subpixel", "_transposed_conv_winograd", "_patches"):
         monkeypatch.setattr(layers, name, refuse)
     monkeypatch.setattr(lax, "optimization_barrier", refuse)
     with jax.enable_x64(True):

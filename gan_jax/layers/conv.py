@@ -71,7 +71,8 @@ def _padded(x: Array, border: int, tile: int) -> Array:
     down, right = winograd.padding((x.shape[1], x.shape[2]), tile)
     if not (border or down or right):
         return x
-    return winograd.written(jnp.pad(x, ((0, 0), (border, border + down), (border, border + right), (0, 0))))
+    padded: Array = winograd.written(jnp.pad(x, ((0, 0), (border, border + down), (border, border + right), (0, 0))))
+    return padded
 
 
 def _same(side: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -166,7 +166,8 @@ def _phases(fine: Array, tile: int) -> Array:
     down, right = winograd.padding((h // 2, w // 2), tile)
     padded = winograd.written(jnp.pad(fine, ((0, 0), (1, 1 + 2 * down), (1, 1 + 2 * right), (0, 0))))
     h, w = h // 2 + 1 + down, w // 2 + 1 + right
-    return winograd.written(padded.reshape(n, h, 2, w, 2, f).transpose(0, 1, 3, 2, 4, 5)).reshape(n, h, w, 4 * f)
+    phases: Array = winograd.written(padded.reshape(n, h, 2, w, 2, f).transpose(0, 1, 3, 2, 4, 5))
+    return phases.reshape(n, h, w, 4 * f)
 
 
 def _phase_kernel(kernel: Array) -> Array:
@@ -180,7 +181,8 @@ def _whole(coarse: Array, tile: int) -> Array:
     down, right = winograd.padding((coarse.shape[1], coarse.shape[2]), tile)
     if not (down or right):
         return coarse
-    return winograd.written(jnp.pad(coarse, ((0, 0), (0, down), (0, right), (0, 0))))
+    padded: Array = winograd.written(jnp.pad(coarse, ((0, 0), (0, down), (0, right), (0, 0))))
+    return padded
 
 
 def _depth_to_space(blocks: Array) -> Array:

@@ -31,10 +31,10 @@ _POINTS = {
     (2, 3): (0, 1, -1),
     (4, 3): (0, 0.75, -0.75, 1.5, -1.5),
 }
-# Nanoseconds on 2 cores, fitted to the convolutions of DCGAN and of the residual networks at batches of 64 and 128: of
-# one product of channels in a plain convolution and here, of reading and writing an entry of the arrays between that
-# are in the cache and that aren't, and of a kernel's.
-_DIRECT, _PRODUCT, _NEAR_ENTRY, _FAR_ENTRY, _KERNEL_ENTRY = 0.01, 0.011, 0.4, 0.9, 0.7
+# Nanoseconds on 2 cores, fitted to the convolutions of DCGAN and of the residual networks at batches of 32 to 128: of
+# one product of channels in a plain convolution and here; of reading and writing an entry of the arrays between, where
+# they are in the cache and where not, and of a kernel's; of starting the loops for a place.
+_DIRECT, _PRODUCT, _NEAR_ENTRY, _FAR_ENTRY, _KERNEL_ENTRY, _PLACE = 0.01, 0.011, 0.4, 0.9, 0.7, 20_000
 _NEAR = 4_000_000  # entries
 _WORTH = 0.95
 
@@ -58,7 +58,7 @@ def best_tile(batch: int, sides: tuple[int, int], side: int, channels: tuple[int
         places = (m + side - 1) ** 2
         tiles = math.prod(-(-s // m) for s in sides)
         entries = batch * tiles * places * (f + c)
-        costs[m] = batch * tiles * places * f * c * _PRODUCT + places * f * c * _KERNEL_ENTRY
+        costs[m] = batch * tiles * places * f * c * _PRODUCT + places * (f * c * _KERNEL_ENTRY + _PLACE)
         costs[m] += entries * (_NEAR_ENTRY if entries < _NEAR else _FAR_ENTRY)
     return min(costs, key=lambda m: costs[m])
 
@@ -101,6 +101,7 @@ def kernel_gradient(x: Array, y: Array, side: int, tile: int) -> Array:
     return _kernel_gathered(_held([_rows(v).T @ _rows(u) for v, u in pairs]), by).astype(x.dtype)
 
 
+@partial(jax.jit, inline=True)
 def written(x: Array) -> Array:
     """``x``, which XLA:CPU then computes in a vectorised loop of its own, in row-major order.
 
@@ -181,17 +182,19 @@ def _output_gathered(spread: list[Array], by: _Transforms) -> Array:
 
 
 def _kernel_spread(kernel: Array, by: _Transforms) -> list[Array]:
-    """``[r, r, f, c] -> a² of [f, c]``."""
-    columns = [[_combined(point, list(row)) for point in by.kernel] for row in kernel]
-    return _held([_combined(point, part) for point in by.kernel for part in zip(*columns, strict=True)])
+    """``[r, r, f, c] -> a² of [f, c]``, as one product of matrices."""
+    _, _, f, c = kernel.shape
+    matrix = jnp.asarray(np.kron(by.kernel, by.kernel), kernel.dtype)
+    return list(lax.optimization_barrier((matrix @ kernel.reshape(-1, f * c)).reshape(-1, f, c)))
 
 
 def _kernel_gathered(spread: list[Array], by: _Transforms) -> Array:
     """``a² of [f, c] -> [r, r, f, c]``."""
-    a = len(by.kernel)
-    rows = [[_combined(tap, spread[i : i + a]) for tap in by.kernel.T] for i in range(0, a * a, a)]
-    taps = [[_combined(tap, part) for part in zip(*rows, strict=True)] for tap in by.kernel.T]
-    return jnp.stack([jnp.stack(row) for row in taps])
+    r = by.kernel.shape[1]
+    matrix = jnp.asarray(np.kron(by.kernel, by.kernel).T, spread[0].dtype)
+    stacked = lax.optimization_barrier(jnp.stack([s.reshape(-1) for s in spread]))
+    gradient: Array = (matrix @ stacked).reshape(r, r, *spread[0].shape)
+    return gradient
 
 
 def _products(spread: list[Array], kernels: list[Array]) -> list[Array]:
