@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import parallel, shards, train
 from gan_jax.errors import UserError
+from gan_jax.layers import winograd
 from tests.conftest import NAMES, ROOT, small
 from tests.test_devices import distance, trained
 from tests.test_train import assert_identical, records, run, run_until, saved
@@ -158,6 +159,15 @@ def test_so_is_that_of_networks_and_batches_of_full_size(name: str, tmp_path: Pa
         config = importlib.import_module(f"configs.{name}").get_config()
         states.append(saved(config, tmp_path / str(devices)))
     assert_identical(*states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dcgan", "sngan"])
+def test_so_is_that_of_convolutions_by_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "best_tile", lambda *_: 2)
+    whole = trained(sharded(name), 1, steps=3)
+    for devices in (2, 8):
+        assert_identical(trained(sharded(name), devices, steps=3), whole)
 
 
 @quick("gan")

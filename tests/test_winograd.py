@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from gan_jax.layers import winograd
+from tests.conftest import small
+from tests.test_devices import distance, trained
 
 Array = Any  # of NumPy or JAX
 Forms = tuple[Array, Array, Array]
@@ -77,6 +79,19 @@ def test_a_tile_takes_no_more_products_than_it_should(tile: int, side: int) -> N
         if "dot_general" in line and "tensor<32x64xf32>" in line
     ]
     assert len(products) == (tile + side - 1) ** 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "sngan"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_training_by_tiles_is_training(name: str, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, where rounding hides nothing."""
+    config = small(name)
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        plain = trained(config, devices, steps=3)
+        monkeypatch.setattr(winograd, "best_tile", lambda *_: 2)
+        assert 0 < distance(plain, trained(config, devices, steps=3)) < 1e-9
 
 
 def test_only_wide_layers_are_convolved_by_tiles() -> None:
