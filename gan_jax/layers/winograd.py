@@ -14,12 +14,12 @@ differentiable. Their arrays hold whole tiles: `padding` says how many rows are 
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
@@ -114,26 +114,48 @@ def written(x: Array) -> Array:
     return held
 
 
+Matrix = tuple[tuple[float, ...], ...]
+
+
 class _Transforms(NamedTuple):
     """A ``[a, m]``, G ``[a, r]`` and B transposed ``[a, a]``, where ``a = m + r - 1``."""
 
-    outputs: np.ndarray
-    kernel: np.ndarray
-    inputs: np.ndarray
+    outputs: Matrix
+    kernel: Matrix
+    inputs: Matrix
 
 
 @cache
 def _transforms(tile: int, side: int) -> _Transforms:
     """By Lagrange's interpolation at the points, of which the last one is infinity."""
-    points = np.array(_POINTS[tile, side], float)
-    others = [np.delete(points, i) for i in range(len(points))]
-    numerators = [np.append(np.poly(o)[::-1], 0) for o in others] + [np.poly(points)[::-1]]
-    denominators = [np.prod(p - o) for p, o in zip(points, others, strict=True)] + [1.0]
+    points = _POINTS[tile, side]
+    others = [[o for o in points if o != p] for p in points]
+    numerators = [(*_polynomial(o), 0.0) for o in others] + [_polynomial(points)]
+    denominators = [math.prod(p - o for o in rest) for p, rest in zip(points, others, strict=True)] + [1.0]
 
-    def powers(n: int) -> np.ndarray:
-        return np.vstack([points[:, None] ** np.arange(n), np.eye(n)[-1]])
+    def powers(n: int) -> list[tuple[float, ...]]:
+        return [*(tuple(float(p) ** i for i in range(n)) for p in points), (*(0.0,) * (n - 1), 1.0)]
 
-    return _Transforms(powers(tile), powers(side) / np.array(denominators)[:, None], np.array(numerators))
+    scaled = (tuple(x / d for x in row) for row, d in zip(powers(side), denominators, strict=True))
+    return _Transforms(tuple(powers(tile)), tuple(scaled), tuple(numerators))
+
+
+def _polynomial(roots: Sequence[float]) -> tuple[float, ...]:
+    """The coefficients, the constant first, of the product of ``x - root``."""
+    found = [1.0]
+    for root in roots:
+        found = [low - root * high for low, high in zip([0.0, *found], [*found, 0.0], strict=True)]
+    return tuple(found)
+
+
+def _transposed(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
+def _squared(matrix: Matrix, like: Array) -> Array:
+    """The matrix's product with itself by Kronecker, for both dimensions of an image at once."""
+    one = jnp.asarray(matrix, like.dtype)
+    return jnp.kron(one, one)
 
 
 # The spread and the gathered forms are transposes of each other: of inputs, outputs and kernel. Those spread are a²
@@ -142,14 +164,16 @@ def _transforms(tile: int, side: int) -> _Transforms:
 
 def _input_spread(x: Array, by: _Transforms) -> list[Array]:
     """``[N, T m + r - 1, S m + r - 1, f] -> a² of [N, T, S, f]``."""
-    a, m = by.outputs.shape
+    a, m = len(by.outputs), len(by.outputs[0])
     rows = _each(by.inputs, [x[:, i : x.shape[1] - a + i + 1 : m] for i in range(a)])
     return [v for y in rows for v in _each(by.inputs, [y[:, :, i : x.shape[2] - a + i + 1 : m] for i in range(a)])]
 
 
 def _input_gathered(spread: list[Array], by: _Transforms) -> Array:
     """``a² of [N, T, S, f] -> [N, T m + r - 1, S m + r - 1, f]``, where tiles overlap their sum."""
-    a, m = by.outputs.shape
+    a, m = len(by.outputs), len(by.outputs[0])
+
+    taps = _transposed(by.inputs)
 
     def along(axis: int, parts: list[Array]) -> Array:
         tiles = parts[0].shape[axis]
@@ -158,9 +182,9 @@ def _input_gathered(spread: list[Array], by: _Transforms) -> Array:
             pad = [(first, 1 - first, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
             return lax.pad(x, jnp.zeros((), x.dtype), pad)
 
-        pixels = [at(0, _combined(by.inputs[:, i], parts)) for i in range(m)]
+        pixels = [at(0, _combined(taps[i], parts)) for i in range(m)]
         for i in range(a - m):
-            pixels[i] += at(1, _combined(by.inputs[:, m + i], parts))
+            pixels[i] += at(1, _combined(taps[m + i], parts))
         return lax.slice_in_dim(_interleaved(_held(pixels), axis), 0, tiles * m + a - m, axis=axis)
 
     return along(1, _held([along(2, spread[i : i + a]) for i in range(0, a * a, a)]))
@@ -168,7 +192,7 @@ def _input_gathered(spread: list[Array], by: _Transforms) -> Array:
 
 def _output_spread(y: Array, by: _Transforms) -> list[Array]:
     """``[N, T m, S m, c] -> a² of [N, T, S, c]``."""
-    m = by.outputs.shape[1]
+    m = len(by.outputs[0])
     rows = _each(by.outputs, [y[:, i::m] for i in range(m)])
     return [u for z in rows for u in _each(by.outputs, [z[:, :, i::m] for i in range(m)])]
 
@@ -176,22 +200,25 @@ def _output_spread(y: Array, by: _Transforms) -> list[Array]:
 def _output_gathered(spread: list[Array], by: _Transforms) -> Array:
     """``a² of [N, T, S, c] -> [N, T m, S m, c]``."""
     a = len(by.outputs)
-    columns = [[_combined(pixel, spread[i : i + a]) for pixel in by.outputs.T] for i in range(0, a * a, a)]
-    rows = [_interleaved([_combined(pixel, part) for part in zip(*columns, strict=True)], 2) for pixel in by.outputs.T]
+    columns = [[_combined(pixel, spread[i : i + a]) for pixel in _transposed(by.outputs)] for i in range(0, a * a, a)]
+    rows = [
+        _interleaved([_combined(pixel, part) for part in zip(*columns, strict=True)], 2)
+        for pixel in _transposed(by.outputs)
+    ]
     return _interleaved(rows, 1)
 
 
 def _kernel_spread(kernel: Array, by: _Transforms) -> list[Array]:
     """``[r, r, f, c] -> a² of [f, c]``, as one product of matrices."""
     _, _, f, c = kernel.shape
-    matrix = jnp.asarray(np.kron(by.kernel, by.kernel), kernel.dtype)
+    matrix = _squared(by.kernel, kernel)
     return list(lax.optimization_barrier((matrix @ kernel.reshape(-1, f * c)).reshape(-1, f, c)))
 
 
 def _kernel_gathered(spread: list[Array], by: _Transforms) -> Array:
     """``a² of [f, c] -> [r, r, f, c]``."""
-    r = by.kernel.shape[1]
-    matrix = jnp.asarray(np.kron(by.kernel, by.kernel).T, spread[0].dtype)
+    r = len(by.kernel[0])
+    matrix = _squared(by.kernel, spread[0]).T
     stacked = lax.optimization_barrier(jnp.stack([s.reshape(-1) for s in spread]))
     gradient: Array = (matrix @ stacked).reshape(r, r, *spread[0].shape)
     return gradient
@@ -204,14 +231,14 @@ def _products(spread: list[Array], kernels: list[Array]) -> list[Array]:
     return [p.reshape(*v.shape[:3], -1) for p, v in zip(_held([v @ k for v, k in pairs]), spread, strict=True)]
 
 
-def _each(coefficients: np.ndarray, parts: list[Array]) -> list[Array]:
+def _each(coefficients: Matrix, parts: list[Array]) -> list[Array]:
     """For each row of coefficients the sum of the parts times its entries, computed once."""
     sums = [_combined(row, parts) for row in coefficients]
-    return _held([x if np.count_nonzero(row) > 1 else written(x) for row, x in zip(coefficients, sums, strict=True)])
+    return _held([written(x) if row.count(0) == len(row) - 1 else x for row, x in zip(coefficients, sums, strict=True)])
 
 
-def _combined(coefficients: np.ndarray, parts: list[Array] | tuple[Array, ...]) -> Array:
-    terms = [x if k == 1 else -x if k == -1 else x * k for k, x in zip(coefficients.tolist(), parts, strict=True) if k]
+def _combined(coefficients: Sequence[float], parts: list[Array] | tuple[Array, ...]) -> Array:
+    terms = [x if k == 1 else -x if k == -1 else x * k for k, x in zip(coefficients, parts, strict=True) if k]
     return sum(terms[1:], terms[0])
 
 
