@@ -24,7 +24,7 @@ def each(*quick: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", marked)
 
 
-@each("aae", "wgan")
+@each("aae")
 def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name: str, tmp_path: Path) -> None:
     config = small(name)
     config.steps, config.steps_per_dispatch, config.checkpoint.every = 4, 2, 2
@@ -39,7 +39,7 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
     assert len(np.unique(images, axis=0)) == 4
 
 
-@each("aae", "relativistic")
+@each("aae")
 def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"

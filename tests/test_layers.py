@@ -236,7 +236,7 @@ def one_by_one(how: str, function: Any, *operands: Any) -> Any:
     return {"vmap": lambda: jax.jit(jax.vmap(function)), "pmap": lambda: jax.pmap(function)}[how]()(*operands)
 
 
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @example(2, 5, 3, 3, 4, 3)
 @example(2, *TILED[1:3], 2, 3, 3)
 @given(

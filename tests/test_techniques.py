@@ -80,6 +80,7 @@ def test_spectral_normalisation_is_pytorchs_with_its_gradient() -> None:
     assert_allclose(gradient, linear.weight_orig.grad.numpy().T, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_discriminator_step_makes_one_iteration_and_the_generators_none() -> None:
     config = small("sngan")
     gan, before, batch = start(config)

@@ -47,7 +47,12 @@ def other_loss(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "faults"), [("a", (faster, other_loss)), ("d", (less_penalty,)), ("e", (no_power_iteration,))]
+    ("name", "faults"),
+    [
+        ("a", (faster, other_loss)),
+        ("d", (less_penalty,)),
+        pytest.param("e", (no_power_iteration,), marks=pytest.mark.slow),
+    ],
 )
 def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], None], ...]) -> None:
     ours = Ours(narrow(name), "float32", 1)
