@@ -1,7 +1,9 @@
 """Memory and stream feed the same batches; hosts read their shares; memory stays bounded."""
 
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from gan_jax import build, parallel
+from gan_jax.data import stream
 from gan_jax.data.stream import Reader, read
 from gan_jax.errors import UserError
 from tests.conftest import ROOT, small
@@ -62,6 +65,25 @@ def test_a_stream_can_be_left_in_the_middle() -> None:
     batches = read(reader(), 0, 0)
     next(batches)
     batches.close()
+
+
+def test_a_stream_kills_workers_that_do_not_end_and_takes_none_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(stream, "end", lambda *why: ended.append(why))
+    monkeypatch.setattr(stream, "_GRACE", 0.0)
+    monkeypatch.setattr(stream, "_PATIENCE", 2.0)  # so long that a worker killed first would be seen
+    large = Reader(noise(50, 64, 64, 3), np.zeros(50, np.int32), np.arange(16, dtype=np.int32), 16, 1, 7)
+    batches = read(large, 0, 2)  # a pipe can't hold a batch, so that workers wait for somebody to read it
+    for _ in range(4):
+        next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) >= 2
+    began = time.monotonic()
+    batches.close()
+    assert time.monotonic() - began < 20  # grain's own patience is 25 s a worker
+    time.sleep(1.5)
+    assert not ended
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_an_error_while_reading_reaches_the_user() -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -22,6 +23,7 @@ Batch = dict[str, np.ndarray]
 _AHEAD = 256 * 2**20  # bytes that may be read ahead
 _ENDLESS = 2**31 - 1  # steps
 _GRACE = 20.0  # seconds in which the death of a worker is noticed, or else it hangs the reader
+_PATIENCE = 0.1  # seconds that a worker has to end when the stream is closed, before it is killed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,8 @@ def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:
         iterator = iter(steps.to_iter_dataset(grain.ReadOptions(threads, ahead)))
     over = threading.Event()
     if workers:
-        threading.Thread(target=_watch, args=(over,), daemon=True).start()
+        _close_soon()
+        threading.Thread(target=_watch, args=(over, multiprocessing.active_children()), daemon=True).start()
     try:
         for batch in iterator:
             yield pickle.loads(batch) if workers else batch
@@ -89,15 +92,26 @@ def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:
             raise
         raise EndedError(f"a process that reads data died: {error}; the same command resumes") from error
     finally:
+        over.set()  # first, as those that close() kills didn't die on their own
         iterator.close()
-        over.set()
 
 
-def _watch(over: threading.Event) -> None:
-    """Ends the process if one of its workers died and the reader waits for the rest of what that was sending."""
+def _close_soon() -> None:
+    """Has grain kill workers that don't end: most wait for a reader of what they still sent, and it waits 25 s for
+    each of them. There is nothing to lose in a process that only reads."""
+    closing = sys.modules.get("grain._src.python.dataset.transformations.process_prefetch")
+    if closing is not None:
+        closing._PROCESS_KILL_TIMEOUT_S = _PATIENCE  # type: ignore[attr-defined]
+
+
+def _watch(over: threading.Event, others: list[Any]) -> None:
+    """Ends the process if one of its workers died and the reader waits for the rest of what that was sending.
+
+    ``others`` are children that had been there before.
+    """
     workers: set[Any] = set()
     while not over.wait(1.0):
-        workers.update(multiprocessing.active_children())
+        workers.update(set(multiprocessing.active_children()).difference(others))
         dead = [worker.exitcode for worker in workers if worker.exitcode]
         if dead and not over.wait(_GRACE):
             text = f"a process that reads data ended with exit code {dead[0]} (-9: out of memory?)"
