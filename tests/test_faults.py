@@ -659,7 +659,7 @@ def test_the_death_of_a_worker_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(stream, "end", end)
     worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(100,), daemon=True)
     worker.start()
-    thread = threading.Thread(target=stream._watch, args=(over,))
+    thread = threading.Thread(target=stream._watch, args=(over, []))
     thread.start()
     time.sleep(2.5)
     assert not said

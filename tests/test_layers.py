@@ -14,6 +14,7 @@ from jax import lax
 
 from gan_jax.layers import (
     BatchNorm,
+    Conv,
     StridedConv,
     TransposedConv,
     kernel_gradient,
@@ -321,6 +322,35 @@ def test_a_transposed_conv_doubles_the_sides() -> None:
     actual: Array = TransposedConv(6).apply({"params": {"kernel": kernel}}, x)
     assert actual.shape == (2, 6, 10, 6)
     np.testing.assert_allclose(actual, lax_transposed(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize(("resample", "sides"), [("up", (3, 5)), ("down", (6, 10))])
+def test_a_conv_that_resamples_is_one_after_doubling_or_before_averaging(resample: str, sides: tuple[int, int]) -> None:
+    draw = np.random.default_rng(0).standard_normal
+    x, kernel, bias = draw((2, *sides, 4)), draw((3, 3, 4, 6)), draw(6)
+
+    def plain(x: Array, kernel: Array) -> Array:
+        if resample == "up":
+            return same.conv_lax(x.repeat(2, 1).repeat(2, 2), kernel) + bias
+        y = same.conv_lax(x, kernel)
+        return (y[:, ::2, ::2] + y[:, 1::2, ::2] + y[:, ::2, 1::2] + y[:, 1::2, 1::2]) / 4 + bias
+
+    def ours(x: Array, kernel: Array) -> Array:
+        module = Conv(6, resample=resample, use_bias=True, dtype=jnp.float64)
+        return module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    with jax.enable_x64(True):
+        out, back = jax.vjp(ours, x, kernel)
+        assert out.shape == (2, 3 * (2 if resample == "up" else 1), 5 * (2 if resample == "up" else 1), 6)
+        desired, desired_back = jax.vjp(plain, x, kernel)
+        g = draw(out.shape)
+        assert_close([out, *back(g)], [desired, *desired_back(g)])
+
+
+def test_a_conv_with_a_kernel_of_one_pixel_is_a_product_of_matrices() -> None:
+    x, kernel = np.random.default_rng(0).standard_normal((2, 3, 5, 4)), np.arange(24.0).reshape(1, 1, 4, 6)
+    actual: Array = Conv(6, side=1).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(actual, np.einsum("nhwf,fc->nhwc", x, kernel[0, 0]), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("module", [StridedConv, TransposedConv])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gan_jax.layers import winograd
-from gan_jax.layers.conv4 import on_cpu
+from gan_jax.layers.conv4 import on_cpu, strided_conv, transposed_conv
 
 Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -36,6 +36,41 @@ def conv(x: Array, kernel: Array) -> Array:
 def conv_lax(x: Array, kernel: Array) -> Array:
     """`conv` as XLA has it, with its own derivatives."""
     return lax.conv_general_dilated(x, kernel, (1, 1), _same(kernel.shape[0]), dimension_numbers=_LAYOUT)
+
+
+def doubled_conv(x: Array, kernel: Array) -> Array:
+    """`conv` with a kernel of side 3 of an image whose pixels are doubled, at 4/9 of its products.
+
+    Each output pixel sees 2x2 different ones, so that this is a transposed convolution whose taps are sums of the
+    kernel's (Karras et al. 2018, arXiv:1710.10196, in their code).
+
+    Args:
+      x: ``[N, H, W, f]``.
+      kernel: ``[3, 3, f, c]``; its sums are rounded to the dtype of ``x``.
+
+    Returns:
+      ``[N, 2H, 2W, c]``.
+    """
+    return transposed_conv(x, _overlapped(kernel[::-1, ::-1]).swapaxes(2, 3).astype(x.dtype))
+
+
+def halved_conv(x: Array, kernel: Array) -> Array:
+    """The means of 2x2 pixels of `conv` with a kernel of side 3, as one convolution at 4/9 of its products.
+
+    Args:
+      x: ``[N, 2H, 2W, f]``.
+      kernel: ``[3, 3, f, c]``; its sums are rounded to the dtype of ``x``.
+
+    Returns:
+      ``[N, H, W, c]``.
+    """
+    return strided_conv(x, (_overlapped(kernel) / 4).astype(x.dtype))
+
+
+def _overlapped(kernel: Array) -> Array:
+    """The sum of the kernel at four places: ``[3, 3, f, c] -> [4, 4, f, c]``."""
+    rows = jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0))) + jnp.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    return jnp.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(rows, ((0, 0), (1, 0), (0, 0), (0, 0)))
 
 
 def adjoint(y: Array, kernel: Array) -> Array:

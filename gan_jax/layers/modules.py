@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from gan_jax.layers.conv import conv
+from gan_jax.layers.conv import conv, doubled_conv, halved_conv
 from gan_jax.layers.conv4 import strided_conv, transposed_conv
 
 Array = jax.Array
@@ -39,13 +39,13 @@ class Weighted(nn.Module):
     use_bias: bool = False
 
     def kernel(self, shape: Sequence[int], output_axis: int = -1) -> Array:
-        """The kernel as it is applied, in the compute dtype."""
+        """The kernel, spectrally normalised if it is to be, in the parameters' dtype."""
         if self.initializer not in INITS:
             raise ValueError(f"initializer must be one of {', '.join(INITS)}, not {self.initializer!r}")
         kernel: Array = self.param("kernel", INITS[self.initializer], tuple(shape), self.param_dtype)
         if self.spectral:
             kernel = spectrally_normalized(self, kernel, output_axis)
-        return kernel.astype(self.dtype)
+        return kernel
 
     def biased(self, x: Array) -> Array:
         """``x`` with the bias added, if there is one."""
@@ -60,19 +60,33 @@ class Dense(Weighted):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return self.biased(x.astype(self.dtype) @ self.kernel((x.shape[-1], self.features)))
+        return self.biased(x.astype(self.dtype) @ self.kernel((x.shape[-1], self.features)).astype(self.dtype))
 
 
 class Conv(Weighted):
-    """`gan_jax.layers.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``."""
+    """`gan_jax.layers.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``.
+
+    Attributes:
+      side: of the kernel.
+      resample: ``up`` for images whose pixels are doubled first, to ``[N, 2H, 2W, features]``; ``down`` for outputs
+        that are averaged 2x2, to ``[N, H/2, W/2, features]``; both in one convolution, with a kernel of side 3.
+    """
 
     side: int = 3
+    resample: str = "none"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.kernel((self.side, self.side, x.shape[-1], self.features))
         x = x.astype(self.dtype)
-        return self.biased(x @ kernel[0, 0] if self.side == 1 else conv(x, kernel))
+        if self.resample != "none":
+            return self.biased({"up": doubled_conv, "down": halved_conv}[self.resample](x, kernel))
+        return self.biased((_pointwise if self.side == 1 else conv)(x, kernel.astype(self.dtype)))
+
+
+def _pointwise(x: Array, kernel: Array) -> Array:
+    # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 class StridedConv(Weighted):
@@ -85,7 +99,7 @@ class StridedConv(Weighted):
     def __call__(self, x: Array) -> Array:
         kernel = self.kernel((4, 4, x.shape[-1], self.features))
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-        return self.biased(strided_conv(x.astype(self.dtype), kernel))
+        return self.biased(strided_conv(x.astype(self.dtype), kernel.astype(self.dtype)))
 
 
 class TransposedConv(Weighted):
@@ -94,7 +108,7 @@ class TransposedConv(Weighted):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.kernel((4, 4, self.features, x.shape[-1]), output_axis=2)
-        return self.biased(transposed_conv(x.astype(self.dtype), kernel))
+        return self.biased(transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype)))
 
 
 def spectrally_normalized(module: nn.Module, kernel: Array, output_axis: int = -1) -> Array:

@@ -100,7 +100,11 @@ def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array]
     def doubled(x: Array) -> Array:
         return x.repeat(2, 1).repeat(2, 2)[:, :side, :side]
 
-    inside = Conv(features, **types)(doubled(nn.relu(norm(x))))
+    inside = nn.relu(norm(x))
+    if (side, side) == (2 * x.shape[1], 2 * x.shape[2]):
+        inside = Conv(features, resample="up", **types)(inside)
+    else:
+        inside = Conv(features, **types)(doubled(inside))
     inside = Conv(features, **types)(nn.relu(norm(inside)))
     return inside + doubled(Conv(features, side=1, **types)(x))  # 1x1: the same before the doubling, at a quarter
 
@@ -118,7 +122,11 @@ def _down_block(
     halved = _halved if down else lambda x: x
     inside = x if first else nn.relu(norm(x))
     inside = Conv(features, **inner)(inside)
-    inside = halved(Conv(features, **types)(nn.relu(norm(inside))))
+    inside = nn.relu(norm(inside))
+    if down and not (x.shape[1] % 2 or x.shape[2] % 2):
+        inside = Conv(features, resample="down", **types)(inside)
+    else:
+        inside = halved(Conv(features, **types)(inside))
     plain = not down and x.shape[-1] == features
     return inside + (x if plain else Conv(features, side=1, **types)(halved(x)))
 
