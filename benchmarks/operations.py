@@ -1,0 +1,183 @@
+"""Where a training step's time goes: our program's operations by kind and by layer, beside PyTorch's kinds.
+
+    python -m benchmarks.operations --case=a        # with the extra `oracle`; cases as in `benchmarks.train_step`
+
+On the CPU, in float32, by the profilers of JAX and PyTorch, which cost some time themselves. In the table of kinds, a
+step's milliseconds of each, and the least that ours could take: that of the products is their arithmetic at the rate
+of large products of matrices, that of all others their operands and results at the rate of copying; more than all of
+it is not to be had with the same operations, less only where caches hold what is copied. PyTorch's convolutions have
+in them what ours has around the products: what moves into another layout, and what spreads tiles for
+`gan_jax.layers.winograd`.
+"""
+
+import argparse
+import collections
+import dataclasses
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import torch
+
+from benchmarks.train_step import CASES, Ours, Torch, case_config, copy_rate, roof
+
+KINDS = ("products", "around products", "norms", "activations", "optimizer, average", "data, losses, rest")
+_PYTORCH = {  # the first that is found in an operation's name
+    "products": ("convolution", "addmm", "aten::mm", "bmm"),
+    "norms": ("batch_norm", "layer_norm", "group_norm"),
+    "activations": ("relu", "tanh", "sigmoid", "threshold"),
+    "optimizer, average": ("adam", "lerp", "foreach"),
+}
+_OURS = {  # the first that is found in the path of an operation
+    "norms": r"Norm_\d",
+    "around products": r"(Conv|Dense)(_\d)?/",
+    "activations": r"relu|tanh|sigmoid|logistic",
+    "optimizer, average": r"adam|optimizer|average|ema",
+}
+_OUTER = ("while", "call", "conditional")
+_BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
+
+
+@dataclasses.dataclass
+class Operation:
+    """One of a compiled program: what it is, where it is from, and its operands' and results' bytes."""
+
+    code: str
+    path: str
+    bytes: int
+    gflop: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """Of `KINDS`."""
+        if self.gflop:
+            return "products"
+        return next((kind for kind, path in _OURS.items() if re.search(path, self.path)), KINDS[-1])
+
+    @property
+    def layer(self) -> str:
+        """Player and layer, and whether it is the backward pass's; empty for none."""
+        found = re.search(r"(transpose\()?(?:jvp\()?(Generator|Discriminator)\)*/(\w+_\d+|\w+(?=/))", self.path)
+        return f"{found[2]} {found[3]}{' backward' if found[1] else ''}" if found else ""
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", default="a", choices=CASES)
+    parser.add_argument("--steps", type=int, default=10)
+    options = parser.parse_args()
+    if jax.default_backend() != "cpu":
+        print("error: reads the CPU's profiles alone; set JAX_PLATFORMS=cpu", file=sys.stderr)
+        return 2
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    ours = Ours(case_config(options.case), "float32", options.steps)
+    theirs = Torch(ours, "float32")
+    rates = roof("float32"), copy_rate()
+    print(report(profile(ours, options.steps), profile_torch(theirs, options.steps), *rates))
+    return 0
+
+
+def operations(hlo: str) -> dict[str, Operation]:
+    """By name, those of an optimised program; a fusion has the arithmetic of what it fuses."""
+    found: dict[str, Operation] = {}
+    shapes: dict[str, list[tuple[str, list[int]]]] = {}
+    within: collections.Counter[str] = collections.Counter()
+    inside = ""
+    for line in hlo.splitlines():
+        if opened := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
+            inside = opened[1]
+        parts = re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (.+?) ([\w-]+)\((.*)$", line)
+        if not parts:
+            continue
+        name, type_, code, rest = parts.groups()
+        shapes[name] = [
+            (dtype, [int(side) for side in sides.split(",") if side])
+            for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", type_)
+        ]
+        operands = [x for x in re.findall(r"%([\w.-]+)", rest.split(")")[0]) if x in shapes]
+        size = sum(_BYTES.get(dtype, 0) * math.prod(sides) for x in (name, *operands) for dtype, sides in shapes[x])
+        path, called = re.search(r'op_name="([^"]*)"', rest), re.search(r"calls=%([\w.-]+)", rest)
+        gflop = _gflop(code, rest, shapes[name][0][1], [shapes[x][0][1] for x in operands]) if shapes[name] else 0.0
+        gflop += within[called[1]] if called and code == "fusion" else 0.0
+        within[inside] += gflop  # type: ignore[assignment]
+        found[name] = Operation(code, path[1] if path else "", size, gflop)
+    return found
+
+
+def _gflop(code: str, rest: str, out: list[int], operands: list[list[int]]) -> float:
+    if code == "dot":
+        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
+        assert contracted
+        return 2e-9 * math.prod(out) * math.prod(operands[0][int(d)] for d in contracted[1].split(","))
+    if code == "convolution":
+        order = re.search(r"dim_labels=\w+_(\w+)->", rest)
+        assert order
+        return 2e-9 * math.prod(out) * math.prod(operands[1]) / operands[1][order[1].index("o")]
+    return 0.0
+
+
+def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
+    """Our program's operations, and a step's milliseconds of each."""
+    ours.run(steps)
+    known = operations(ours.chunk.compiled.as_text())
+    spent: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as place:
+        with jax.profiler.trace(place):
+            ours.run(steps)
+        events = sorted(x for x in _events(Path(place)) if x[1] in known and known[x[1]].code not in _OUTER)
+    for (begin, name), (end, _) in pairwise(events):
+        spent[name] += end - begin  # type: ignore[assignment]
+    return [(known[name], value / 1e6 / steps) for name, value in spent.items()]
+
+
+def _events(place: Path) -> Iterator[tuple[float, str]]:
+    """Starts in ns, as convolutions end later than their events, in other threads; and names."""
+    for path in place.rglob("*.xplane.pb"):
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+            for line in plane.lines:
+                for event in line.events:
+                    yield event.start_ns, event.name
+
+
+def profile_torch(theirs: Torch, steps: int) -> dict[str, float]:
+    """A step's milliseconds of each kind."""
+    theirs.run(steps)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as traced:
+        theirs.run(steps)
+    spent = dict.fromkeys(KINDS, 0.0)
+    for event in traced.key_averages():
+        kind = next((k for k, names in _PYTORCH.items() if any(n in event.key.lower() for n in names)), KINDS[-1])
+        spent[kind] += event.self_cpu_time_total / 1e3 / steps
+    return spent
+
+
+def report(ours: list[tuple[Operation, float]], theirs: dict[str, float], gflops: float, gbps: float) -> str:
+    """The two tables; rates in GFLOP/s and GB/s."""
+
+    def row(title: str, some: list[tuple[Operation, float]], beside: str = "") -> str:
+        least = sum(1e3 * (o.gflop / gflops if o.gflop else o.bytes / 1e9 / gbps) for o, _ in some)
+        return f"{title:46}{len(some):12}{sum(ms for _, ms in some):8.1f}{least:8.1f}{beside:>12}"
+
+    head = f"{'':46}{'operations':>12}{'ms':>8}{'least':>8}"
+    lines = [f"products {gflops:.0f} GFLOP/s, copies {gbps:.1f} GB/s", "", f"{head}{'PyTorch ms':>12}"]
+    for kind in KINDS:
+        lines.append(row(kind, [x for x in ours if x[0].kind == kind], f"{theirs[kind]:.1f}"))
+    lines += [row("all", ours, f"{sum(theirs.values()):.1f}"), "", f"{head}{'GFLOP/s':>12}"]
+    for layer in sorted({o.layer for o, _ in ours} - {""}):
+        for title, wanted in ((layer, True), (f"{layer}, around", False)):
+            some = [x for x in ours if x[0].layer == layer and bool(x[0].gflop) == wanted]
+            ms, gflop = sum(x[1] for x in some), sum(x[0].gflop for x in some)
+            if ms >= 0.5:
+                lines.append(row(title, some, f"{1e3 * gflop / ms:.0f}" if gflop else ""))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
