@@ -46,7 +46,7 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
 from configs import dcgan, sngan, wgan_gp
@@ -398,26 +398,26 @@ def difference(found: list[list[float]], expected: list[list[float]]) -> float:
 
 def arithmetic(rows: list[dict[str, Any]], sides: dict[int, Side]) -> None:
     """Counts the operations of PyTorch's eager step: its FLOPs for all rows, its bytes for its own."""
-    eager = [i for i, side in sides.items() if side.name == "PyTorch eager"]
-    for i in eager:
-        with failing(rows[i]), Bytes() as count:
+    for i in [i for i, side in sides.items() if side.name == "PyTorch eager"]:
+        with failing(rows[i]), Counter() as count:
             sides[i].run(1)
             rows[i]["gb_per_step"] = count.bytes / 1e9
-    for i in eager[:1]:
-        with failing(rows[i]), FlopCounterMode(display=False) as counter:
-            sides[i].run(1)
             for row in rows:
-                row["gflop_per_step"] = counter.get_total_flops() / 1e9
+                row.setdefault("gflop_per_step", count.flops / 1e9)
 
 
-class Bytes(TorchDispatchMode):
-    """Counts the bytes of all operations' arguments and results, views left out."""
+class Counter(TorchDispatchMode):
+    """Counts the arithmetic of products and convolutions, and the bytes of all operations' arguments and results, views
+    left out. (PyTorch's own FlopCounterMode fails at the gradient of a gradient.)"""
 
     bytes: float = 0
+    flops: float = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called for every operation."""
         out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
         if not func.is_view:
             leaves = torch.utils._pytree.tree_leaves((args, kwargs, out))
             self.bytes += sum(x.nbytes for x in leaves if isinstance(x, torch.Tensor))

@@ -7,6 +7,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from ml_collections import ConfigDict
 
 from benchmarks import train_step
@@ -59,6 +60,11 @@ def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], N
     expected = ours.first()
     for precision in ("float32", "float64"):
         assert difference(Torch(ours, precision).first(), expected) < TOLERANCE / 10
+    rows: list[dict[str, Any]] = [{}]
+    train_step.arithmetic(rows, {0: Torch(ours, "float32")})
+    assert "error" not in rows[0]
+    assert rows[0]["gflop_per_step"] > 0
+    assert rows[0]["gb_per_step"] > 0
     for fault in faults:
         theirs = Torch(ours, "float32")
         fault(theirs.trainer)
@@ -100,6 +106,18 @@ def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert row["differs"]
         assert not row["milliseconds"]
     assert "off those in float64" in train_step.table(rows)
+
+
+def test_arithmetic_and_bytes_are_counted_to_the_gradient_of_a_gradient() -> None:
+    x, w = torch.ones(3, 4, requires_grad=True), torch.ones(4, 5, requires_grad=True)
+    with train_step.Counter() as count:
+        y = x @ w
+    assert count.flops == 2 * 3 * 4 * 5
+    assert count.bytes == 4 * (12 + 20 + 15)
+    with train_step.Counter() as count:
+        [gradient] = torch.autograd.grad(y.square().sum(), x, create_graph=True)  # (2 y) w'
+        gradient.sum().backward()  # two products more each for 2 y and w', and for x and w behind y
+    assert count.flops == 2 * 3 * 4 * 5 * (1 + 2 + 2)
 
 
 def test_not_a_number_differs() -> None:
