@@ -132,18 +132,23 @@ def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
         with jax.profiler.trace(place):
             ours.run(steps)
         events = sorted(x for x in _events(Path(place)) if x[1] in known and known[x[1]].code not in _OUTER)
-    for (begin, name), (end, _) in pairwise(events):
-        spent[name] += end - begin  # type: ignore[assignment]
+    busy = ""
+    for (begin, name, duration), (end, _, _) in pairwise(events):
+        # Convolutions and products go on in other threads when their events have ended: theirs is the time in which
+        # nothing else runs.
+        busy = name if known[name].gflop or not busy else busy
+        spent[name] += min(duration, end - begin)  # type: ignore[assignment]
+        spent[busy] += max(end - begin - duration, 0)  # type: ignore[assignment]
     return [(known[name], value / 1e6 / steps) for name, value in spent.items()]
 
 
-def _events(place: Path) -> Iterator[tuple[float, str]]:
-    """Starts in ns, as convolutions end later than their events, in other threads; and names."""
+def _events(place: Path) -> Iterator[tuple[float, str, float]]:
+    """Starts and durations in ns, and names between."""
     for path in place.rglob("*.xplane.pb"):
         for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
             for line in plane.lines:
                 for event in line.events:
-                    yield event.start_ns, event.name
+                    yield event.start_ns, event.name, event.duration_ns
 
 
 def profile_torch(theirs: Torch, steps: int) -> dict[str, float]:
