@@ -125,10 +125,14 @@ def _transposed_conv_lax(coarse: Array, kernel: Array) -> Array:
 
 def _transposed_conv_subpixel(coarse: Array, kernel: Array) -> Array:
     """A 2x2 convolution to the 4 sub-pixels of each coarse pixel: row ``i = 2 (1 - p) + a`` is tap p of sub-pixel a."""
-    _, _, f, c = kernel.shape
-    taps = kernel.reshape(2, 2, 2, 2, f, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, c, 4 * f)
-    blocks = lax.conv_general_dilated(coarse, taps, (1, 1), _PADDING, dimension_numbers=_LAYOUT)
+    blocks = lax.conv_general_dilated(coarse, _subpixel_kernel(kernel), (1, 1), _PADDING, dimension_numbers=_LAYOUT)
     return _depth_to_space(blocks)
+
+
+def _subpixel_kernel(kernel: Array) -> Array:
+    """Of that 2x2 convolution: ``[4, 4, f, c] -> [2, 2, c, 4 f]``."""
+    _, _, f, c = kernel.shape
+    return kernel.reshape(2, 2, 2, 2, f, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, c, 4 * f)
 
 
 def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
@@ -155,8 +159,12 @@ def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
 
 def _transposed_conv_winograd(coarse: Array, kernel: Array, tile: int) -> Array:
     _, h, w, _ = coarse.shape
-    blocks = lax.optimization_barrier(winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile))
-    return _depth_to_space(blocks[:, : h + 1, : w + 1])
+    if (h + 1) % tile or (w + 1) % tile:
+        blocks = winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
+    else:  # whole tiles of sub-pixels: no sums where tiles overlap
+        padded = winograd.written(jnp.pad(coarse, ((0, 0), (1, 1), (1, 1), (0, 0))))
+        blocks = winograd.conv(padded, _subpixel_kernel(kernel), tile)
+    return _depth_to_space(lax.optimization_barrier(blocks))
 
 
 def _phases(fine: Array, tile: int) -> Array:
