@@ -30,9 +30,9 @@ CEILINGS = {  # millions of floating-point operations, megabytes
     "gan": (14.6, 14.1),
     "improved": (50.8, 32.0),
     "lsgan": (12.9, 7.1),
-    "projection": (66.8, 30.5),
+    "projection": (42.8, 23.3),
     "relativistic": (23.1, 11.2),
-    "sngan": (66.8, 30.2),
+    "sngan": (42.7, 23.2),
     "wgan": (20.9, 10.5),
     "wgan_gp": (29.9, 14.2),
 }
