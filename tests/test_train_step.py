@@ -51,7 +51,7 @@ def other_loss(trainer: Trainer) -> None:
     ("name", "faults"),
     [
         ("a", (faster, other_loss)),
-        ("d", (less_penalty,)),
+        pytest.param("d", (less_penalty,), marks=pytest.mark.slow),
         pytest.param("e", (no_power_iteration,), marks=pytest.mark.slow),
     ],
 )
