@@ -88,7 +88,7 @@ def operations(hlo: str) -> dict[str, Operation]:
     """By name, those of an optimised program; a fusion has the arithmetic of what it fuses."""
     found: dict[str, Operation] = {}
     shapes: dict[str, list[tuple[str, list[int]]]] = {}
-    within: collections.Counter[str] = collections.Counter()
+    within: dict[str, float] = collections.defaultdict(float)
     inside = ""
     for line in hlo.splitlines():
         if opened := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
@@ -106,7 +106,7 @@ def operations(hlo: str) -> dict[str, Operation]:
         path, called = re.search(r'op_name="([^"]*)"', rest), re.search(r"calls=%([\w.-]+)", rest)
         gflop = _gflop(code, rest, shapes[name][0][1], [shapes[x][0][1] for x in operands]) if shapes[name] else 0.0
         gflop += within[called[1]] if called and code == "fusion" else 0.0
-        within[inside] += gflop  # type: ignore[assignment]
+        within[inside] += gflop
         found[name] = Operation(code, path[1] if path else "", size, gflop)
     return found
 
@@ -127,7 +127,7 @@ def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
     """Our program's operations, and a step's milliseconds of each."""
     ours.run(steps)
     known = operations(ours.chunk.compiled.as_text())
-    spent: collections.Counter[str] = collections.Counter()
+    spent: dict[str, float] = collections.defaultdict(float)
     with tempfile.TemporaryDirectory() as place:
         with jax.profiler.trace(place):
             ours.run(steps)
@@ -137,8 +137,8 @@ def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
         # Convolutions and products go on in other threads when their events have ended: theirs is the time in which
         # nothing else runs.
         busy = name if known[name].gflop or not busy else busy
-        spent[name] += min(duration, end - begin)  # type: ignore[assignment]
-        spent[busy] += max(end - begin - duration, 0)  # type: ignore[assignment]
+        spent[name] += min(duration, end - begin)
+        spent[busy] += max(end - begin - duration, 0)
     return [(known[name], value / 1e6 / steps) for name, value in spent.items()]
 
 

@@ -31,8 +31,9 @@ Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fi
 
 # One for each branch; never square, so that no axis passes for another.
 FEW, SMALL, LARGE, TILED = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3), (2, 3, 4, 5, 6)
+WHOLE = (2, 3, 5, 5, 6)  # tiled, the sub-pixels between being whole tiles
 branches = pytest.mark.parametrize(
-    "shape", [FEW, SMALL, LARGE, TILED], ids=["few channels", "small side", "large side", "tiled"]
+    "shape", [FEW, SMALL, LARGE, TILED, WHOLE], ids=["few channels", "small side", "large side", "tiled", "whole tiles"]
 )
 any_shape = st.one_of(
     st.tuples(*map(st.integers, (1, 1, 1, 1, 1), (3, 7, 7, 4, 6))),
@@ -43,11 +44,11 @@ any_shape = st.one_of(
 
 @pytest.fixture(autouse=True)
 def _tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images of `TILED`'s sides are convolved by tiles, which otherwise only wide layers are."""
+    """Images of the sides of `TILED` and `WHOLE` are convolved by tiles, which otherwise only wide layers are."""
     best_tile = winograd.best_tile
 
     def chosen(batch: int, sides: tuple[int, int], *rest: Any) -> int:
-        return 2 if sides == TILED[1:3] else best_tile(batch, sides, *rest)
+        return 2 if sides in (TILED[1:3], WHOLE[1:3]) else best_tile(batch, sides, *rest)
 
     monkeypatch.setattr(winograd, "best_tile", chosen)
 
@@ -115,6 +116,7 @@ def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -
 @settings(max_examples=8, deadline=None, derandomize=True)
 @example(LARGE, 0)
 @example(TILED, 0)
+@example(WHOLE, 0)
 @example(SMALL, 0)
 @example(FEW, 0)
 @given(any_shape, st.integers(0, 99))
