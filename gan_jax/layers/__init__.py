@@ -2,7 +2,17 @@
 
 from gan_jax.layers.conv4 import kernel_gradient, strided_conv, transposed_conv
 from gan_jax.layers.judgement import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
-from gan_jax.layers.modules import INITS, Array, Conv, Dense, Dtype, StridedConv, TransposedConv, spectrally_normalized
+from gan_jax.layers.modules import (
+    INITS,
+    Array,
+    Conv,
+    Dense,
+    Dtype,
+    StridedConv,
+    TransposedConv,
+    reshaped,
+    spectrally_normalized,
+)
 from gan_jax.layers.norms import (
     REFERENCES,
     BatchNorm,
@@ -49,6 +59,7 @@ __all__ = [
     "kernel_gradient",
     "normalized",
     "rematerialized",
+    "reshaped",
     "sides",
     "spectrally_normalized",
     "strided_conv",

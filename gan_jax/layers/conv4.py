@@ -34,6 +34,8 @@ def strided_conv(fine: Array, kernel: Array) -> Array:
       ``[N, H, W, c]``, with ``out[n,h,w,c] = sum_ijf pad(fine)[n,2h+i,2w+j,f] kernel[i,j,f,c]``.
     """
     n, h, w = fine.shape[0], fine.shape[1] // 2, fine.shape[2] // 2
+    if on_cpu() and kernel.shape[2] <= _FEW_CHANNELS:
+        return (_patches(fine).reshape(n * h * w, -1) @ kernel.reshape(-1, kernel.shape[3])).reshape(n, h, w, -1)
     tile = _tile((n, h, w, kernel.shape[3]), kernel.shape[2], h * w)
     if tile:
         out: Array = winograd.conv(_phases(fine, tile), _phase_kernel(kernel), tile)
@@ -82,7 +84,8 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
         gradient: Array = jax.linear_transpose(lambda kernel: _strided_conv_lax(fine, kernel), shape)(coarse)[0]
         return gradient
     if f <= _FEW_CHANNELS:
-        return jnp.einsum("nhwijf,nhwc->ijfc", _patches(fine), coarse)
+        patches = _patches(fine).reshape(-1, 16 * f)
+        return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
     tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
     if tile:
         gradient = winograd.kernel_gradient(_phases(fine, tile), _whole(coarse, tile), 2, tile)
@@ -125,14 +128,10 @@ def _transposed_conv_lax(coarse: Array, kernel: Array) -> Array:
 
 def _transposed_conv_subpixel(coarse: Array, kernel: Array) -> Array:
     """A 2x2 convolution to the 4 sub-pixels of each coarse pixel: row ``i = 2 (1 - p) + a`` is tap p of sub-pixel a."""
-    blocks = lax.conv_general_dilated(coarse, _subpixel_kernel(kernel), (1, 1), _PADDING, dimension_numbers=_LAYOUT)
-    return _depth_to_space(blocks)
-
-
-def _subpixel_kernel(kernel: Array) -> Array:
-    """Of that 2x2 convolution: ``[4, 4, f, c] -> [2, 2, c, 4 f]``."""
     _, _, f, c = kernel.shape
-    return kernel.reshape(2, 2, 2, 2, f, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, c, 4 * f)
+    taps = kernel.reshape(2, 2, 2, 2, f, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, c, 4 * f)
+    blocks = lax.conv_general_dilated(coarse, taps, (1, 1), _PADDING, dimension_numbers=_LAYOUT)
+    return _depth_to_space(blocks)
 
 
 def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
@@ -159,12 +158,9 @@ def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
 
 def _transposed_conv_winograd(coarse: Array, kernel: Array, tile: int) -> Array:
     _, h, w, _ = coarse.shape
-    if (h + 1) % tile or (w + 1) % tile:
-        blocks = winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
-    else:  # whole tiles of sub-pixels: no sums where tiles overlap
-        padded = winograd.written(jnp.pad(coarse, ((0, 0), (1, 1), (1, 1), (0, 0))))
-        blocks = winograd.conv(padded, _subpixel_kernel(kernel), tile)
-    return _depth_to_space(lax.optimization_barrier(blocks))
+    blocks = winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
+    pixels: Array = winograd.written(_depth_to_space(winograd.held(blocks)))
+    return pixels
 
 
 def _phases(fine: Array, tile: int) -> Array:
@@ -172,9 +168,9 @@ def _phases(fine: Array, tile: int) -> Array:
     whole tiles."""
     n, h, w, f = fine.shape
     down, right = winograd.padding((h // 2, w // 2), tile)
-    padded = winograd.written(jnp.pad(fine, ((0, 0), (1, 1 + 2 * down), (1, 1 + 2 * right), (0, 0))))
+    padded = jnp.pad(winograd.held(fine).reshape(n, h, w * f), ((0, 0), (1, 1 + 2 * down), (f, f + 2 * right * f)))
     h, w = h // 2 + 1 + down, w // 2 + 1 + right
-    phases: Array = winograd.written(padded.reshape(n, h, 2, w, 2, f).transpose(0, 1, 3, 2, 4, 5))
+    phases: Array = winograd.written(padded.reshape(n, h, 2, w, 2 * f).transpose(0, 1, 3, 2, 4))
     return phases.reshape(n, h, w, 4 * f)
 
 
@@ -205,4 +201,4 @@ def _patches(fine: Array) -> Array:
     h, w = fine.shape[1], fine.shape[2]
     padded = jnp.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = jnp.stack([padded[:, i : i + h : 2] for i in range(4)], axis=3)
-    return jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4)
+    return winograd.held(jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4))

@@ -11,12 +11,15 @@ arXiv:1803.10986, but found for these sizes), and types narrower than float32 ar
 
 The three functions here are bilinear, and transposes of one another; `gan_jax.layers.conv` and `conv4` make them
 differentiable. Their arrays hold whole tiles: `padding` says how many rows are missing.
+
+Of the last tile the last output may be missing, as of 7 rows in tiles of 4. All that this output needs and the others
+don't is the place of the point at infinity: without it the tile is one of m - 1 outputs, at no cost for the missing.
 """
 
 import math
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,7 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 Array = jax.Array
+_Tree = TypeVar("_Tree")
 
 _POINTS = {
     (2, 2): (0, 1),
@@ -56,16 +60,21 @@ def best_tile(batch: int, sides: tuple[int, int], side: int, channels: tuple[int
     costs = {0: _WORTH * batch * (direct or side**2 * math.prod(sides)) * f * c * _DIRECT}
     for m in (4, 2):
         places = (m + side - 1) ** 2
-        tiles = math.prod(-(-s // m) for s in sides)
-        entries = batch * tiles * places * (f + c)
-        costs[m] = batch * tiles * places * f * c * _PRODUCT + places * (f * c * _KERNEL_ENTRY + _PLACE)
+        rows = batch * math.prod(-(-s // m) * (m + side - 1) - _lacks_one(s, m) for s in sides)
+        entries = rows * (f + c)
+        costs[m] = rows * f * c * _PRODUCT + places * (f * c * _KERNEL_ENTRY + _PLACE)
         costs[m] += entries * (_NEAR_ENTRY if entries < _NEAR else _FAR_ENTRY)
     return min(costs, key=lambda m: costs[m])
 
 
 def padding(sides: tuple[int, int], tile: int) -> tuple[int, int]:
-    """How many rows and columns these outputs lack to be whole tiles."""
-    return -sides[0] % tile, -sides[1] % tile
+    """How many rows and columns these outputs need: none where the last tile lacks but one."""
+    down, right = (0 if _lacks_one(side, tile) else -side % tile for side in sides)
+    return down, right
+
+
+def _lacks_one(side: int, tile: int) -> bool:
+    return (side + 1) % tile == 0
 
 
 @partial(jax.jit, static_argnames="tile", inline=True)
@@ -73,7 +82,7 @@ def conv(x: Array, kernel: Array, tile: int) -> Array:
     """Cross-correlation without padding.
 
     Args:
-      x: ``[N, H + r - 1, W + r - 1, f]``, H and W multiples of the tile.
+      x: ``[N, H + r - 1, W + r - 1, f]``, H and W multiples of the tile, or one less.
       kernel: ``[r, r, f, c]``, r 2 or 3.
       tile: m, 2 or 4.
 
@@ -98,7 +107,13 @@ def kernel_gradient(x: Array, y: Array, side: int, tile: int) -> Array:
     """Gradient of ``<conv(x, W), y>`` with respect to ``W``: ``[r, r, f, c]``, r being the ``side``."""
     by = _transforms(tile, side)
     pairs = zip(_input_spread(_wide(x), by), _output_spread(_wide(y), by), strict=True)
-    return _kernel_gathered(_held([_rows(v).T @ _rows(u) for v, u in pairs]), by).astype(x.dtype)
+    return _kernel_gathered(held([_rows(v).T @ _rows(u) for v, u in pairs]), by).astype(x.dtype)
+
+
+def held(x: _Tree) -> _Tree:
+    """``x``, computed once and in loops of its own: XLA:CPU's are slow where they grow too large."""
+    x = lax.optimization_barrier(x)
+    return x
 
 
 @partial(jax.jit, inline=True)
@@ -109,9 +124,9 @@ def written(x: Array) -> Array:
     be part of one it is multiplied by a 1 that the compiler can't see.
     """
     row_major = Layout(tuple(range(x.ndim)))
-    one = lax.optimization_barrier(jnp.ones((), x.dtype))
-    held: Array = lax.optimization_barrier(with_layout_constraint(x * one, row_major))
-    return held
+    one = held(jnp.ones((), x.dtype))
+    constrained: Array = with_layout_constraint(x * one, row_major)
+    return held(constrained)
 
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -159,67 +174,74 @@ def _squared(matrix: Matrix, like: Array) -> Array:
 
 
 # The spread and the gathered forms are transposes of each other: of inputs, outputs and kernel. Those spread are a²
-# arrays, one for each place in a tile, row by row.
+# arrays, one for each place in a tile, row by row; T and S are the numbers of tiles that have this place.
 
 
 def _input_spread(x: Array, by: _Transforms) -> list[Array]:
-    """``[N, T m + r - 1, S m + r - 1, f] -> a² of [N, T, S, f]``."""
+    """``[N, H + r - 1, W + r - 1, f] -> a² of [N, T, S, f]``."""
     a, m = len(by.outputs), len(by.outputs[0])
-    rows = _each(by.inputs, [x[:, i : x.shape[1] - a + i + 1 : m] for i in range(a)])
-    return [v for y in rows for v in _each(by.inputs, [y[:, :, i : x.shape[2] - a + i + 1 : m] for i in range(a)])]
+
+    def along(axis: int, x: Array) -> list[Array]:
+        length = x.shape[axis]
+        first = -(-(length - a + m) // m) * m - m  # input of the last tile
+        inputs = [lax.slice_in_dim(x, i, min(first + i + 1, length), m, axis) for i in range(a)]
+        return _each(by.inputs, inputs, axis)
+
+    return [v for rows in along(1, x) for v in along(2, rows)]
 
 
 def _input_gathered(spread: list[Array], by: _Transforms) -> Array:
-    """``a² of [N, T, S, f] -> [N, T m + r - 1, S m + r - 1, f]``, where tiles overlap their sum."""
+    """``a² of [N, T, S, f] -> [N, H + r - 1, W + r - 1, f]``, where tiles overlap their sum."""
     a, m = len(by.outputs), len(by.outputs[0])
-
     taps = _transposed(by.inputs)
 
     def along(axis: int, parts: list[Array]) -> Array:
-        tiles = parts[0].shape[axis]
-
-        def at(first: int, x: Array) -> Array:
-            pad = [(first, 1 - first, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
-            return lax.pad(x, jnp.zeros((), x.dtype), pad)
-
-        pixels = [at(0, _combined(taps[i], parts)) for i in range(m)]
+        tiles, last = parts[0].shape[axis], parts[-1].shape[axis]
+        parts = [*parts[:-1], _padded(parts[-1], axis, 0, tiles - last)]
+        pixels = [_padded(_combined(taps[i], parts, axis), axis, 0, 1) for i in range(m)]
         for i in range(a - m):
-            pixels[i] += at(1, _combined(taps[m + i], parts))
-        return lax.slice_in_dim(_interleaved(_held(pixels), axis), 0, tiles * m + a - m, axis=axis)
+            pixels[i] += _padded(_combined(taps[m + i], parts, axis), axis, 1, 0)
+        length = tiles * m + a - m - (tiles - last)
+        return lax.slice_in_dim(_interleaved(held(pixels), axis), 0, length, axis=axis)
 
-    return along(1, _held([along(2, spread[i : i + a]) for i in range(0, a * a, a)]))
+    return along(1, held([along(2, spread[i : i + a]) for i in range(0, a * a, a)]))
 
 
 def _output_spread(y: Array, by: _Transforms) -> list[Array]:
-    """``[N, T m, S m, c] -> a² of [N, T, S, c]``."""
+    """``[N, H, W, c] -> a² of [N, T, S, c]``."""
     m = len(by.outputs[0])
-    rows = _each(by.outputs, [y[:, i::m] for i in range(m)])
-    return [u for z in rows for u in _each(by.outputs, [z[:, :, i::m] for i in range(m)])]
+
+    def along(axis: int, y: Array) -> list[Array]:
+        pixels = [lax.slice_in_dim(y, i, y.shape[axis], m, axis) for i in range(m)]
+        tiles, last = pixels[0].shape[axis], pixels[-1].shape[axis]
+        whole = [*pixels[:-1], _padded(pixels[-1], axis, 0, tiles - last)]
+        return [*_each(by.outputs[:-1], whole, axis), *_each(by.outputs[-1:], pixels, axis)]
+
+    return [u for rows in along(1, y) for u in along(2, rows)]
 
 
 def _output_gathered(spread: list[Array], by: _Transforms) -> Array:
-    """``a² of [N, T, S, c] -> [N, T m, S m, c]``."""
-    a = len(by.outputs)
-    columns = [[_combined(pixel, spread[i : i + a]) for pixel in _transposed(by.outputs)] for i in range(0, a * a, a)]
-    rows = [
-        _interleaved([_combined(pixel, part) for part in zip(*columns, strict=True)], 2)
-        for pixel in _transposed(by.outputs)
-    ]
-    return _interleaved(rows, 1)
+    """``a² of [N, T, S, c] -> [N, H, W, c]``."""
+    a, pixels = len(by.outputs), _transposed(by.outputs)
+    columns = [[_combined(pixel, spread[i : i + a], 2) for pixel in pixels] for i in range(0, a * a, a)]
+    rows = [_interleaved([_combined(pixel, part, 1) for part in zip(*columns, strict=True)], 2) for pixel in pixels]
+    whole = held(_interleaved(rows, 1))
+    lacks = [spread[0].shape[axis] - spread[-1].shape[axis] for axis in (1, 2)]
+    return whole[:, : whole.shape[1] - lacks[0], : whole.shape[2] - lacks[1]]
 
 
 def _kernel_spread(kernel: Array, by: _Transforms) -> list[Array]:
     """``[r, r, f, c] -> a² of [f, c]``, as one product of matrices."""
     _, _, f, c = kernel.shape
     matrix = _squared(by.kernel, kernel)
-    return list(lax.optimization_barrier((matrix @ kernel.reshape(-1, f * c)).reshape(-1, f, c)))
+    return list(held((matrix @ kernel.reshape(-1, f * c)).reshape(-1, f, c)))
 
 
 def _kernel_gathered(spread: list[Array], by: _Transforms) -> Array:
     """``a² of [f, c] -> [r, r, f, c]``."""
     r = len(by.kernel[0])
     matrix = _squared(by.kernel, spread[0]).T
-    stacked = lax.optimization_barrier(jnp.stack([s.reshape(-1) for s in spread]))
+    stacked = held(jnp.stack([s.reshape(-1) for s in spread]))
     gradient: Array = (matrix @ stacked).reshape(r, r, *spread[0].shape)
     return gradient
 
@@ -227,36 +249,43 @@ def _kernel_gathered(spread: list[Array], by: _Transforms) -> Array:
 def _products(spread: list[Array], kernels: list[Array]) -> list[Array]:
     """``a² of [N, T, S, f]`` and of ``[f, c]`` -> ``a² of [N, T, S, c]``; products of matrices: others take twice as
     long."""
-    pairs = zip(_held([_rows(v) for v in spread]), kernels, strict=True)
-    return [p.reshape(*v.shape[:3], -1) for p, v in zip(_held([v @ k for v, k in pairs]), spread, strict=True)]
+    pairs = zip(held([_rows(v) for v in spread]), kernels, strict=True)
+    products = held([v @ k for v, k in pairs])
+    return [p.reshape(*v.shape[:3], p.shape[1]) for p, v in zip(products, spread, strict=True)]
 
 
-def _each(coefficients: Matrix, parts: list[Array]) -> list[Array]:
+def _each(coefficients: Matrix, parts: list[Array], axis: int) -> list[Array]:
     """For each row of coefficients the sum of the parts times its entries, computed once."""
-    sums = [_combined(row, parts) for row in coefficients]
-    return _held([written(x) if row.count(0) == len(row) - 1 else x for row, x in zip(coefficients, sums, strict=True)])
+    sums = [_combined(row, parts, axis) for row in coefficients]
+    return held([written(x) if row.count(0) == len(row) - 1 else x for row, x in zip(coefficients, sums, strict=True)])
 
 
-def _combined(coefficients: Sequence[float], parts: list[Array] | tuple[Array, ...]) -> Array:
-    terms = [x if k == 1 else -x if k == -1 else x * k for k, x in zip(coefficients, parts, strict=True) if k]
+def _combined(coefficients: Sequence[float], parts: list[Array] | tuple[Array, ...], axis: int) -> Array:
+    """The sum of the parts times the coefficients, as far along the axis as all reach that aren't multiplied by 0."""
+    used = [(k, x) for k, x in zip(coefficients, parts, strict=True) if k]
+    length = min(x.shape[axis] for _, x in used)
+    cut = [(k, lax.slice_in_dim(x, 0, length, axis=axis)) for k, x in used]
+    terms = [x if k == 1 else -x if k == -1 else x * k for k, x in cut]
     return sum(terms[1:], terms[0])
 
 
 def _interleaved(pixels: list[Array], axis: int) -> Array:
-    """Arrays of each tile's first pixels, second pixels... along the axis -> all pixels."""
+    """Arrays of each tile's first pixels, second pixels... along the axis -> all pixels, 0 where one is missing."""
     shape = list(pixels[0].shape)
+    missing = shape[axis] - pixels[-1].shape[axis]
     shape[axis] *= len(pixels)
-    return jnp.stack(pixels, axis + 1).reshape(shape)
+    return jnp.stack([*pixels[:-1], _padded(pixels[-1], axis, 0, missing)], axis + 1).reshape(shape)
 
 
-def _held(parts: list[Array]) -> list[Array]:
-    """The parts, computed once: no part of another loop."""
-    held: list[Array] = lax.optimization_barrier(parts)
-    return held
+def _padded(x: Array, axis: int, before: int, after: int) -> Array:
+    """``x`` with so many zeros along the axis."""
+    if not (before or after):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [(before, after, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)])
 
 
 def _rows(x: Array) -> Array:
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # also where there are none
 
 
 def _wide(x: Array) -> Array:

@@ -45,7 +45,7 @@ class Generator(nn.Module):
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         z, label, norm = layers.generator_input(self, z, label, train, axis_name)
         types = layers.weight_types(self)
-        x = Dense(side * side * self.widths[0], **types)(z).reshape(-1, side, side, self.widths[0])
+        x = layers.reshaped(Dense(side * side * self.widths[0], **types)(z), (-1, side, side, self.widths[0]))
         for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
             x = layers.rematerialized(self, _up_block, x, features, norm, types)
             x = x[:, :side, :side]
@@ -80,7 +80,7 @@ class Discriminator(nn.Module):
         for block, features in enumerate(self.widths):
             own_norm = norm if block > 0 else lambda x: x
             x = layers.rematerialized(self, _down_block, x, features, own_norm, layers.weight_types(self))
-        return layers.discriminator_output(self, x.reshape(len(x), -1), label, axis_name, use_bias=False)
+        return layers.discriminator_output(self, layers.reshaped(x, (len(x), -1)), label, axis_name, use_bias=False)
 
 
 def _up_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:

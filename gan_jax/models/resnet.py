@@ -52,7 +52,7 @@ class Generator(nn.Module):
         types = layers.weight_types(self)
         inner = {"use_bias": layers.bias_before(self.norm), **types}
         first = self.first or self.widths[0]
-        x = Dense(side * side * first, use_bias=True, **types)(z).reshape(-1, side, side, first)
+        x = layers.reshaped(Dense(side * side * first, use_bias=True, **types)(z), (-1, side, side, first))
         for features, side in zip(self.widths, larger, strict=True):
             x = layers.rematerialized(self, _up_block, x, features, side, norm, inner)
         x = Conv(self.image_shape[-1], use_bias=True, **types)(nn.relu(norm(x)))
