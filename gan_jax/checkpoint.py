@@ -1,6 +1,5 @@
 """The only place that imports orbax: the whole state of a run on disk, and back."""
 
-import ctypes
 import errno
 import hashlib
 import json
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gan_jax import distributed
+from gan_jax import distributed, process
 from gan_jax.errors import UserError
 from gan_jax.state import named_leaves
 
@@ -25,12 +24,6 @@ _NAMED = 3  # leaves that differ, in a message
 
 class DamagedError(Exception):
     """A checkpoint that isn't what was saved. Its text says how."""
-
-
-def _give_back() -> None:
-    """Returns free memory to the system: each of the threads that write checkpoints would keep and grow its own."""
-    with suppress(OSError, AttributeError, TypeError):  # glibc has it, others not
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Checkpoints:
@@ -100,7 +93,7 @@ class Checkpoints:
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         try:
             self._manager.wait_until_finished()
-            _give_back()
+            process.give_back()  # each of the threads that write would keep and grow its own
             if step not in self._manager.all_steps():
                 items = {
                     "state": ocp.args.StandardSave(host),

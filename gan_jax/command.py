@@ -3,7 +3,6 @@
 JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag answer at once.
 """
 
-import os
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import distributed, signals
+from gan_jax import distributed, process, signals
 from gan_jax.arguments import load_config, one_line
 from gan_jax.config import dotted_keys
 from gan_jax.errors import EndedError, UserError, unknown_name
@@ -90,7 +89,7 @@ def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **oth
             except OSError as error:
                 reason = error.strerror or error
                 raise UserError(f"--fallback={others['fallback']}: cannot make this directory: {reason}") from error
-        _prepare_jax()
+        process.prepare()
         if mode == "train":
             distributed.start(*hosts)
             if distributed.several() and others["fallback"] is not None:
@@ -100,16 +99,6 @@ def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **oth
         ):
             raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
         MODES[mode](config, workdir, stop=stop, **others)
-
-
-def _prepare_jax() -> None:
-    """Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory."""
-    import jax
-
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "gan_jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _config_path(argv: Sequence[str]) -> str | None:

@@ -291,8 +291,9 @@ class _Population:
         pace = Pace(self.config.steps_per_dispatch, feed.capacity)
         with tqdm(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
             for step, length in chunks(self.config, first, pace):
+                begin = time.perf_counter()
                 states, metrics = population(states, length, data, share, self.trials)
-                new = Pending(step, length, metrics)
+                new = Pending(step, length, metrics, begin)
                 if pending:
                     pace.wait(pending)
                     self.look(pending, population, states, False)
@@ -353,7 +354,7 @@ class _Population:
         """
         metrics = jax.device_get(pending.metrics)
         for number, trial in list(self.trials.items()):
-            own = Pending(pending.first, pending.count, population.metrics(metrics, number))
+            own = Pending(pending.first, pending.count, population.metrics(metrics, number), pending.dispatched)
             try:
                 if not due:
                     trial.report(own)

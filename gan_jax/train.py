@@ -176,8 +176,9 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
 
         try:
             for (step, count), share in shares:
+                begin = time.perf_counter()
                 state, metrics = chunk(state, count, feed.data, share)
-                new, end = Pending(step, count, metrics), step + count
+                new, end = Pending(step, count, metrics, begin), step + count
                 if pending:  # looked at while the next chunk runs
                     pace.wait(pending)
                     show(pending, trial.report(pending))

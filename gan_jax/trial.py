@@ -31,12 +31,21 @@ _DISPATCH = 0.25  # seconds
 
 @dataclasses.dataclass
 class Pending:
-    """A chunk of steps that has been dispatched and whose metrics nobody has looked at yet."""
+    """A chunk of steps that was dispatched at a time, and whose metrics nobody has looked at yet.
+
+    ``done`` is when it was, if its call returned no sooner, as on one CPU.
+    """
 
     first: int
     count: int
     metrics: Any
-    dispatched: float = dataclasses.field(default_factory=time.perf_counter)
+    dispatched: float
+    done: float | None = None
+
+    def __post_init__(self) -> None:
+        leaves = [leaf for leaf in jax.tree.leaves(self.metrics) if isinstance(leaf, jax.Array)]
+        if leaves and all(leaf.is_ready() for leaf in leaves):
+            self.done = time.perf_counter()
 
 
 class Pace:
@@ -62,7 +71,7 @@ class Pace:
     def wait(self, pending: Pending) -> None:
         """Until ``pending`` is done; it may change the number."""
         jax.block_until_ready(pending.metrics)
-        begin, self._done = max(pending.dispatched, self._done), time.perf_counter()
+        begin, self._done = max(pending.dispatched, self._done), pending.done or time.perf_counter()
         self._number += 1
         if self._asked or not (self._number.bit_count() == 1 or self._number % 50 == 0):  # rarely: all must agree
             return

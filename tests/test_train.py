@@ -153,21 +153,26 @@ def test_the_cut_into_dispatches_changes_nothing(steps: int, tmp_path: Path) -> 
     assert_identical(one, run(config, tmp_path / "two"))
 
 
+@pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize(("seconds", "steps"), [(0.0001, 1000), (0.001, 250), (0.03, 8), (0.2, 1), (5.0, 1)])
 def test_a_dispatch_makes_as_many_steps_as_take_a_quarter_of_a_second(
-    seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+    seconds: float, steps: int, inline: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine that takes ``seconds`` for a step, and makes one dispatch while the next waits."""
+    """On a machine that takes ``seconds`` for a step, and makes them while the next dispatch waits, or at once."""
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
     config, pace, last, counts = small("gan"), Pace(0, 1000), None, []
     config.steps = 50_000
     config.update({key: {"every": 50_000} for key in ("sample", "eval", "checkpoint")})
     for step, count in chunks(config, 0, pace):
-        new = Pending(step, count, {}, now)
+        begin = now
+        if inline:
+            now += count * seconds
+        new = Pending(step, count, {}, begin, now if inline else None)
         counts.append(count)
         if last is not None:
-            now = max(now, last.dispatched) + last.count * seconds
+            if not inline:
+                now = max(now, last.dispatched) + last.count * seconds
             pace.wait(last)
         last = new
     assert sum(counts) == 50_000
