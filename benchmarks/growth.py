@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import dcgan
-from gan_jax import build, parallel, resources
+from gan_jax import build, parallel, process, resources
 from gan_jax.state import init_state
 
 _PANEL = 230  # pixels
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("growth.svg"))
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    process.prepare()
     found = {name: measured(points, options.repeats) for name, points in axes().items()}
     device = f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores, jax {jax.__version__}"
     options.out.write_text(picture(found, device))

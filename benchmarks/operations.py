@@ -26,6 +26,7 @@ import jax
 import torch
 
 from benchmarks.train_step import CASES, Ours, Torch, case_config, copy_rate, roof
+from gan_jax import process
 
 KINDS = ("products", "around products", "norms", "activations", "optimizer, average", "data, losses, rest")
 _PYTORCH = {  # the first that is found in an operation's name
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--case", default="a", choices=CASES)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
+    process.prepare()
     if jax.default_backend() != "cpu":
         print("error: reads the CPU's profiles alone; set JAX_PLATFORMS=cpu", file=sys.stderr)
         return 2

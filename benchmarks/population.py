@@ -26,7 +26,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import dcgan, gan
-from gan_jax import build, parallel
+from gan_jax import build, parallel, process
 from gan_jax.state import init_state
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {"gan": gan.get_config, "dcgan": dcgan.get_config}
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--launches", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    process.prepare()
     rows = []
     for name in options.configs.split(","):
         for trials in map(int, options.trials.split(",")):

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import build, parallel
+from gan_jax import build, parallel, process
 from gan_jax.feed import Feed
 from gan_jax.state import GAN, init_state
 from gan_jax.update import update
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))
     options = parser.parse_args()
+    process.prepare()
     name, _, data = options.config.partition(":")
     config = importlib.import_module(f"configs.{name}").get_config(*([data] if data else []))
     config.steps_per_dispatch = options.steps

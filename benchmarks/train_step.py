@@ -50,7 +50,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
 from configs import dcgan, sngan, wgan_gp
-from gan_jax import build, parallel, resources
+from gan_jax import build, parallel, process, resources
 from gan_jax.models import resnet
 from gan_jax.state import GAN, GANState, draw_latents, init_state, random_key
 
@@ -81,6 +81,7 @@ def main() -> int:
     parser.add_argument("--skip-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--out", type=Path, default=Path("train_step.json"))
     options = parser.parse_args()
+    process.prepare()
     chosen = [name for name in CASES if name.startswith(tuple(options.cases.split(",")))]
     precisions = options.precisions.split(",")
     if not set(precisions) <= set(_TYPES):

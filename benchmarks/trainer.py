@@ -29,7 +29,7 @@ import jax
 
 from benchmarks.train_step import case_config
 from configs import dcgan
-from gan_jax import build, parallel, train
+from gan_jax import build, parallel, process, train
 from gan_jax.state import init_state
 
 _LAUNCH = (sys.executable, "launch.py", "--config=configs/dcgan.py")
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
+    process.prepare()
     machine = {"device": jax.devices()[0].device_kind, "cores": len(os.sched_getaffinity(0))}
     found: dict[str, Any] = {**machine, "python": platform.python_version(), "jax": jax.__version__}
     with tempfile.TemporaryDirectory() as folder:

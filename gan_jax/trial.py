@@ -44,7 +44,7 @@ class Pending:
 
     def __post_init__(self) -> None:
         leaves = [leaf for leaf in jax.tree.leaves(self.metrics) if isinstance(leaf, jax.Array)]
-        if leaves and all(leaf.is_ready() for leaf in leaves):
+        if leaves and all(leaf.is_ready() for leaf in leaves):  # type: ignore[attr-defined]
             self.done = time.perf_counter()
 
 
