@@ -37,12 +37,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks import tfds_writer
+from benchmarks.program import Program
 from configs import dcgan
-from gan_jax import build, data, parallel
+from gan_jax import data
 from gan_jax.data import shapes
 from gan_jax.data.decode import decode
 from gan_jax.data.stream import Reader, read
-from gan_jax.state import init_state
 
 _BATCH = 64
 _BATCHES = 40  # timed each time, after the first
@@ -172,18 +172,14 @@ def step_rate(images: data.Images, steps: int = 4) -> float:
     """Images/s of training Radford's DCGAN on the same images, from memory; median of three dispatches."""
     config = dcgan.get_config("folder")
     config.batch_size, config.steps_per_dispatch = _BATCH, steps
-    gan, hyper = build.build_gan(config)
-    devices = jax.local_devices()[:1]
     labels, few = np.zeros(len(images), np.int32), images[np.arange(min(len(images), 4 * _BATCH))]
     dataset = data.Dataset("bench", few, labels[: len(few)], few[:0], labels[:0], 0)
-    feed = build.build_feed(config, gan, dataset, devices)
-    chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
-    state = parallel.on_all(init_state(gan, 0, hyper), devices)
-    state, _ = jax.block_until_ready(chunk(state, 1, feed.data, feed.nothing))
+    program = Program(config, jax.local_devices()[:1], dataset)
+    program.run(1)
     times = []
     for _ in range(3):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(chunk(state, steps, feed.data, feed.nothing))
+        program.run(steps)
         times.append(time.perf_counter() - begin)
     return _BATCH * steps / statistics.median(times)
 

@@ -21,9 +21,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.program import Program
 from configs import dcgan
-from gan_jax import build, parallel, process, resources
-from gan_jax.state import init_state
+from gan_jax import process, resources
 
 _PANEL = 230  # pixels
 
@@ -64,24 +64,19 @@ def axes() -> dict[str, list[tuple[int, ConfigDict, int]]]:
 
 def measured(points: list[tuple[int, ConfigDict, int]], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of a step, and its arithmetic, at each point."""
-    runs = []
+    runs: list[dict[str, Any]] = []
     for _, config, count in points:
-        devices = jax.devices()[:count]
-        gan, hyper = build.build_gan(config)
-        fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-        chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
-        state = parallel.on_all(jax.jit(init_state, static_argnums=0)(gan, 0, hyper), devices)
-        state, _ = jax.block_until_ready(chunk(state, 1, fed.data, fed.nothing))
+        program = Program(config, jax.devices()[:count])
+        program.run(1)
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(chunk(state, 1, fed.data, fed.nothing))
+        program.run(1)
         steps = int(np.clip(0.7 / (time.perf_counter() - begin), 1, 100))
-        cost = resources.cost(gan, chunk, state, config.batch_size, count)
-        runs.append({"chunk": chunk, "state": state, "fed": fed, "steps": steps, "flops": cost.flops, "seconds": []})
+        cost = resources.cost(program.gan, program.chunk, program.state, config.batch_size, count)
+        runs.append({"program": program, "steps": steps, "flops": cost.flops, "seconds": []})
     for _ in range(repeats):
         for run in runs:
             begin = time.perf_counter()
-            run["state"], _ = run["chunk"](run["state"], run["steps"], run["fed"].data, run["fed"].nothing)
-            jax.block_until_ready(run["state"])
+            run["program"].run(run["steps"])
             run["seconds"].append((time.perf_counter() - begin) / run["steps"])
     return [
         {"x": x, "ms": round(1e3 * statistics.median(run["seconds"]), 2), "gflop": round(run["flops"] / 1e9, 3)}

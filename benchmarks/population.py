@@ -25,8 +25,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.program import Program
 from configs import dcgan, gan
-from gan_jax import build, parallel, process
+from gan_jax import parallel, process
 from gan_jax.state import init_state
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {"gan": gan.get_config, "dcgan": dcgan.get_config}
@@ -60,11 +61,10 @@ def main() -> None:
 def steps(name: str, trials: int, repeats: int) -> dict[str, float]:
     """Steps a second, all trials together, and both populations' ratio to the sequence."""
     config, devices = CONFIGS[name](), jax.local_devices()[:1]
-    network, hyper = build.build_gan(config)
-    feed = build.build_feed(config, network, build.build_dataset(config, None), devices)
+    program = Program(config, devices)
+    network, feed, one = program.gan, program.feed, program.chunk
     data, share = feed.data, {key: np.asarray(array)[0] for key, array in feed.nothing.items()}
-    one = parallel.compile_chunk(network, feed.fetch, feed.capacity, devices)
-    begin = [jax.device_get(init_state(network, seed, hyper)) for seed in range(trials)]
+    begin = [jax.device_get(init_state(network, seed, program.hyper)) for seed in range(trials)]
     alone = [parallel.on_all(state, devices) for state in begin]
     count = STEPS[name]
 

@@ -26,8 +26,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import build, parallel, process
-from gan_jax.feed import Feed
+from benchmarks.program import Program
+from gan_jax import build, process
 from gan_jax.state import GAN, init_state
 from gan_jax.update import update
 
@@ -69,7 +69,7 @@ def main() -> None:
 def measured(config: ConfigDict, batch: int, shards: int, repeats: int) -> list[dict[str, Any]]:
     """A row for each number of devices."""
     counts = [n for n in (2**k for k in range(10)) if n <= len(jax.devices())]
-    runs: dict[str, Callable[[], None]] = {}
+    runs: dict[str, Callable[[], Any]] = {}
     for count in counts:
         config.batch_size = batch * count
         runs[f"{count} plain"] = stepper(config, count, 0)
@@ -102,31 +102,20 @@ def measured(config: ConfigDict, batch: int, shards: int, repeats: int) -> list[
     return rows
 
 
-def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], None]:
+def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], Any]:
     """A function that makes a chunk of steps, compiled."""
     config.parallel.logical_shards = shards
-    devices = jax.devices()[:count]
-    gan, hyper = build.build_gan(config)
-    feed: Feed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-    chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices, shards)
-    state = [parallel.on_all(jax.jit(lambda: init_state(gan, 0, hyper))(), devices)]
-
-    def run() -> None:
-        state[0] = jax.block_until_ready(chunk(state[0], config.steps_per_dispatch, feed.data, feed.nothing)[0])
-
-    run()
-    return run
+    program, steps = Program(config, jax.devices()[:count]), config.steps_per_dispatch
+    program.run(steps)
+    return lambda: program.run(steps)
 
 
 def operations(config: ConfigDict) -> int:
     """Collective operations in the program for two devices, as XLA made it."""
-    devices = jax.devices()[:2]
     config.parallel.logical_shards = 0
-    gan, hyper = build.build_gan(config)
-    feed: Feed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-    chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, devices)
-    chunk(parallel.on_all(init_state(gan, 0, hyper), devices), 0, feed.data, feed.nothing)
-    return len(re.findall(r" (?:all-reduce|all-gather|reduce-scatter)(?:-start)?\(", chunk.compiled.as_text()))
+    program = Program(config, jax.devices()[:2])
+    program.run(0)
+    return len(re.findall(r" (?:all-reduce|all-gather|reduce-scatter)(?:-start)?\(", program.chunk.compiled.as_text()))
 
 
 def on_paper(config: ConfigDict, combined: int) -> dict[str, Any]:
@@ -135,7 +124,7 @@ def on_paper(config: ConfigDict, combined: int) -> dict[str, Any]:
     A ring adds up n bytes on D devices by sending 2 (D - 1) / D n from each.
     """
     gan, hyper = build.build_gan(config)
-    calls = list(collectives(program(gan, hyper, config.batch_size)))
+    calls = list(collectives(step(gan, hyper, config.batch_size)))
     lowered = jax.jit(lambda s, b: update(gan, s, b)).lower(*arguments(gan, hyper, config.batch_size))
     flops, total = (lowered.cost_analysis() or {})["flops"], sum(calls)
     found: dict[str, Any] = {"operations": combined, "megabytes": round(total / 1e6, 3), "gflop": flops / 1e9}
@@ -156,7 +145,7 @@ def arguments(gan: GAN, hyper: Any, batch: int) -> tuple[Any, Any]:
     return state, {"image": image, "label": label, "index": jax.ShapeDtypeStruct((batch,), np.int32)}
 
 
-def program(gan: GAN, hyper: Any, batch: int) -> Any:
+def step(gan: GAN, hyper: Any, batch: int) -> Any:
     """The step's jaxpr."""
     traced = jax.make_jaxpr(lambda s, b: update(gan, s, b, axis_name="device"), axis_env=[("device", 8)])
     return traced(*arguments(gan, hyper, batch)).jaxpr

@@ -49,10 +49,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
+from benchmarks.program import Program
 from configs import dcgan, sngan, wgan_gp
-from gan_jax import build, parallel, process, resources
+from gan_jax import process, resources
 from gan_jax.models import resnet
-from gan_jax.state import GAN, GANState, draw_latents, init_state, random_key
+from gan_jax.state import GAN, GANState, draw_latents, random_key
 
 CHECKED = 3  # steps
 TOLERANCE = 1e-4  # of their losses, times the loss where that is above 1
@@ -154,34 +155,25 @@ class Ours(Side):
         super().__init__(precision)
         self.config = config = config.copy_and_resolve_references()
         config.compute_dtype, config.steps_per_dispatch = _TYPES[precision], max(steps, CHECKED)
-        self.devices = jax.devices()[:1]
-        self.gan, hyper = build.build_gan(config)
-        self.dataset = build.build_dataset(config, None)
-        self.feed = build.build_feed(config, self.gan, self.dataset, self.devices)
-        self.chunk = parallel.compile_chunk(self.gan, self.feed.fetch, self.feed.capacity, self.devices)
-        state = jax.jit(lambda: init_state(self.gan, config.seed, hyper))()
-        self.start: GANState = jax.tree.map(np.asarray, state)
-        self.state = parallel.on_all(state, self.devices)
-
-    def _call(self, steps: int) -> Any:
-        self.state, metrics = self.chunk(self.state, steps, self.feed.data, self.feed.nothing)
-        return jax.block_until_ready((self.state, metrics))[1]
+        self.program = Program(config, jax.devices()[:1])
+        self.gan, self.chunk = self.program.gan, self.program.chunk
+        self.start: GANState = jax.tree.map(np.array, self.program.state)
 
     def run(self, steps: int) -> None:
         """See `Side`."""
-        self._call(steps)
+        self.program.run(steps)
 
     def first(self) -> list[list[float]]:
         """See `Side`."""
         with matmul_precision(self.precision):
             begin = time.perf_counter()
-            self._call(0)
+            self.program.run(0)
             self.figures["compile_seconds"] = time.perf_counter() - begin
-        cost = resources.cost(self.gan, self.chunk, self.state, self.config.batch_size, 1)
+        cost = resources.cost(self.gan, self.chunk, self.program.state, self.config.batch_size, 1)
         temporary = self.chunk.compiled.memory_analysis().temp_size_in_bytes
         self.figures |= {"xla_temporary_mb": temporary / 2**20}
         self.figures |= {"gb_per_step": cost.bytes / 1e9, "xla_gflop_per_step": cost.flops / 1e9}
-        metrics = self._call(CHECKED)
+        metrics = self.program.run(CHECKED)
         return [[float(metrics[key][i]) for key in ("d_loss", "g_loss")] for i in range(CHECKED)]
 
     @cached_property
@@ -192,11 +184,11 @@ class Ours(Side):
         def of(step: Any, data: Any) -> Any:
             key = [[random_key(self.start.seed, what, step, i) for i in range(gan.d_steps)] for what in _DRAWN]
             mix = [jax.vmap(lambda i, k=k: jax.random.uniform(jax.random.fold_in(k, i)))(index) for k in key[1]]
-            real = self.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
+            real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
             return real, jnp.stack([draw_latents(gan, k, index) for k in key[0]]), jnp.stack(mix)
 
         draw = jax.jit(of)
-        return [jax.tree.map(np.array, draw(step, self.feed.data)) for step in range(CHECKED)]
+        return [jax.tree.map(np.array, draw(step, self.program.feed.data)) for step in range(CHECKED)]
 
 
 _DRAWN = ("latents", "penalty")
@@ -260,7 +252,7 @@ class Torch(Side):
         )
         assert [p.__name__ for p in gan.penalties] in ([], ["wgan_gp"])
         assert config.ema.start == 0
-        images = ours.dataset.train_images
+        images = ours.program.dataset.train_images
         self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
         self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import jax
 
+from benchmarks.program import Program
 from benchmarks.train_step import case_config
 from configs import dcgan
-from gan_jax import build, parallel, process, train
-from gan_jax.state import init_state
+from gan_jax import process, train
 
 _LAUNCH = (sys.executable, "launch.py", "--config=configs/dcgan.py")
 
@@ -102,22 +102,19 @@ def kept(path: Path, repeats: int, steps: int) -> dict[str, Any]:
         config.steps = count
         config.eval.features = "none"
         devices = jax.devices()[:1]
-        gan, hyper = build.build_gan(config)
-        fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-        chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
-        state = parallel.on_all(jax.jit(init_state, static_argnums=0)(gan, 0, hyper), devices)
-        state, _ = jax.block_until_ready(chunk(state, 1, fed.data, fed.nothing))
+        program = Program(config, devices)
+        program.run(1)
         bare, whole, nothing = [], [], []
         for turn in range(repeats):
             begin = time.perf_counter()
-            state, _ = jax.block_until_ready(chunk(state, count, fed.data, fed.nothing))
+            program.run(count)
             bare.append((time.perf_counter() - begin) / count)
             workdir = path / f"{name}{turn}"
             train.train(config, workdir, devices)
             whole.append(json.loads((workdir / "summary.json").read_text())["seconds"] / count)
             begin = time.perf_counter()
             for _ in range(20):
-                state, _ = jax.block_until_ready(chunk(state, 0, fed.data, fed.nothing))
+                program.run(0)
             nothing.append((time.perf_counter() - begin) / 20)
         found[name] = {
             "kept": round(statistics.median(a / b for a, b in zip(bare, whole, strict=True)), 3),

@@ -1,12 +1,14 @@
 """What XLA makes of each config's training step: no slow kind of convolution, and no more work than was recorded.
 
+And what it is given for GPUs, which takes no GPU: plain convolutions, and nothing that is meant for CPUs.
+
 A guard against regressions that isn't a timed test. `CEILINGS` are the arithmetic and the bytes of the operations of
 `small` configs' programs, on one CPU device, 5 % above what jax 0.10 and 0.12 count; a change that needs more raises
 them knowingly: ``python -m tests.test_programs`` prints what is counted.
 """
 
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +20,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, parallel
 from gan_jax.state import init_state
+from gan_jax.update import update
 from tests.conftest import NAMES, small
 
 QUICK = ("dcgan", "wgan_gp")
@@ -73,6 +76,22 @@ def test_a_step_is_made_of_fast_operations_and_no_more_than_recorded(name: str) 
     most_flops, most_megabytes = CEILINGS[name]
     assert flops <= most_flops
     assert megabytes <= most_megabytes
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_the_step_for_a_gpu_is_of_plain_convolutions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(name)
+    gan, hyper = build.build_gan(config)
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    share = jax.tree.map(lambda x: x[0], fed.nothing)
+    batch = jax.eval_shape(lambda state: fed.fetch(fed.data, share, state.seed, state.step), state)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    text = jax.jit(partial(update, gan)).trace(state, batch).lower(lowering_platforms=("cuda",)).as_text()
+    assert "optimization_barrier" not in text
+    assert "custom_call" not in text
+    if config.model in ("dcgan", "resnet"):
+        assert "stablehlo.convolution" in text
 
 
 def test_the_gradients_of_plain_layers_would_be_found() -> None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gan_jax.layers import winograd
-from gan_jax.layers.conv4 import on_cpu, strided_conv, transposed_conv
+from gan_jax.layers.conv4 import strided_conv, transposed_conv
+from gan_jax.layers.cpu import held, on_cpu
 
 Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -28,7 +29,7 @@ def conv(x: Array, kernel: Array) -> Array:
     """
     tile = _tile(x.shape, kernel.shape)
     if tile:
-        out: Array = winograd.conv(_padded(x, 1, tile), kernel, tile)
+        out: Array = winograd.conv(winograd.whole(x, tile, border=1), kernel, tile)
         return out[:, : x.shape[1], : x.shape[2]]
     return conv_lax(x, kernel)
 
@@ -86,11 +87,12 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
         return gradient
     tile = _tile(x.shape, like.shape)
     if tile:
-        by_tiles: Array = winograd.kernel_gradient(_padded(x, 1, tile), _padded(y, 0, tile), len(like), tile)
+        bordered, whole = winograd.whole(x, tile, border=1), winograd.whole(y, tile)
+        by_tiles: Array = winograd.kernel_gradient(bordered, whole, len(like), tile)
         return by_tiles
     # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
     # folding the transposes back into the convolution.
-    x_t, y_t = lax.optimization_barrier((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
+    x_t, y_t = held((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
     out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
     return out.transpose(1, 2, 0, 3)
 
@@ -99,15 +101,6 @@ def _tile(shape: tuple[int, ...], kernel: tuple[int, ...]) -> int:
     """Of `gan_jax.layers.winograd`, or 0."""
     n, h, w, f = shape
     return winograd.best_tile(n, (h, w), 3, (f, kernel[3])) if on_cpu() and kernel[0] == 3 else 0
-
-
-def _padded(x: Array, border: int, tile: int) -> Array:
-    """Zeros around, and after it as many as whole tiles take."""
-    down, right = winograd.padding((x.shape[1], x.shape[2]), tile)
-    if not (border or down or right):
-        return x
-    padded: Array = winograd.written(jnp.pad(x, ((0, 0), (border, border + down), (border, border + right), (0, 0))))
-    return padded
 
 
 def _same(side: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gan_jax.layers import winograd
+from gan_jax.layers.cpu import held, on_cpu, written
 
 Array = jax.Array
 
@@ -88,11 +89,11 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
         return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
     tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
     if tile:
-        gradient = winograd.kernel_gradient(_phases(fine, tile), _whole(coarse, tile), 2, tile)
+        gradient = winograd.kernel_gradient(_phases(fine, tile), winograd.whole(coarse, tile), 2, tile)
         return gradient.reshape(2, 2, 2, 2, f, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, f, -1)
     # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
     # folding the transposes back into the convolution, which inside a loop costs a factor of 20.
-    fine_t, coarse_t = lax.optimization_barrier((fine.transpose(3, 1, 2, 0), coarse.transpose(1, 2, 0, 3)))
+    fine_t, coarse_t = held((fine.transpose(3, 1, 2, 0), coarse.transpose(1, 2, 0, 3)))
     out = lax.conv_general_dilated(fine_t, coarse_t, (1, 1), _PADDING, rhs_dilation=(2, 2), dimension_numbers=_LAYOUT)
     return out.transpose(1, 2, 0, 3)
 
@@ -109,11 +110,6 @@ kernel_gradient.defvjp(
     lambda fine, coarse: (kernel_gradient(fine, coarse), (fine, coarse)),
     lambda saved, g: (transposed_conv(saved[1], g), strided_conv(saved[0], g)),
 )
-
-
-def on_cpu() -> bool:
-    """Whether programs are compiled for CPUs, where the formulations here pay."""
-    return jax.default_backend() == "cpu"
 
 
 def _strided_conv_lax(fine: Array, kernel: Array) -> Array:
@@ -158,8 +154,8 @@ def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
 
 def _transposed_conv_winograd(coarse: Array, kernel: Array, tile: int) -> Array:
     _, h, w, _ = coarse.shape
-    blocks = winograd.adjoint(_whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
-    pixels: Array = winograd.written(_depth_to_space(winograd.held(blocks)))
+    blocks = winograd.adjoint(winograd.whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
+    pixels: Array = written(_depth_to_space(held(blocks)))
     return pixels
 
 
@@ -168,9 +164,9 @@ def _phases(fine: Array, tile: int) -> Array:
     whole tiles."""
     n, h, w, f = fine.shape
     down, right = winograd.padding((h // 2, w // 2), tile)
-    padded = jnp.pad(winograd.held(fine).reshape(n, h, w * f), ((0, 0), (1, 1 + 2 * down), (f, f + 2 * right * f)))
+    padded = jnp.pad(held(fine).reshape(n, h, w * f), ((0, 0), (1, 1 + 2 * down), (f, f + 2 * right * f)))
     h, w = h // 2 + 1 + down, w // 2 + 1 + right
-    phases: Array = winograd.written(padded.reshape(n, h, 2, w, 2 * f).transpose(0, 1, 3, 2, 4))
+    phases: Array = written(padded.reshape(n, h, 2, w, 2 * f).transpose(0, 1, 3, 2, 4))
     return phases.reshape(n, h, w, 4 * f)
 
 
@@ -178,15 +174,6 @@ def _phase_kernel(kernel: Array) -> Array:
     """The kernel of that 2x2 convolution: ``[4, 4, f, c] -> [2, 2, 4 f, c]``."""
     _, _, f, c = kernel.shape
     return kernel.reshape(2, 2, 2, 2, f, c).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * f, c)
-
-
-def _whole(coarse: Array, tile: int) -> Array:
-    """``[N, H, W, c]``, H and W padded to whole tiles."""
-    down, right = winograd.padding((coarse.shape[1], coarse.shape[2]), tile)
-    if not (down or right):
-        return coarse
-    padded: Array = winograd.written(jnp.pad(coarse, ((0, 0), (0, down), (0, right), (0, 0))))
-    return padded
 
 
 def _depth_to_space(blocks: Array) -> Array:
@@ -201,4 +188,4 @@ def _patches(fine: Array) -> Array:
     h, w = fine.shape[1], fine.shape[2]
     padded = jnp.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = jnp.stack([padded[:, i : i + h : 2] for i in range(4)], axis=3)
-    return winograd.held(jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4))
+    return held(jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4))

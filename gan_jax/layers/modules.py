@@ -9,8 +9,8 @@ from flax import linen as nn
 from jax import lax
 
 from gan_jax.layers.conv import conv, doubled_conv, halved_conv
-from gan_jax.layers.conv4 import on_cpu, strided_conv, transposed_conv
-from gan_jax.layers.winograd import held
+from gan_jax.layers.conv4 import strided_conv, transposed_conv
+from gan_jax.layers.cpu import held, on_cpu
 
 Array = jax.Array
 Dtype = Any

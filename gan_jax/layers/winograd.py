@@ -10,7 +10,7 @@ the points at which the polynomials are evaluated are those that keep it low (as
 arXiv:1803.10986, but found for these sizes), and types narrower than float32 are computed in float32.
 
 The three functions here are bilinear, and transposes of one another; `gan_jax.layers.conv` and `conv4` make them
-differentiable. Their arrays hold whole tiles: `padding` says how many rows are missing.
+differentiable. Their arrays hold whole tiles: `whole` adds the rows that are missing.
 
 Of the last tile the last output may be missing, as of 7 rows in tiles of 4. All that this output needs and the others
 don't is the place of the point at infinity: without it the tile is one of m - 1 outputs, at no cost for the missing.
@@ -19,15 +19,15 @@ don't is the place of the point at infinity: without it the tile is one of m - 1
 import math
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
+
+from gan_jax.layers.cpu import held, written
 
 Array = jax.Array
-_Tree = TypeVar("_Tree")
 
 _POINTS = {
     (2, 2): (0, 1),
@@ -73,6 +73,15 @@ def padding(sides: tuple[int, int], tile: int) -> tuple[int, int]:
     return down, right
 
 
+def whole(x: Array, tile: int, border: int = 0) -> Array:
+    """``[N, H, W, c]`` with a border of zeros, and after it as many as whole tiles of H and W take."""
+    down, right = padding((x.shape[1], x.shape[2]), tile)
+    if not (border or down or right):
+        return x
+    padded: Array = written(jnp.pad(x, ((0, 0), (border, border + down), (border, border + right), (0, 0))))
+    return padded
+
+
 def _lacks_one(side: int, tile: int) -> bool:
     return (side + 1) % tile == 0
 
@@ -108,25 +117,6 @@ def kernel_gradient(x: Array, y: Array, side: int, tile: int) -> Array:
     by = _transforms(tile, side)
     pairs = zip(_input_spread(_wide(x), by), _output_spread(_wide(y), by), strict=True)
     return _kernel_gathered(held([_rows(v).T @ _rows(u) for v, u in pairs]), by).astype(x.dtype)
-
-
-def held(x: _Tree) -> _Tree:
-    """``x``, computed once and in loops of its own: XLA:CPU's are slow where they grow too large."""
-    x = lax.optimization_barrier(x)
-    return x
-
-
-@partial(jax.jit, inline=True)
-def written(x: Array) -> Array:
-    """``x``, which XLA:CPU then computes in a vectorised loop of its own, in row-major order.
-
-    Alone, a transposition or a pad is copied element by element in one thread, 4 times as slow as in such a loop. To
-    be part of one it is multiplied by a 1 that the compiler can't see.
-    """
-    row_major = Layout(tuple(range(x.ndim)))
-    one = held(jnp.ones((), x.dtype))
-    constrained: Array = with_layout_constraint(x * one, row_major)
-    return held(constrained)
 
 
 Matrix = tuple[tuple[float, ...], ...]

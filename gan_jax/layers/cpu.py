@@ -1,0 +1,36 @@
+"""What XLA's compiler for CPUs has to be told, and whether it is the one."""
+
+from functools import partial
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+
+Array = jax.Array
+_Tree = TypeVar("_Tree")
+
+
+def on_cpu() -> bool:
+    """Whether programs are compiled for CPUs, where the formulations of `gan_jax.layers` pay."""
+    return jax.default_backend() == "cpu"
+
+
+def held(x: _Tree) -> _Tree:
+    """``x``, computed once and in loops of its own: XLA:CPU's are slow where they grow too large."""
+    x = lax.optimization_barrier(x)
+    return x
+
+
+@partial(jax.jit, inline=True)
+def written(x: Array) -> Array:
+    """``x``, which XLA:CPU then computes in a vectorised loop of its own, in row-major order.
+
+    Alone, a transposition or a pad is copied element by element in one thread, 4 times as slow as in such a loop. To
+    be part of one it is multiplied by a 1 that the compiler can't see.
+    """
+    row_major = Layout(tuple(range(x.ndim)))
+    one = held(jnp.ones((), x.dtype))
+    constrained: Array = with_layout_constraint(x * one, row_major)
+    return held(constrained)
