@@ -2,9 +2,10 @@
 
     python -m benchmarks.growth --out=benchmarks/growth.svg
 
-Of the trainer's compiled step of configs/dcgan.py in float32, medians by turns. The picture has a panel for each, time
-against what grows, both in powers of 2; dashed, what a time in proportion to the arithmetic (of XLA's count; for
-devices, at the same batch for each, to their number on this machine's cores) would be, through the last point.
+Of the trainer's compiled step of configs/dcgan.py in float32, with two widths at 28x28, medians by turns. The picture
+has a panel for each, time against what grows, both in powers of 2; dashed, what a time in proportion to the arithmetic
+(of XLA's count; for devices, at the same batch for each, to their number on this machine's cores) would be, through the
+last point.
 """
 
 import argparse
@@ -15,17 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.program import Program
+from benchmarks.program import Program, with_devices
 from configs import dcgan
 from gan_jax import process, resources
 
 _PANEL = 230  # pixels
+_DEVICES = (1, 2, 4, 8)
 
 
 def main() -> None:
@@ -33,9 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("growth.svg"))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", type=int, help="prints the point of so many devices")
     options = parser.parse_args()
     process.prepare()
+    if options.only:
+        print(json.dumps(measured([devices(options.only)], 1)))
+        return
     found = {name: measured(points, options.repeats) for name, points in axes().items()}
+    turns = [[with_devices(n, "benchmarks.growth", f"--only={n}")[0] for n in _DEVICES] for _ in range(options.repeats)]
+    found["devices"] = [
+        rows[0] | {"ms": statistics.median(row["ms"] for row in rows)} for rows in zip(*turns, strict=True)
+    ]
     device = f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores, jax {jax.__version__}"
     options.out.write_text(picture(found, device))
     options.out.with_suffix(".json").write_text(json.dumps({"machine": device, **found}, indent=2) + "\n")
@@ -46,20 +54,25 @@ def main() -> None:
 
 def axes() -> dict[str, list[tuple[int, ConfigDict, int]]]:
     """For each, (what grows, config, devices)."""
-
-    def config(data: str = "mnist5k", side: int = 28, batch: int = 32, widths: tuple[int, ...] = (128, 64)) -> Any:
-        made = dcgan.get_config(data)
-        made.data.image_size = side
-        made.batch_size, made.generator.widths, made.discriminator.widths = batch, widths, widths[::-1]
-        return made
-
     sides = {16: (64, 32), 32: (128, 64, 32), 64: (256, 128, 64, 32)}
     return {
         "batch": [(n, config(batch=n), 1) for n in (8, 16, 32, 64, 128, 256)],
         "side": [(side, config("shapes64", side, widths=widths), 1) for side, widths in sides.items()],
         "width": [(n, config(widths=(2 * n, n)), 1) for n in (8, 16, 32, 64, 128)],
-        "devices": [(n, config(batch=32 * n), n) for n in (1, 2, 4, 8)],
     }
+
+
+def devices(count: int) -> tuple[int, ConfigDict, int]:
+    """The same batch for each of so many."""
+    return count, config(batch=32 * count), count
+
+
+def config(data: str = "mnist5k", side: int = 28, batch: int = 32, widths: tuple[int, ...] = (128, 64)) -> ConfigDict:
+    """The DCGAN so large."""
+    made: ConfigDict = dcgan.get_config(data)
+    made.data.image_size = side
+    made.batch_size, made.generator.widths, made.discriminator.widths = batch, widths, widths[::-1]
+    return made
 
 
 def measured(points: list[tuple[int, ConfigDict, int]], repeats: int) -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """Many devices: what a step costs at the same work for each, what of it is talk, and what logical shards cost.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m benchmarks.scaling --out=scaling.json
+    python -m benchmarks.scaling --devices=1,2,4,8 --out=scaling.json
 
-For 1, 2, 4, ... devices, as many as there are: images a second of the compiled step at a fixed batch for each device
-against one device's (on virtual devices, which share the cores, 1.0 is ideal; on real ones, their number); the share of
-the time that goes when every mean over devices is left out; and images a second with `parallel.logical_shards` against
-without. By turns, medians. Beside it, from the step's program: how many bytes devices add up in a step, in how many
-operations after XLA has combined them (those in a loop over early D steps once), and what links would make of that.
+For each number of devices, in processes of as many: images a second of the compiled step at a fixed batch for each
+device against one device's (on a CPU's virtual devices, which share the cores, 1.0 is ideal; on real ones, their
+number); the share of the time that goes when every mean over devices is left out; and images a second with
+`parallel.logical_shards` against without. By turns, medians. Beside it, from the step's program: how many bytes devices
+add up in a step, in how many operations after XLA has combined them (those in a loop over early D steps once), and what
+links would make of that.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.program import Program
+from benchmarks.program import Program, with_devices
 from gan_jax import build, process
 from gan_jax.state import GAN, init_state
 from gan_jax.update import update
@@ -43,6 +44,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="for each device")
     parser.add_argument("--steps", type=int, default=5, help="in a turn")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--devices", default="1,2,4,8", help="the first is what the others are compared with")
+    parser.add_argument("--only", type=int, help="prints the seconds of a step on so many devices")
+    parser.add_argument("--paper", action="store_true", help="prints what links would make of it")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))
     options = parser.parse_args()
@@ -50,8 +54,15 @@ def main() -> None:
     name, _, data = options.config.partition(":")
     config = importlib.import_module(f"configs.{name}").get_config(*([data] if data else []))
     config.steps_per_dispatch = options.steps
-    rows = measured(config, options.batch, options.shards, options.repeats)
-    config.batch_size = options.batch  # a device's work, on paper
+    if options.only:
+        print(json.dumps(seconds(config, options.only, options.batch, options.shards)))
+        return
+    if options.paper:
+        config.batch_size = options.batch  # a device's work
+        print(json.dumps(on_paper(config, operations(config))))
+        return
+    paper = with_devices(2, "benchmarks.scaling", f"--config={options.config}", f"--batch={options.batch}", "--paper")
+    rows = measured(options)
     result = {
         "config": options.config,
         "batch_for_each_device": options.batch,
@@ -60,46 +71,53 @@ def main() -> None:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "rows": rows,
-        "on_paper": on_paper(config, operations(config)),
+        "on_paper": paper,
     }
     print(json.dumps(result, indent=2))
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measured(config: ConfigDict, batch: int, shards: int, repeats: int) -> list[dict[str, Any]]:
+def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each number of devices."""
-    counts = [n for n in (2**k for k in range(10)) if n <= len(jax.devices())]
-    runs: dict[str, Callable[[], Any]] = {}
-    for count in counts:
-        config.batch_size = batch * count
-        runs[f"{count} plain"] = stepper(config, count, 0)
-        with mock.patch("jax.lax.pmean", lambda x, axis_name: x):
-            runs[f"{count} silent"] = stepper(config, count, 0)
-        if shards % count == 0 and config.batch_size % shards == 0:
-            runs[f"{count} shards"] = stepper(config, count, shards)
-    seconds: dict[str, list[float]] = {key: [] for key in runs}
-    for _ in range(repeats):
-        for key, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            seconds[key].append((time.perf_counter() - begin) / config.steps_per_dispatch)
+    counts = [int(count) for count in options.devices.split(",")]
+    same = [f"--{key}={getattr(options, key)}" for key in ("config", "batch", "steps", "shards")]
+    turns = [
+        {count: with_devices(count, "benchmarks.scaling", *same, f"--only={count}") for count in counts}
+        for _ in range(options.repeats)
+    ]
 
-    def ratio(one: str, other: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+    def ratio(a: int, one: str, b: int, other: str) -> float:
+        return float(statistics.median(turn[a][one] / turn[b][other] for turn in turns))
 
     rows = []
     for count in counts:
         row = {
             "devices": count,
-            "batch": batch * count,
-            "ms_a_step": round(1e3 * statistics.median(seconds[f"{count} plain"]), 2),
-            "images_per_second_to_one_device": round(count * ratio("1 plain", f"{count} plain"), 3),
-            "share_of_collectives": round(1 - 1 / ratio(f"{count} plain", f"{count} silent"), 3),
+            "batch": options.batch * count,
+            "ms_a_step": round(1e3 * statistics.median(turn[count]["plain"] for turn in turns), 2),
+            "images_per_second_to_one_device": round(count / counts[0] * ratio(counts[0], "plain", count, "plain"), 3),
+            "share_of_collectives": round(1 - ratio(count, "silent", count, "plain"), 3),
         }
-        if f"{count} shards" in runs:
-            row["speed_with_logical_shards"] = round(ratio(f"{count} plain", f"{count} shards"), 3)
+        if "shards" in turns[0][count]:
+            row["speed_with_logical_shards"] = round(ratio(count, "plain", count, "shards"), 3)
         rows.append(row)
     return rows
+
+
+def seconds(config: ConfigDict, count: int, batch: int, shards: int) -> dict[str, float]:
+    """Of a step on ``count`` devices: as it is, without means over devices, and with logical shards if they fit."""
+    config.batch_size = batch * count
+    runs = {"plain": stepper(config, count, 0)}
+    with mock.patch("jax.lax.pmean", lambda x, axis_name: x):
+        runs["silent"] = stepper(config, count, 0)
+    if shards % count == 0 and config.batch_size % shards == 0:
+        runs["shards"] = stepper(config, count, shards)
+    found = {}
+    for key, run in runs.items():
+        begin = time.perf_counter()
+        run()
+        found[key] = (time.perf_counter() - begin) / config.steps_per_dispatch
+    return found
 
 
 def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], Any]:
