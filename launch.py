@@ -61,23 +61,25 @@ def main(_: list[str]) -> None:
         workdir = Path("runs/doctor")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
-    others = {
-        "out": Path(_OUT.value) if _OUT.value else None,
-        "count": _NUM_SAMPLES.value,
-        "seed": _SEED.value,
-        "step": _STEP.value,
-        "label": _LABEL.value,
-        "classifiers": _CLASSIFIERS.value,
-        "config_path": path,
-        "trials": _SWEEP.value,
-        "space": _SEARCH.value,
-        "number": _TRIALS.value,
-        "population": _POPULATION.value,
-        "objective": _OBJECTIVE.value,
-        "executor": _EXECUTOR.value,
-        "executor_args": _EXECUTOR_ARGS.value,
-        "fallback": Path(_FALLBACK.value) if _FALLBACK.value else None,
+    named = {
+        "out": _OUT,
+        "count": _NUM_SAMPLES,
+        "seed": _SEED,
+        "step": _STEP,
+        "label": _LABEL,
+        "classifiers": _CLASSIFIERS,
+        "trials": _SWEEP,
+        "space": _SEARCH,
+        "number": _TRIALS,
+        "population": _POPULATION,
+        "objective": _OBJECTIVE,
+        "executor": _EXECUTOR,
+        "executor_args": _EXECUTOR_ARGS,
+        "fallback": _FALLBACK,
     }
+    command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
+    others = {name: flag.value for name, flag in named.items()} | {"config_path": path}
+    others |= {name: Path(others[name]) if others[name] else None for name in ("out", "fallback")}
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
 

@@ -23,8 +23,13 @@ def load_config(path: str) -> ConfigDict:
     """
     file, *argument = path.split(":", 1)
     if not Path(file).is_file():
+        meant = Path("configs") / f"{Path(file).stem}.py"
+        if meant.is_file():
+            raise UserError(f"there is no config file {file!r}; did you mean {str(meant)!r}?")
         near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("[!_]*.py")])
-        raise near if near.args[0].count(".py") > 1 else UserError(f"there is no config file {file!r}")
+        if near.args[0].count(".py") > 1:
+            raise near
+        raise UserError(f"there is no config file {file!r}: give --config=configs/NAME.py, in the folder of launch.py")
     try:
         config = runpy.run_path(file)["get_config"](*argument)
     except UserError:

@@ -5,8 +5,9 @@ JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag 
 
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from gan_jax.modes import MODES
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
 ALONE: Hosts = (None, None, None)
 
+_KINDS = {  # what absl and Python say of a value that isn't
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean argument": "True or False",
+}
 _ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -63,7 +69,17 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     try:
         rest = values(list(argv))
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{one_line(error)}; see --help") from error
+        said = one_line(error)
+        given = re.match(r"flag --(\S+?)=(.*?): ", said)
+        wanted = next((kind for words, kind in _KINDS.items() if words in said), None)
+        if given and wanted:
+            raise UserError(f"--{given[1]} must be {wanted}, not {given[2]!r}") from error
+        raise UserError(f"{said}; see --help") from error
+    except SystemExit:  # it was asked for help, which absl ends with 1
+        print(
+            "\nEach key of a config is a flag, --config.KEY=VALUE: gan_jax/config.py and the config's file have them."
+        )
+        raise SystemExit from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
     return rest
@@ -75,6 +91,19 @@ def run_name(path: str, mode: str = "train") -> str:
     file, _, argument = path.partition(":")
     parts = [*re.findall(r"\w+", argument), *([mode] if mode in ("sweep", "search") else [])]
     return Path(file).stem + "".join(f"_{part}" for part in parts)
+
+
+def check_flags(mode: str, given: Mapping[str, str]) -> None:
+    """Refuses flags that ``mode`` doesn't read.
+
+    Args:
+      mode: one of `gan_jax.modes.MODES`.
+      given: the names of flags on the command line, and of the arguments of modes that they are for.
+    """
+    for flag, argument in given.items():
+        readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
+        if mode not in readers:
+            raise UserError(f"--{flag} says nothing to --mode={mode}, only to {', '.join(readers)}: leave it out")
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:

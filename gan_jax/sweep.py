@@ -216,7 +216,8 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
 
 def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:
     """The plan, in words."""
-    lines = [f"{len(members)} trials, {len(populations)} programs, {len(devices)} x {devices[0].device_kind}"]
+    trials, programs = f"trial{'s' * (len(members) != 1)}", f"program{'s' * (len(populations) != 1)}"
+    lines = [f"{len(members)} {trials}, {len(populations)} {programs}, {len(devices)} x {devices[0].device_kind}"]
     for number, population in enumerate(populations):
         each = -(-len(population) // len(devices))
         memory = _COPIES * each * population[0].nbytes() / 2**20
@@ -340,6 +341,7 @@ class _Population:
         known = json.loads(file.read_text()) if file.exists() else {}
         both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
         if key not in known:
+            print("measuring whether trials are faster at once or in turn; what is found is kept", flush=True)
             known[key] = round(parallel.measured(both[True], both[False], begun, data, share), 3)
             write_json(file, known)
         together = known[key] > _WORTH

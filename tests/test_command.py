@@ -45,8 +45,19 @@ def picture(path: Path) -> np.ndarray:
         ([], "give --config=FILE"),
         (["--config=configs/dcgn.py"], "unknown config file 'configs/dcgn.py'; did you mean 'configs/dcgan.py'?"),
         (["--config=elsewhere/none.py"], "there is no config file 'elsewhere/none.py'"),
+        (["--config=dcgan"], "there is no config file 'dcgan'; did you mean 'configs/dcgan.py'?"),
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
-        ([DCGAN, "--config.steps=many"], "--config.steps=many"),
+        ([DCGAN, "--config.steps=many"], "--config.steps must be a whole number, not 'many'"),
+        ([DCGAN, "--config.ema.decay=much"], "--config.ema.decay must be a number, not 'much'"),
+        (
+            [DCGAN, "--config.discriminator.spectral=yes"],
+            "--config.discriminator.spectral must be True or False, not 'yes'",
+        ),
+        (
+            [DCGAN, "--num_samples=5"],
+            "--num_samples says nothing to --mode=train, only to sample, evaluate: leave it out",
+        ),
+        (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--fallback says nothing to --mode=sample"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
         (
             [DCGAN, "--config.penalty=r1"],
@@ -165,7 +176,7 @@ def test_float64_is_switched_on_by_the_config(tmp_path: Path) -> None:
 def test_a_sweep_is_run_and_its_trials_are_runs(tmp_path: Path) -> None:
     common = [DCGAN, *SMALL, "--config.steps=2"]
     out = launch(*common, "--mode=sweep", "--sweep=seed=0,1", f"--workdir={tmp_path}")
-    assert "2 trials, 1 programs" in out
+    assert "2 trials, 1 program" in out
     assert "finished: 2 trials" in out
     out = launch(*common, "--config.seed=1", f"--workdir={tmp_path / '001'}")
     assert "holds a finished run" in out

@@ -257,6 +257,12 @@ def test_the_verdict_follows_its_rules(last: dict[str, float], desired: str) -> 
     assert "d accuracy real" in why
 
 
+def test_a_log_of_few_steps_says_nothing_but_divergence() -> None:
+    assert monitors.verdict(log(class_entropy=0.1)[-4:])[0] == "too short to say"
+    assert monitors.verdict(log(class_entropy=0.1)[-5:])[0] == "collapsed"
+    assert monitors.verdict(log(g_loss=1e5)[-1:])[0] == "diverged"
+
+
 def test_an_evaluation_before_the_last_fifth_still_counts() -> None:
     records = log()
     records[10]["class_entropy"] = 0.1

@@ -41,6 +41,7 @@ def verdict(records: Sequence[Mapping[str, float]]) -> tuple[str, str]:
     Rules, over the means of the last fifth of the logged steps, the first that holds:
 
     - ``diverged``: a loss beyond ±1000;
+    - ``too short to say``: fewer than five steps were logged;
     - ``collapsed``: ``class_entropy`` below .6 or ``duplicates`` above .3 (at the evaluations among them, or the last);
     - ``D won``: D judges more than 98 % of the reals and of the fakes rightly;
     - ``healthy``: none of these.
@@ -64,6 +65,8 @@ def verdict(records: Sequence[Mapping[str, float]]) -> tuple[str, str]:
     accuracies = [known[name] for name in ("d_accuracy_real", "d_accuracy_fake") if name in known]
     if not all(loss <= MAX_LOSS for loss in losses):  # nor is NaN
         name = "diverged"
+    elif len(records) * _LAST < 1:
+        name = "too short to say"
     elif known.get("class_entropy", 1) < MIN_ENTROPY or known.get("duplicates", 0) > MAX_DUPLICATES:
         name = "collapsed"
     elif accuracies and min(accuracies) > MAX_ACCURACY:
