@@ -197,6 +197,10 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
     assert "no such class: it has 10 classes, from 0" in line
 
 
+def test_help_is_no_mistake_and_says_where_keys_are() -> None:
+    assert "--config.KEY=VALUE: gan_jax/config.py" in launch("--help", code=0)
+
+
 def test_help_and_mistakes_answer_before_jax_is_imported() -> None:
     code = "import sys; sys.argv = ['launch.py', '--help']; import launch; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

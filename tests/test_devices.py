@@ -44,6 +44,7 @@ def float64(config: ConfigDict) -> Any:
         yield config
 
 
+@pytest.mark.parametrize("config", ["dcgan", pytest.param("gan", marks=pytest.mark.slow)], indirect=True)
 def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict) -> None:
     reference = trained(float64, 1)
     assert jax.tree.leaves(reference.generator.params)[0].dtype == np.float64

@@ -77,7 +77,7 @@ def test_rematerialisation_changes_no_value(name: str) -> None:
         assert distance(getattr(kept, part), getattr(again, part)) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["cgan", "acgan", "projection"])
+@pytest.mark.parametrize("name", ["cgan", "acgan", pytest.param("projection", marks=pytest.mark.slow)])
 def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     gan, hyper = build_gan(small(name))
     state = init_state(gan, 0, hyper)
