@@ -39,7 +39,7 @@ class Program:
         self.state = parallel.on_all(state, devices)
 
     def run(self, steps: int) -> Metrics:
-        """Makes ``steps`` steps in one dispatch, waits for them and returns their metrics, arrays of `capacity`."""
+        """Makes ``steps`` steps in one dispatch, waits for them and returns their metrics, ``[feed.capacity]``."""
         self.state, metrics = self.chunk(self.state, steps, self.feed.data, self.feed.nothing)
         jax.block_until_ready((self.state, metrics))
         return metrics

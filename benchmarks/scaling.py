@@ -61,8 +61,9 @@ def main() -> None:
         config.batch_size = options.batch  # a device's work
         print(json.dumps(on_paper(config, operations(config))))
         return
-    paper = with_devices(2, "benchmarks.scaling", f"--config={options.config}", f"--batch={options.batch}", "--paper")
-    rows = measured(options)
+    same = [f"--{key}={getattr(options, key)}" for key in ("config", "batch", "steps", "shards")]
+    paper = with_devices(2, "benchmarks.scaling", *same, "--paper")
+    rows = measured([int(count) for count in options.devices.split(",")], options.batch, options.repeats, same)
     result = {
         "config": options.config,
         "batch_for_each_device": options.batch,
@@ -77,13 +78,11 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each number of devices."""
-    counts = [int(count) for count in options.devices.split(",")]
-    same = [f"--{key}={getattr(options, key)}" for key in ("config", "batch", "steps", "shards")]
+def measured(counts: list[int], batch: int, repeats: int, same: list[str]) -> list[dict[str, Any]]:
+    """A row for each number of devices, whose processes get the ``same`` flags."""
     turns = [
         {count: with_devices(count, "benchmarks.scaling", *same, f"--only={count}") for count in counts}
-        for _ in range(options.repeats)
+        for _ in range(repeats)
     ]
 
     def ratio(a: int, one: str, b: int, other: str) -> float:
@@ -93,7 +92,7 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     for count in counts:
         row = {
             "devices": count,
-            "batch": options.batch * count,
+            "batch": batch * count,
             "ms_a_step": round(1e3 * statistics.median(turn[count]["plain"] for turn in turns), 2),
             "images_per_second_to_one_device": round(count / counts[0] * ratio(counts[0], "plain", count, "plain"), 3),
             "share_of_collectives": round(1 - ratio(count, "silent", count, "plain"), 3),

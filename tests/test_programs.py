@@ -19,7 +19,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from gan_jax import build, parallel
-from gan_jax.state import init_state
+from gan_jax.feed import Feed
+from gan_jax.state import GAN, GANState, init_state
 from gan_jax.update import update
 from tests.conftest import NAMES, small
 
@@ -50,13 +51,17 @@ def program(name: str) -> tuple[str, float, float]:
     return compiled.as_text() or "", cost["flops"] / 1e6, cost["bytes accessed"] / 1e6
 
 
+def parts(config: ConfigDict) -> tuple[GAN, Feed, GANState]:
+    """The GAN of ``config``, its data on one device, and the shapes of its state."""
+    gan, hyper = build.build_gan(config)
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
+    return gan, fed, jax.eval_shape(lambda: init_state(gan, 0, hyper))
+
+
 def compiled_step(config: ConfigDict) -> Any:
     """The program of ``config``, on one device."""
-    gan, hyper = build.build_gan(config)
-    devices = jax.devices()[:1]
-    fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
-    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    gan, fed, state = parts(config)
+    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, jax.devices()[:1])
     lowered = chunk.mapped.lower(state, np.int32(1), fed.data, fed.nothing)
     return lowered.compile(compiler_options=chunk.options | _FAST)
 
@@ -81,9 +86,7 @@ def test_a_step_is_made_of_fast_operations_and_no_more_than_recorded(name: str) 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_the_step_for_a_gpu_is_of_plain_convolutions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(name)
-    gan, hyper = build.build_gan(config)
-    fed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
-    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    gan, fed, state = parts(config)
     share = jax.tree.map(lambda x: x[0], fed.nothing)
     batch = jax.eval_shape(lambda state: fed.fetch(fed.data, share, state.seed, state.step), state)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -63,8 +63,8 @@ def test_a_generation_is_one_program_and_figures_are_those_of_the_last_step(
     config = measured()
     best = search.search(config, space, tmp_path, trials=3, population=2, devices=ONE)
     printed = capsys.readouterr().out
-    assert "generation of trials 000, 001\n2 trials, 1 program" in printed
-    assert "generation of trials 002\n1 trial, 1 program" in printed
+    assert "generation of trials 000, 001\n2 trials, 1 program, " in printed
+    assert "generation of trials 002\n1 trial, 1 program, " in printed
     trials = study(tmp_path)
     assert len({trial["params"]["rate"] for trial in trials}) == 3
     for number, trial in enumerate(trials):
