@@ -176,7 +176,7 @@ def test_float64_is_switched_on_by_the_config(tmp_path: Path) -> None:
 def test_a_sweep_is_run_and_its_trials_are_runs(tmp_path: Path) -> None:
     common = [DCGAN, *SMALL, "--config.steps=2"]
     out = launch(*common, "--mode=sweep", "--sweep=seed=0,1", f"--workdir={tmp_path}")
-    assert "2 trials, 1 program, 1 x " in out
+    assert "2 trials, 1 program, " in out
     assert "finished: 2 trials" in out
     out = launch(*common, "--config.seed=1", f"--workdir={tmp_path / '001'}")
     assert "holds a finished run" in out
