@@ -76,7 +76,7 @@ def _overlapped(kernel: Array) -> Array:
 
 def adjoint(y: Array, kernel: Array) -> Array:
     """The adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H, W, f]``, itself a `conv`."""
-    return conv(y, kernel[::-1, ::-1].swapaxes(2, 3))
+    return conv(y, kernel.swapaxes(2, 3)[::-1, ::-1])
 
 
 @jax.custom_vjp

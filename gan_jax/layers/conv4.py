@@ -117,7 +117,8 @@ def _strided_conv_lax(fine: Array, kernel: Array) -> Array:
 
 
 def _transposed_conv_lax(coarse: Array, kernel: Array) -> Array:
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    # Flipped last: XLA:GPU looks for a reverse right before the convolution, and puts zeros between pixels without.
+    flipped = kernel.swapaxes(2, 3)[::-1, ::-1]
     pad = ((2, 2), (2, 2))
     return lax.conv_general_dilated(coarse, flipped, (1, 1), pad, lhs_dilation=(2, 2), dimension_numbers=_LAYOUT)
 
