@@ -113,12 +113,16 @@ def _from_memory(
     length = len(dataset.train_images)
     host = {"image": dataset.train_images[np.arange(length)], "label": dataset.train_labels}
 
-    def fetch(data: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
-        chosen = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
+    def choose(share: Any, seed: Array, step: Array) -> Array:
+        found: Array = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
+        return found
+
+    def take(data: Any, share: Any, chosen: Array, seed: Array, step: Array) -> dict[str, Array]:
         return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])
 
     share = split.spread({"index": split.index})
     data = parallel.on_all(host, split.devices)
+    fetch = parallel.Fetch(choose, take)
     return Feed(fetch, data, capacity, lambda plan: ((part, share) for part in plan), share, False)
 
 
@@ -133,9 +137,12 @@ def _from_stream(
     capacity = int(np.clip(options.device_budget_mb * 2**20 // (3 * reader.nbytes), 1, steps_per_dispatch))
     index = split.index
 
-    def fetch(_: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
-        i = step - share["first"]
-        return finish(share["image"][i], share["label"][i], seed, step, share["index"])
+    def choose(share: Any, seed: Array, step: Array) -> Array:
+        place: Array = step - share["first"]
+        return place
+
+    def take(_: Any, share: Any, chosen: Array, seed: Array, step: Array) -> dict[str, Array]:
+        return finish(share["image"][chosen], share["label"][chosen], seed, step, share["index"])
 
     def empty(first: int) -> dict[str, np.ndarray]:
         lead = (len(index), capacity, reader.d_steps, len(index[0]))
@@ -165,4 +172,4 @@ def _from_stream(
                 ready = (first, count), coming
         yield ready
 
-    return Feed(fetch, (), capacity, shares, split.spread(empty(0)), True)
+    return Feed(parallel.Fetch(choose, take), (), capacity, shares, split.spread(empty(0)), True)

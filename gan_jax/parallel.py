@@ -5,6 +5,7 @@ know how many devices wrote it. What is spread is the vector of global example i
 own noise and fetches its own images.
 """
 
+import dataclasses
 import gc
 import os
 import statistics
@@ -23,6 +24,7 @@ from gan_jax import distributed
 from gan_jax import shards as logical
 from gan_jax.errors import UserError
 from gan_jax.layers import cross_device_mean
+from gan_jax.layers.cpu import on_cpu
 from gan_jax.state import GAN, Array, GANState, finite
 from gan_jax.update import Metrics, update
 
@@ -33,7 +35,22 @@ _CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "
 # computed twice, of which it would keep the first, what ``remat`` needs.
 _BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
-Fetch = Callable[[Any, Any, Array, Array], dict[str, Array]]
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """How a device gets its batch for a step, as `gan_jax.update.update` wants it: ``fetch(data, share, seed, step)``.
+
+    Attributes:
+      choose: ``choose(share, seed, step)``: which of the data, arrays of integers.
+      take: ``take(data, share, chosen, seed, step)``: the batch, once that is known.
+    """
+
+    choose: Callable[[Any, Array, Array], Array]
+    take: Callable[[Any, Any, Array, Array, Array], dict[str, Array]]
+
+    def __call__(self, data: Any, share: Any, seed: Array, step: Array) -> dict[str, Array]:
+        """All of it."""
+        return self.take(data, share, self.choose(share, seed, step), seed, step)
 
 
 class Chunk:
@@ -68,7 +85,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
     Args:
       gan: what to train.
-      fetch: ``fetch(data, share, seed, step)`` gives a device's batch for a step, as `gan_jax.update.update` wants it.
+      fetch: what gives a device's batch for a step.
       capacity: the most steps that one call can make.
       devices: those to run on.
       shards: logical shards that the batch is computed in, see `gan_jax.shards`; 0: one on each device, their sums in
@@ -87,18 +104,19 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     axis = AXIS if len(devices) > 1 else None  # XLA does not see through a mean over one device
 
     def run(state: GANState, steps: Array, data: Any, share: Any, *count: Array) -> tuple[GANState, Metrics]:
-        def together(state: GANState) -> tuple[GANState, Metrics]:
-            return _step(gan, fetch, axis, (state, data), share)
+        def together(state: GANState, chosen: Any) -> tuple[GANState, Metrics]:
+            return _step(gan, fetch, axis, (state, data), (share, chosen))
 
-        def in_shards(state: GANState) -> tuple[GANState, Metrics]:
+        def in_shards(state: GANState, chosen: Any) -> tuple[GANState, Metrics]:
             one = partial(_step, gan, fetch, logical.AXIS)
             places: dict[str, Any] = {"device_axis": AXIS, "shards": shards, "each": each, "count": count[0]}
-            found: tuple[GANState, Metrics] = logical.lockstep(one, (state, data), share, **places)
+            found: tuple[GANState, Metrics] = logical.lockstep(one, (state, data), (share, chosen), **places)
             return found
 
         first = jax.tree.map(lambda x: x[0], share) if shards else share
-        metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), first))[1]
-        return _repeat(in_shards if shards else together, metrics, capacity, state, steps, axis, halts=True)
+        metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), (first, None)))[1]
+        chosen = _chosen(fetch, share, state, capacity, in_shards=shards > 0)
+        return _repeat(in_shards if shards else together, metrics, chosen, capacity, state, steps, axis, halts=True)
 
     count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
     in_axes = (None, None, None, 0, *in_axes)
@@ -150,11 +168,13 @@ class Population:
         self, gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], slots: int, together: bool
     ) -> None:
         def one(state: GANState, steps: Array, data: Any, share: Any) -> tuple[GANState, Metrics]:
-            def step(state: GANState) -> tuple[GANState, Metrics]:
-                return _step(gan, fetch, None, (state, data), share)
+            def step(state: GANState, chosen: Any) -> tuple[GANState, Metrics]:
+                return _step(gan, fetch, None, (state, data), (share, chosen))
 
+            metrics = jax.eval_shape(step, state, None)[1]
+            chosen = _chosen(fetch, share, state, capacity)
             # Together none halts: each step would have to choose between all of the old state and of the new.
-            return _repeat(step, jax.eval_shape(step, state)[1], capacity, state, steps, None, halts=not together)
+            return _repeat(step, metrics, chosen, capacity, state, steps, None, halts=not together)
 
         run = jax.vmap(one, (0, None, None, None)) if together else one
         mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
@@ -223,14 +243,29 @@ def measured(
     return statistics.median(seconds(in_turn, steps) / seconds(together, steps) for _ in range(repeats))
 
 
-def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, share: Any) -> tuple[GANState, Metrics]:
-    state, data = common
-    return update(gan, state, fetch(data, share, state.seed, state.step), axis_name=axis_name)
+def _chosen(fetch: Fetch, share: Any, state: GANState, capacity: int, *, in_shards: bool = False) -> Any:
+    """What is chosen for each of the ``capacity`` steps from ``state``, arrays ``[capacity, ...]``; None: as they come.
+
+    To find images in their order takes a loop until all are found, and at each turn of such a loop a GPU waits for its
+    host: all steps together take as many turns as one. A CPU doesn't wait, and would find far more than it needs.
+    """
+    if on_cpu():
+        return None
+    choose = jax.vmap(fetch.choose, (0, None, None)) if in_shards else fetch.choose
+    return jax.vmap(choose, (None, None, 0))(share, state.seed, state.step + jnp.arange(capacity))
+
+
+def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, own: Any) -> tuple[GANState, Metrics]:
+    (state, data), (share, chosen) = common, own
+    if chosen is None:
+        chosen = fetch.choose(share, state.seed, state.step)
+    return update(gan, state, fetch.take(data, share, chosen, state.seed, state.step), axis_name=axis_name)
 
 
 def _repeat(
-    step: Callable[[GANState], tuple[GANState, Metrics]],
+    step: Callable[[GANState, Any], tuple[GANState, Metrics]],
     metrics: Any,
+    chosen: Any,
     capacity: int,
     state: GANState,
     steps: Array,
@@ -238,26 +273,26 @@ def _repeat(
     *,
     halts: bool,
 ) -> tuple[GANState, Metrics]:
-    """``steps`` times ``step``, and its metrics (whose shapes are given) as arrays ``[capacity]``.
+    """``steps`` times ``step``, each of what is ``chosen`` for it, and the metrics as arrays ``[capacity]``.
 
-    If it ``halts``, no step is made from what isn't finite.
+    ``metrics`` has their shapes. If it ``halts``, no step is made from what isn't finite.
     """
 
-    def more(carry: tuple[Array, GANState, Metrics, Array]) -> Array:
+    def more(carry: tuple[Array, GANState, Array, Array]) -> Array:
         i, _, _, fine = carry
         return (i < steps) & fine if halts else i < steps
 
-    def body(carry: tuple[Array, GANState, Metrics, Array]) -> tuple[Array, GANState, Metrics, Array]:
+    def body(carry: tuple[Array, GANState, Array, Array]) -> tuple[Array, GANState, Array, Array]:
         i, state, log, _ = carry
-        state, found = step(state)
-        log = {name: log[name].at[i].set(value) for name, value in found.items()}
-        return i + 1, state, log, jnp.isfinite(jnp.stack(list(found.values()))).all()
+        state, found = step(state, jax.tree.map(lambda x: x[i], chosen))
+        values = jnp.stack([found[name] for name in metrics])  # one row: on GPUs each array would be a kernel
+        return i + 1, state, log.at[i].set(values), jnp.isfinite(values).all()
 
-    log = {name: jnp.zeros(capacity, shape.dtype) for name, shape in metrics.items()}
+    log = jnp.zeros((capacity, len(metrics)), jnp.result_type(*metrics.values()))
     # Of all devices: none may wait for another that halted.
     fine = cross_device_mean(finite(state).astype(jnp.float32), axis_name) == 1
     _, state, log, _ = jax.lax.while_loop(more, body, (jnp.zeros((), jnp.int32), state, log, fine))
-    return state, log | {"fine": fine}
+    return state, {name: log[:, k] for k, name in enumerate(metrics)} | {"fine": fine}
 
 
 def map_examples(
