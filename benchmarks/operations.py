@@ -25,7 +25,8 @@ from pathlib import Path
 import jax
 import torch
 
-from benchmarks.train_step import CASES, Ours, Torch, case_config, copy_rate, roof
+from benchmarks.program import CASES, case_config
+from benchmarks.train_step import Ours, Torch, copy_rate, roof
 from gan_jax import process
 
 KINDS = ("products", "around products", "norms", "activations", "optimizer, average", "data, losses, rest")

@@ -1,4 +1,4 @@
-"""The trainer's own program of a config, for a benchmark to call."""
+"""The trainer's own program of a config, for a benchmark to call, and the cases that are measured."""
 
 import json
 import os
@@ -10,10 +10,33 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from configs import dcgan, sngan, wgan_gp
 from gan_jax import build, parallel
 from gan_jax.data import Dataset
 from gan_jax.state import init_state
 from gan_jax.update import Metrics
+
+CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
+    "a": (dcgan, "mnist5k", 128, (128, 64)),
+    "b": (dcgan, "shapes32", 64, (256, 128, 64)),
+    "c64": (dcgan, "shapes64", 64, (512, 256, 128, 64)),
+    "c128": (dcgan, "shapes64", 128, (512, 256, 128, 64)),
+    "c1024": (dcgan, "shapes64", 1024, (512, 256, 128, 64)),
+    "d": (wgan_gp, "shapes32", 64, ()),
+    "e": (sngan, "shapes32", 64, ()),
+}
+
+
+def case_config(name: str) -> ConfigDict:
+    """Of a case."""
+    module, data, batch, widths = CASES[name]
+    config = module.get_config(data)
+    config.batch_size, config.augment = batch, "none"
+    if widths:
+        config.generator.widths, config.discriminator.widths = widths, widths[::-1]
+    for player in ("generator", "discriminator"):
+        config.optimizer[player].schedule = "constant"
+    return config
 
 
 class Program:

@@ -49,8 +49,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
-from benchmarks.program import Program
-from configs import dcgan, sngan, wgan_gp
+from benchmarks.program import CASES, Program, case_config
 from gan_jax import process, resources
 from gan_jax.models import resnet
 from gan_jax.state import GAN, GANState, draw_latents, random_key
@@ -58,15 +57,6 @@ from gan_jax.state import GAN, GANState, draw_latents, random_key
 CHECKED = 3  # steps
 TOLERANCE = 1e-4  # of their losses, times the loss where that is above 1
 ROUNDINGS = 4
-CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
-    "a": (dcgan, "mnist5k", 128, (128, 64)),
-    "b": (dcgan, "shapes32", 64, (256, 128, 64)),
-    "c64": (dcgan, "shapes64", 64, (512, 256, 128, 64)),
-    "c128": (dcgan, "shapes64", 128, (512, 256, 128, 64)),
-    "c1024": (dcgan, "shapes64", 1024, (512, 256, 128, 64)),
-    "d": (wgan_gp, "shapes32", 64, ()),
-    "e": (sngan, "shapes32", 64, ()),
-}
 _TYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16"}  # of the networks
 _COPIED = 2**28  # bytes of the array that is copied
 
@@ -109,18 +99,6 @@ def main() -> int:
         result["cases"][name] = rows
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     return int(any(row.get("differs") for rows in result["cases"].values() for row in rows))
-
-
-def case_config(name: str) -> ConfigDict:
-    """Of a case."""
-    module, data, batch, widths = CASES[name]
-    config = module.get_config(data)
-    config.batch_size, config.augment = batch, "none"
-    if widths:
-        config.generator.widths, config.discriminator.widths = widths, widths[::-1]
-    for player in ("generator", "discriminator"):
-        config.optimizer[player].schedule = "constant"
-    return config
 
 
 # --- the two sides ----------------------------------------------------------------------------------------------------

@@ -27,8 +27,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.program import Program
-from benchmarks.train_step import case_config
+from benchmarks.program import Program, case_config
 from configs import dcgan
 from gan_jax import process, train
 

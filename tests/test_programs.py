@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from benchmarks import gpu_program
 from gan_jax import build, parallel
 from gan_jax.feed import Feed
 from gan_jax.state import GAN, GANState, init_state
@@ -114,6 +115,42 @@ def zeros_between_pixels(text: str) -> list[str]:
             made_by[made[1]] = made[2]
     assert dilated == text.count("lhs_dilate = [2, 2]") > 0, "not understood"
     return found
+
+
+LOOPS = """
+%early (p: (f32[4])) -> (f32[4]) {
+  %x = f32[4]{0} get-tuple-element(%p), index=0
+  ROOT %y = f32[4]{0} fusion(%x), kind=kLoop, calls=%f
+}
+
+%walk (p: (u32[8])) -> (u32[8]) {
+  %z = u32[8]{0} get-tuple-element(%p), index=0
+  ROOT %w = u32[8]{0} fusion(%z), kind=kLoop, calls=%g
+}
+
+%body (p: (f32[4], u32[8])) -> (f32[4], u32[8]) {
+  %a = f32[4]{0} get-tuple-element(%p), index=0
+  %b = u32[8]{0} get-tuple-element(%p), index=1
+  %e = (f32[4]{0}) while(%a), condition=%c, body=%early, backend_config={"known_trip_count":{"n":"3"}}
+  %l = (u32[8]{0}) while(%b), condition=%d, body=%walk
+  %loop_pad_fusion.1 = f32[2,2]{1,0} fusion(%a), kind=kLoop, calls=%h
+  %k = (f32[4]{0}, u8[0]{0}) custom-call(%loop_pad_fusion.1, %a), custom_call_target="__cudnn$convForward"
+  %m = (f32[4]{0}, u8[0]{0}) custom-call(%a, %a), custom_call_target="__cudnn$convBackwardInput"
+  ROOT %t = (f32[4]{0}, u32[8]{0}) tuple(%a, %b)
+}
+
+ENTRY %main (q: f32[4]) -> f32[4] {
+  %n = (f32[4]{0}, u32[8]{0}) while(%q), condition=%i, body=%body
+}
+"""
+
+
+def test_what_a_gpu_does_in_a_step_is_counted() -> None:
+    found = gpu_program.step(LOOPS)
+    assert dict(found.convolutions) == {"forward": 1, "input": 1, "padded": 1}
+    assert found.kernels == 3 + 1 + 1  # the early loop has three turns; the other's number is not known
+    assert found.waits == 2  # and that over the steps
+    assert found.bytes == 3 * (16 + 16) + (32 + 32) + (16 + 16) + (16 + 16 + 16) + (16 + 16 + 16)
 
 
 def test_the_gradients_of_plain_layers_would_be_found() -> None:

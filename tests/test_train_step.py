@@ -11,8 +11,9 @@ import torch
 from ml_collections import ConfigDict
 
 from benchmarks import train_step
+from benchmarks.program import case_config
 from benchmarks.torch_reference import Spectral, Trainer
-from benchmarks.train_step import TOLERANCE, Ours, Torch, case_config, difference
+from benchmarks.train_step import TOLERANCE, Ours, Torch, difference
 
 WIDTHS = {"a": ((16, 8), (8, 16)), "d": ((6, 5), (6, 5, 5)), "e": ((6, 5), (6, 5, 5))}
 
