@@ -28,9 +28,8 @@ import numpy as np
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from benchmarks.program import CASES, case_config
-from gan_jax import build, parallel
-from gan_jax.state import init_state
+from benchmarks.program import BYTES, CASES, case_config, parts
+from gan_jax import parallel
 
 BANDWIDTH = 3.35e12  # bytes/s of an H100 SXM, by its data sheet
 _CARD = """
@@ -59,7 +58,6 @@ dnn_version_info { major: 9 minor: 10 }
 runtime_version { major: 12 minor: 8 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-_BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
 _FREE = ("get-tuple-element", "parameter", "bitcast", "tuple", "constant")
 _KINDS = {"Forward": "forward", "ActivationForward": "forward", "BackwardInput": "input", "BackwardFilter": "weights"}
 
@@ -68,7 +66,7 @@ _KINDS = {"Forward": "forward", "ActivationForward": "forward", "BackwardInput":
 class Step:
     """What a step is made of; see the module."""
 
-    convolutions: dict[str, int] = field(default_factory=lambda: collections.defaultdict(int))
+    convolutions: collections.Counter[str] = field(default_factory=collections.Counter)
     kernels: int = 0
     waits: int = 0
     bytes: float = 0.0
@@ -116,9 +114,7 @@ def compiled(config: ConfigDict) -> str:
       NotImplementedError: JAX has no compiler for CUDA here.
     """
     config = config.copy_and_resolve_references()
-    gan, hyper = build.build_gan(config)
-    feed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
-    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    gan, feed, state = parts(config)
     card = topologies.get_topology_desc("", "cuda", target_config=_CARD, topology="1x1x1").devices
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (feed.data, feed.nothing))
     with mock.patch.object(jax, "default_backend", return_value="gpu"), jax.default_matmul_precision("float32"):
@@ -172,7 +168,7 @@ def _counted(name: str, blocks: dict[str, list[str]]) -> Step:
 
 def _size(type_: str) -> int:
     return sum(
-        _BYTES.get(dtype, 0) * math.prod(int(side) for side in sides.split(",") if side)
+        BYTES.get(dtype, 0) * math.prod(int(side) for side in sides.split(",") if side)
         for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", type_)
     )
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import jax
 import torch
 
-from benchmarks.program import CASES, case_config
+from benchmarks.program import BYTES, CASES, case_config
 from benchmarks.train_step import Ours, Torch, copy_rate, roof
 from gan_jax import process
 
@@ -43,7 +43,6 @@ _OURS = {  # the first that is found in the path of an operation
     "optimizer, average": r"adam|optimizer|average|ema",
 }
 _OUTER = ("while", "call", "conditional")
-_BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
 
 
 @dataclasses.dataclass
@@ -105,7 +104,7 @@ def operations(hlo: str) -> dict[str, Operation]:
             for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", type_)
         ]
         operands = [x for x in re.findall(r"%([\w.-]+)", rest.split(")")[0]) if x in shapes]
-        size = sum(_BYTES.get(dtype, 0) * math.prod(sides) for x in (name, *operands) for dtype, sides in shapes[x])
+        size = sum(BYTES.get(dtype, 0) * math.prod(sides) for x in (name, *operands) for dtype, sides in shapes[x])
         path, called = re.search(r'op_name="([^"]*)"', rest), re.search(r"calls=%([\w.-]+)", rest)
         gflop = _gflop(code, rest, shapes[name][0][1], [shapes[x][0][1] for x in operands]) if shapes[name] else 0.0
         gflop += within[called[1]] if called and code == "fusion" else 0.0

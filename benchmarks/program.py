@@ -13,9 +13,12 @@ from ml_collections import ConfigDict
 from configs import dcgan, sngan, wgan_gp
 from gan_jax import build, parallel
 from gan_jax.data import Dataset
-from gan_jax.state import init_state
+from gan_jax.feed import Feed
+from gan_jax.state import GAN, GANState, init_state
 from gan_jax.update import Metrics
 
+# Of a number in XLA's programs, by the name of its type there.
+BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
 CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
     "a": (dcgan, "mnist5k", 128, (128, 64)),
     "b": (dcgan, "shapes32", 64, (256, 128, 64)),
@@ -37,6 +40,13 @@ def case_config(name: str) -> ConfigDict:
     for player in ("generator", "discriminator"):
         config.optimizer[player].schedule = "constant"
     return config
+
+
+def parts(config: ConfigDict) -> tuple[GAN, Feed, GANState]:
+    """The GAN of ``config``, its data on one device, and the shapes of its state: what a program is compiled of."""
+    gan, hyper = build.build_gan(config)
+    feed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
+    return gan, feed, jax.eval_shape(lambda: init_state(gan, 0, hyper))
 
 
 class Program:

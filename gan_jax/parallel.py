@@ -257,9 +257,9 @@ def _chosen(fetch: Fetch, share: Any, state: GANState, capacity: int, *, in_shar
 
 def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, own: Any) -> tuple[GANState, Metrics]:
     (state, data), (share, chosen) = common, own
-    if chosen is None:
-        chosen = fetch.choose(share, state.seed, state.step)
-    return update(gan, state, fetch.take(data, share, chosen, state.seed, state.step), axis_name=axis_name)
+    when = state.seed, state.step
+    batch = fetch(data, share, *when) if chosen is None else fetch.take(data, share, chosen, *when)
+    return update(gan, state, batch, axis_name=axis_name)
 
 
 def _repeat(

@@ -71,34 +71,6 @@ def test_what_is_chosen_for_all_steps_at_once_is_what_each_step_chooses(
     assert distance(step_by_step, final()) == 0
 
 
-@pytest.mark.parametrize("on_cpu", [False, True])
-def test_no_step_on_a_gpu_has_a_loop_of_unknown_length(on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "on_cpu", lambda: on_cpu)
-    config, devices = small("wgan_gp"), jax.devices()[:1]
-    gan, hyper = build.build_gan(config)
-    fed = build.build_feed(config, gan, build.build_dataset(config, None), devices)
-    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, devices)
-    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
-    program = jax.make_jaxpr(chunk.mapped)(state, np.int32(1), fed.data, fed.nothing)
-    assert deepest_loop(program) == (2 if on_cpu else 1)
-
-
-def deepest_loop(program: Any) -> int:
-    """How many loops without a given number of turns lie in each other, at most."""
-    depths = [0]
-    for equation in getattr(program, "jaxpr", program).eqns:
-        inner = max(
-            (deepest_loop(x) for x in jax.tree.leaves(equation.params, is_leaf=is_program) if is_program(x)), default=0
-        )
-        depths.append(inner + (equation.primitive.name == "while"))
-    return max(depths)
-
-
-def is_program(x: Any) -> bool:
-    """Whether it has equations."""
-    return hasattr(getattr(x, "jaxpr", x), "eqns")
-
-
 def keyed_to_the_device(draw: Callable[..., Any]) -> Callable[..., Any]:
     """``draw`` with the index within the device in place of the global one: the fault that the test above is for."""
     return lambda gan, key, index: draw(gan, key, jnp.arange(index.shape[0], dtype=index.dtype))

@@ -19,9 +19,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from benchmarks import gpu_program
-from gan_jax import build, parallel
-from gan_jax.feed import Feed
-from gan_jax.state import GAN, GANState, init_state
+from benchmarks.program import parts
+from gan_jax import parallel
 from gan_jax.update import update
 from tests.conftest import NAMES, small
 
@@ -50,13 +49,6 @@ def program(name: str) -> tuple[str, float, float]:
     compiled = compiled_step(small(name))
     cost = compiled.cost_analysis()
     return compiled.as_text() or "", cost["flops"] / 1e6, cost["bytes accessed"] / 1e6
-
-
-def parts(config: ConfigDict) -> tuple[GAN, Feed, GANState]:
-    """The GAN of ``config``, its data on one device, and the shapes of its state."""
-    gan, hyper = build.build_gan(config)
-    fed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
-    return gan, fed, jax.eval_shape(lambda: init_state(gan, 0, hyper))
 
 
 def compiled_step(config: ConfigDict) -> Any:
@@ -115,6 +107,31 @@ def zeros_between_pixels(text: str) -> list[str]:
             made_by[made[1]] = made[2]
     assert dilated == text.count("lhs_dilate = [2, 2]") > 0, "not understood"
     return found
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_no_step_on_a_gpu_has_a_loop_of_unknown_length(on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "on_cpu", lambda: on_cpu)
+    gan, fed, state = parts(small("wgan_gp"))
+    chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, jax.devices()[:1])
+    program = jax.make_jaxpr(chunk.mapped)(state, np.int32(1), fed.data, fed.nothing)
+    assert deepest_loop(program) == (2 if on_cpu else 1)
+
+
+def deepest_loop(program: Any) -> int:
+    """How many loops without a given number of turns lie in each other, at most."""
+    depths = [0]
+    for equation in getattr(program, "jaxpr", program).eqns:
+        inner = max(
+            (deepest_loop(x) for x in jax.tree.leaves(equation.params, is_leaf=is_program) if is_program(x)), default=0
+        )
+        depths.append(inner + (equation.primitive.name == "while"))
+    return max(depths)
+
+
+def is_program(x: Any) -> bool:
+    """Whether it has equations."""
+    return hasattr(getattr(x, "jaxpr", x), "eqns")
 
 
 LOOPS = """
