@@ -144,7 +144,7 @@ def residual_discriminator(widths: Sequence[int], downs: int, channels: int, spe
     net = nn.Sequential(*blocks, nn.ReLU(), SumOfPixels(), nn.Linear(widths[-1], 1), nn.Flatten(0))
     for layer in list(net.modules()) if spectral else ():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            parametrize.register_parametrization(layer, "weight", Spectral(len(layer.weight)))
+            parametrize.register_parametrization(layer, "weight", Spectral(layer.weight[0].numel(), len(layer.weight)))
     return net
 
 
@@ -154,19 +154,21 @@ class Spectral(nn.Module):
     The power iteration is made only while ``track_running_stats``: a step of D has one, PyTorch's one for each pass.
     """
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.u: Tensor
+        self.v: Tensor
         self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+        self.register_buffer("v", torch.zeros(inputs))
         self.track_running_stats = True
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.movedim(1, -1).flatten(1)  # no copy, channels last
-        with torch.no_grad():
-            v = F.normalize(torch.mv(matrix.t(), self.u), dim=0, eps=1e-30)
-            if self.track_running_stats:
-                self.u.copy_(F.normalize(torch.mv(matrix, v), dim=0, eps=1e-30))
-        return weight / torch.dot(self.u, torch.mv(matrix, v))
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.v.copy_(F.normalize(torch.mv(matrix.t(), self.u), dim=0, eps=1e-30))
+                self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=1e-30))
+        return weight / torch.dot(self.u, torch.mv(matrix, self.v))
 
 
 # --- losses: of D on real logits, of D on fake logits, of G on fake logits, given the labels --------------------------
@@ -426,7 +428,7 @@ def copy_to_torch(variables: Any, net: nn.Module) -> None:
             targets |= {"scale": layer.weight, "mean": layer.running_mean, "var": layer.running_var}
         elif parametrize.is_parametrized(layer):
             weight = layer.parametrizations.weight
-            targets |= {"kernel": weight.original, "u": weight[0].u}
+            targets |= {"kernel": weight.original, "u": weight[0].u, "v": weight[0].v}
         else:
             targets["kernel"] = layer.weight
         assert ours.keys() == {key for key, target in targets.items() if target is not None}, name

@@ -52,12 +52,18 @@ def test_one_iteration_where_it_is_mutable_and_none_elsewhere() -> None:
     assert_allclose(np.linalg.norm(u), 1, rtol=1e-6)
     w = np.asarray(kernel, np.float64)
     v = w @ u / np.linalg.norm(w @ u)
+    assert_allclose(variables["spectral"]["v"], v, rtol=1e-5, atol=1e-6)
     out: Any = Normalized().apply(variables, kernel)
     assert_allclose(out, w / (v @ w @ u), rtol=1e-5)
-    out, written = Normalized().apply(variables, kernel, mutable=["spectral"])
-    after = v @ w / np.linalg.norm(v @ w)
-    assert_allclose(written["spectral"]["u"], after, rtol=1e-5, atol=1e-6)
-    assert_allclose(out, w / (v @ w @ after), rtol=1e-5)
+    out, written = Normalized().apply(variables, 2 * kernel + 1, mutable=["spectral"])
+    w = 2 * w + 1
+    v = w @ u / np.linalg.norm(w @ u)
+    u = v @ w / np.linalg.norm(v @ w)
+    assert_allclose(written["spectral"]["v"], v, rtol=1e-5, atol=1e-6)
+    assert_allclose(written["spectral"]["u"], u, rtol=1e-5, atol=1e-6)
+    assert_allclose(out, w / (v @ w @ u), rtol=1e-5)
+    again: Any = Normalized().apply(written, 2 * kernel + 1)
+    np.testing.assert_array_equal(again, out)  # another pass of the same step
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -65,19 +71,23 @@ def test_spectral_normalisation_is_pytorchs_with_its_gradient() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
     w, x, target = (RNG.normal(size=size).astype(np.float32) for size in ((4, 6), (3, 6), (3, 4)))
     linear = torch.nn.utils.spectral_norm(torch.nn.Linear(6, 4, bias=False))
-    u = linear.weight_u.numpy().copy()
+    before = {name: getattr(linear, f"weight_{name}").numpy().copy() for name in ("u", "v")}
     with torch.no_grad():
         linear.weight_orig.copy_(torch.tensor(w))
     loss = (linear.train()(torch.tensor(x)) * torch.tensor(target)).sum()
     loss.backward()
 
     def ours(kernel: Array) -> tuple[Array, Any]:
-        out, written = Normalized().apply({"spectral": {"u": u}}, kernel, mutable=["spectral"])
+        out, written = Normalized().apply({"spectral": before}, kernel, mutable=["spectral"])
         return ((x @ out) * target).sum(), written
 
     gradient, written = jax.grad(ours, has_aux=True)(jnp.asarray(w.T))
-    assert_allclose(written["spectral"]["u"], linear.weight_u.numpy(), rtol=1e-4, atol=1e-5)
+    for name in ("u", "v"):
+        desired = getattr(linear, f"weight_{name}").numpy()
+        assert_allclose(written["spectral"][name], desired, rtol=1e-4, atol=1e-5)
     assert_allclose(gradient, linear.weight_orig.grad.numpy().T, rtol=1e-3, atol=1e-4)
+    held: Any = Normalized().apply(written, jnp.asarray(w.T))
+    assert_allclose(x @ held, linear.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -211,6 +221,25 @@ def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
         assert_allclose(projected.logits - plain.logits, gain, rtol=1e-3, atol=1e-5)
     for conditional in ("concat", "projection"):
         assert (said(conditional, label)[0].logits != said(conditional, (label + 1) % 10)[0].logits).all()
+
+
+@pytest.mark.parametrize("minibatch", ["discrimination", "stddev"])
+@pytest.mark.parametrize("model", ["gan", "dcgan"])
+def test_two_batches_in_one_call_are_told_nothing_of_each_other(model: str, minibatch: str) -> None:
+    config = small(model)
+    config.discriminator.update({"norm": "batch", "minibatch": minibatch})
+    gan, _ = build_gan(config)
+    both = RNG.uniform(-1, 1, (2, 8, 28, 28, 1)).astype(np.float32) * [[[[[1.0]]]], [[[[0.2]]]]]
+    variables: Any = gan.discriminator.init(jax.random.key(0), both[0], train=True)
+
+    def said(stats: Any, x: Any, batches: int = 1) -> Any:
+        return gan.discriminator.apply({**variables, **stats}, x, train=True, batches=batches, mutable=["batch_stats"])
+
+    first, stats = said({}, both[0])
+    second, stats = said(stats, both[1])
+    at_once, stats_at_once = said({}, both.reshape(16, 28, 28, 1), batches=2)
+    assert_allclose(at_once.logits, np.concatenate([first.logits, second.logits]), rtol=1e-4, atol=1e-5)
+    jax.tree.map(partial(assert_allclose, rtol=1e-5, atol=1e-6), stats_at_once, stats)
 
 
 @pytest.mark.parametrize(

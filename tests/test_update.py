@@ -54,6 +54,20 @@ def test_each_players_every_parameter_moves_and_metrics_are_flat_finite_scalars(
     assert metrics["g_grad_norm"] > 0
 
 
+@pytest.mark.parametrize("name", ["dcgan", pytest.param("sngan", marks=pytest.mark.slow)])
+def test_d_says_the_same_of_reals_and_fakes_in_one_call_as_in_two(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(name)
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        gan, before, batch = start(config)
+        in_two = jax.jit(partial(update, gan))(before, batch)
+        monkeypatch.setattr("gan_jax.update.on_cpu", lambda: False)  # as on GPUs
+        in_one = jax.jit(lambda *inputs: update(gan, *inputs))(before, batch)
+    assert not same(before.discriminator.stats, in_one[0].discriminator.stats)
+    assert not same(in_one[1], in_two[1])  # their rounding differs: it is another program
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-10), in_one, in_two)
+
+
 @pytest.mark.parametrize("frozen", ["generator", "discriminator"])
 def test_a_player_with_learning_rate_zero_keeps_its_parameters_whatever_the_other_does(
     config: ConfigDict, frozen: str

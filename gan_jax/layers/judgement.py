@@ -1,6 +1,7 @@
 """What a discriminator says of a batch, and the head that says it: the same for every family of networks."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ def judged(
     classes: int,
     minibatch: str,
     axis_name: str | None,
+    batches: int,
     use_bias: bool,
     types: dict[str, Any],
 ) -> Judgement:
@@ -56,6 +58,7 @@ def judged(
       minibatch: one of `MINIBATCHES`: what the logit is told of the other examples, see `minibatch_discrimination` and
         `minibatch_stddev`.
       axis_name: the device axis; the other examples are those of the whole global batch.
+      batches: how many of one size there are in ``features``, one after the other; each is told only of its own.
       use_bias: of the dense layer.
       types: ``dtype``, ``param_dtype``, ``initializer`` and ``spectral`` of the layers.
     """
@@ -63,10 +66,12 @@ def judged(
         raise ValueError(f"minibatch must be one of {', '.join(MINIBATCHES)}, not {minibatch!r}")
     x = features
     if minibatch == "discrimination":
-        projected = Dense(_KERNELS * _DIMENSIONS, **types)(x).reshape(len(x), _KERNELS, _DIMENSIONS)
-        x = jnp.concatenate([x, minibatch_discrimination(projected, axis_name).astype(x.dtype)], 1)
+        projected = Dense(_KERNELS * _DIMENSIONS, **types)(x).reshape(batches, -1, _KERNELS, _DIMENSIONS)
+        told = jax.vmap(partial(minibatch_discrimination, axis_name=axis_name))(projected)
+        x = jnp.concatenate([x, told.reshape(len(x), -1).astype(x.dtype)], 1)
     elif minibatch == "stddev":
-        x = jnp.concatenate([x, minibatch_stddev(x, axis_name).astype(x.dtype)], 1)
+        told = jax.vmap(partial(minibatch_stddev, axis_name=axis_name))(x.reshape(batches, -1, x.shape[1]))
+        x = jnp.concatenate([x, told.reshape(len(x), -1).astype(x.dtype)], 1)
     wide = types["param_dtype"]
     logits = Dense(1, use_bias=use_bias, **types)(x)[:, 0].astype(wide)
     class_logits = None

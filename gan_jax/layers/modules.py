@@ -125,22 +125,24 @@ class TransposedConv(Weighted):
 def spectrally_normalized(module: nn.Module, kernel: Array, output_axis: int = -1) -> Array:
     """``W / sigma(W)`` (Miyato et al. 2018, arXiv:1802.05957, eq. 8), W as a matrix ``[inputs, outputs]``.
 
-    The variable ``u`` ``[outputs]`` of the collection ``spectral`` follows the first singular vector: where that
-    collection is mutable, one power iteration (algorithm 1) renews it; elsewhere it is used as it is. The estimate
-    ``sigma = v W u``, with u and v held constant, is differentiated with respect to W.
+    The variables ``u`` ``[outputs]`` and ``v`` ``[inputs]`` of the collection ``spectral`` follow the first singular
+    vectors: where that collection is mutable, one power iteration (algorithm 1) renews both; elsewhere they are used as
+    they are, so that all passes of a step have the same weights. The estimate ``sigma = v W u``, with u and v held
+    constant, is differentiated with respect to W.
     """
     axis = output_axis % kernel.ndim
     matrix = jnp.moveaxis(kernel, axis, -1).reshape(-1, kernel.shape[axis])
+    constant = lax.stop_gradient(matrix)
 
     def start() -> Array:
         return _unit(jax.random.normal(module.make_rng("params"), matrix.shape[1:], matrix.dtype))
 
-    kept = module.variable("spectral", "u", start)
-    constant, u = lax.stop_gradient(matrix), kept.value
-    v = _unit(constant @ u)
+    u = module.variable("spectral", "u", start)
+    v = module.variable("spectral", "v", lambda: _unit(constant @ u.value))
     if module.is_mutable_collection("spectral") and not module.is_initializing():
-        u = kept.value = _unit(v @ constant)
-    return kernel / (v @ matrix @ u)
+        v.value = _unit(constant @ u.value)
+        u.value = _unit(v.value @ constant)
+    return kernel / (v.value @ matrix @ u.value)
 
 
 def _unit(x: Array) -> Array:

@@ -37,13 +37,14 @@ def normalized(
     param_dtype: Dtype,
     label: Array | None = None,
     classes: int = 0,
+    batches: int = 1,
 ) -> Array:
     """``x`` ``[N, ..., C]`` by the layer that ``norm`` names, for use inside a module's ``nn.compact`` method.
 
     Args:
       x: activations; for ``virtual``, those of the reference batch come first (see `with_references`).
       norm: one of `NORMS`.
-      train, axis_name: see `BatchNorm`.
+      train, axis_name, batches: see `BatchNorm`.
       dtype, param_dtype: of the result, of parameters and moments.
       label: ``[N]``; if ``classes`` isn't 0, gain and offset of batch norm are those of the label.
       classes: their number.
@@ -58,7 +59,7 @@ def normalized(
         raise ValueError(f"conditional='norm' goes with norm='batch', not {norm!r}")
     if norm == "batch":
         layer = BatchNorm(classes=classes, **types)
-        return layer(x, train=train, axis_name=axis_name, label=label)
+        return layer(x, train=train, axis_name=axis_name, label=label, batches=batches)
     if norm == "layer":
         return LayerNorm(**types)(x)
     if norm == "virtual":
@@ -74,6 +75,9 @@ class BatchNorm(nn.Module):
     unbiased, as in the paper and in PyTorch); otherwise the running ones are used. Moments and parameters are float32
     at least, whatever the compute dtype; the result has the compute dtype.
 
+    ``x`` may be several ``batches`` of one size, one after the other: each is normalised by its own moments, and the
+    running ones follow them in this order, so that it is as if there were as many calls.
+
     With ``classes``, it is conditional (de Vries et al. 2017, arXiv:1707.00683; Miyato & Koyama 2018): gamma
     ``[classes, C]`` starts at one, beta at zero, and each example has those of its ``label``.
     """
@@ -85,32 +89,54 @@ class BatchNorm(nn.Module):
     classes: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, axis_name: str | None = None, label: Array | None = None) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        axis_name: str | None = None,
+        label: Array | None = None,
+        batches: int = 1,
+    ) -> Array:
         shape = x.shape[-1:]
         table = (self.classes, *shape) if self.classes else shape
         scale_init = nn.initializers.ones if self.classes else _normal_about_one
         scale = self.param("scale", scale_init, table, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, table, self.param_dtype)
-        if self.classes:
-            assert label is not None
-            each = (len(x), *(1,) * (x.ndim - 2), *shape)
-            scale, bias = scale[label].reshape(each), bias[label].reshape(each)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
-        if train:
+
+        def transformed(x: Array, label: Array | None, mean: Array, var: Array) -> Array:
+            gain, offset = scale, bias
+            if self.classes:
+                assert label is not None
+                each = (len(x), *(1,) * (x.ndim - 2), *shape)
+                gain, offset = scale[label].reshape(each), bias[label].reshape(each)
+            factor = gain * lax.rsqrt(var + self.epsilon)
+            return (x * factor + (offset - mean * factor)).astype(self.dtype)
+
+        def by_own_moments(x: Array, label: Array | None) -> tuple[Array, Array, Array]:
             wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
             axes = tuple(range(x.ndim - 1))
             mean, square = cross_device_mean((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)
             var = jnp.maximum(square - jnp.square(mean), 0)
-            if not self.is_initializing():
-                count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+            return transformed(x, label, mean, var), mean, var
+
+        if not train:
+            return transformed(x, label, running_mean.value, running_var.value)
+        if batches == 1:
+            out, mean, var = by_own_moments(x, label)
+            means, variances = mean[None], var[None]
+        else:
+            split = jax.tree.map(lambda x: x.reshape(batches, -1, *x.shape[1:]), (x, label))
+            out, means, variances = jax.vmap(by_own_moments)(*split)
+            out = out.reshape(x.shape)
+        if not self.is_initializing():
+            count = x.size // x.shape[-1] // batches * (1 if axis_name is None else lax.axis_size(axis_name))
+            for mean, var in zip(means, variances, strict=True):
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        out: Array = (x * factor + (bias - mean * factor)).astype(self.dtype)
         return out
 
 

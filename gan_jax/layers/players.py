@@ -69,7 +69,7 @@ def generator_output(module: Any, images: Array) -> Array:
 
 
 def discriminator_input(
-    module: Any, x: Array, label: Array | None, train: bool, axis_name: str | None
+    module: Any, x: Array, label: Array | None, train: bool, axis_name: str | None, batches: int
 ) -> tuple[Array, Callable[[Array], Array]]:
     """What a discriminator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
 
@@ -77,7 +77,7 @@ def discriminator_input(
       module: the discriminator.
       x: ``[B, ..., C]``.
       label: ``[B]``, or None.
-      train, axis_name: see `gan_jax.layers.BatchNorm`.
+      train, axis_name, batches: see `gan_jax.layers.BatchNorm`.
 
     Returns:
       The input with whatever comes with it, and the function that normalises activations.
@@ -88,11 +88,11 @@ def discriminator_input(
     if module.conditional == "concat":
         x = with_label(x, label, module.classes)
     types = {"dtype": module.dtype, "param_dtype": module.param_dtype}
-    return x, partial(normalized, norm=module.norm, train=train, axis_name=axis_name, **types)
+    return x, partial(normalized, norm=module.norm, train=train, axis_name=axis_name, batches=batches, **types)
 
 
 def discriminator_output(
-    module: Any, features: Array, label: Array | None, axis_name: str | None, use_bias: bool
+    module: Any, features: Array, label: Array | None, axis_name: str | None, batches: int, use_bias: bool
 ) -> Judgement:
     """What ``module`` says, from its last hidden layer ``[B, F]``; see `gan_jax.layers.judged`."""
     return judged(
@@ -102,6 +102,7 @@ def discriminator_output(
         classes=module.classes,
         minibatch=module.minibatch,
         axis_name=axis_name,
+        batches=batches,
         use_bias=use_bias,
         types=weight_types(module),
     )

@@ -75,12 +75,16 @@ class Discriminator(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
-        x, norm = layers.discriminator_input(self, x, label, train, axis_name)
+    def __call__(
+        self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
+    ) -> Judgement:
+        x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches)
         for block, features in enumerate(self.widths):
             own_norm = norm if block > 0 else lambda x: x
             x = layers.rematerialized(self, _down_block, x, features, own_norm, layers.weight_types(self))
-        return layers.discriminator_output(self, layers.reshaped(x, (len(x), -1)), label, axis_name, use_bias=False)
+        return layers.discriminator_output(
+            self, layers.reshaped(x, (len(x), -1)), label, axis_name, batches, use_bias=False
+        )
 
 
 def _up_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:

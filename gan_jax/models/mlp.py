@@ -71,13 +71,15 @@ class Discriminator(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
-        x, norm = layers.discriminator_input(self, x.reshape(x.shape[0], -1), label, train, axis_name)
+    def __call__(
+        self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
+    ) -> Judgement:
+        x, norm = layers.discriminator_input(self, x.reshape(x.shape[0], -1), label, train, axis_name, batches)
         for block, features in enumerate(self.widths):
             use_bias = block == 0 or layers.bias_before(self.norm)
             own_norm = norm if block > 0 else lambda x: x
             x = layers.rematerialized(self, hidden, x, features, use_bias, own_norm, layers.weight_types(self))
-        return layers.discriminator_output(self, x, label, axis_name, use_bias=True)
+        return layers.discriminator_output(self, x, label, axis_name, batches, use_bias=True)
 
 
 def hidden(x: Array, features: int, use_bias: bool, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:

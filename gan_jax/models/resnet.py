@@ -84,14 +84,16 @@ class Discriminator(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Judgement:
-        x, norm = layers.discriminator_input(self, x, label, train, axis_name)
+    def __call__(
+        self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
+    ) -> Judgement:
+        x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches)
         types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
         for block, features in enumerate(self.widths):
             rest = (features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-        return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, use_bias=True)
+        return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, batches, use_bias=True)
 
 
 def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
