@@ -140,7 +140,10 @@ def quick(*names: str) -> pytest.MarkDecorator:
 
 
 @quick("dcgan")
-def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(name: str) -> None:
+def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(shards.COMPILER_OPTIONS, "xla_backend_optimization_level", "3")  # as users', see conftest
     whole = trained(sharded(name), 1, steps=6)
     for devices in (2, 8) if name == "dcgan" else (2, 4, 8):
         assert_identical(trained(sharded(name), devices, steps=6), whole)

@@ -19,7 +19,7 @@ from tests.conftest import small
 
 def start(config: ConfigDict) -> tuple[GAN, GANState, dict[str, Array]]:
     gan, hyper = build_gan(config)
-    state = init_state(gan, config.seed, hyper)
+    state = jax.jit(init_state, static_argnums=0)(gan, config.seed, hyper)
     shape = (config.d_steps, config.batch_size, *gan.image_shape)
     image = jax.random.uniform(jax.random.key(5), shape, gan.dtype, -1, 1)
     return (
