@@ -4,8 +4,7 @@
 
 Each run is the README's own command with a seed, in a workdir of its own, at most about 5 minutes of 2 CPU cores.
 Called again, it goes on where it was: finished runs are left alone, the others resume. The table is printed, and
-  written to
-``results.md`` beside the runs.
+written to ``results.md`` beside the runs.
 """
 
 import argparse
