@@ -146,7 +146,7 @@ def generator_step(
     def objective(fake: Array) -> Array:
         # Losses that don't compare with real logits never read them, and then XLA drops this pass through D.
         judge = partial(_judge, gan, discriminator.params, discriminator.stats, label=turn.label, axis_name=axis_name)
-        ((on_real,), _), ((on_fake,), _) = judge((real,)), judge((fake,))
+        (on_real,), (on_fake,) = judge((real,))[0], judge((fake,))[0]
         adversarial = gan.loss(on_real.logits, on_fake.logits, **state.hyper["loss"])[1].mean()
         total: Array = weights["adversarial"] * adversarial
         return total + _further(gan.g_terms, weights, on_real, on_fake, turn, axis_name)

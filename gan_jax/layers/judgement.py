@@ -1,7 +1,7 @@
 """What a discriminator says of a batch, and the head that says it: the same for every family of networks."""
 
 import math
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,14 +64,17 @@ def judged(
     """
     if minibatch not in MINIBATCHES:
         raise ValueError(f"minibatch must be one of {', '.join(MINIBATCHES)}, not {minibatch!r}")
+
+    def told(of_others: Callable[[Array, str | None], Array], own: Array) -> Array:
+        found = jax.vmap(lambda x: of_others(x, axis_name))(own.reshape(batches, -1, *own.shape[1:]))
+        return jnp.concatenate([features, found.reshape(len(features), -1).astype(features.dtype)], 1)
+
     x = features
     if minibatch == "discrimination":
-        projected = Dense(_KERNELS * _DIMENSIONS, **types)(x).reshape(batches, -1, _KERNELS, _DIMENSIONS)
-        told = jax.vmap(partial(minibatch_discrimination, axis_name=axis_name))(projected)
-        x = jnp.concatenate([x, told.reshape(len(x), -1).astype(x.dtype)], 1)
+        projected = Dense(_KERNELS * _DIMENSIONS, **types)(x)
+        x = told(minibatch_discrimination, projected.reshape(len(x), _KERNELS, _DIMENSIONS))
     elif minibatch == "stddev":
-        told = jax.vmap(partial(minibatch_stddev, axis_name=axis_name))(x.reshape(batches, -1, x.shape[1]))
-        x = jnp.concatenate([x, told.reshape(len(x), -1).astype(x.dtype)], 1)
+        x = told(minibatch_stddev, x)
     wide = types["param_dtype"]
     logits = Dense(1, use_bias=use_bias, **types)(x)[:, 0].astype(wide)
     class_logits = None

@@ -124,7 +124,7 @@ class BatchNorm(nn.Module):
 
         if not train:
             return transformed(x, label, running_mean.value, running_var.value)
-        if batches == 1:
+        if batches == 1:  # as it is: with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
             out, mean, var = by_own_moments(x, label)
             means, variances = mean[None], var[None]
         else:
