@@ -28,6 +28,7 @@ timed. In the table:
 import argparse
 import ctypes
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -35,10 +36,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,9 +72,10 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7, help="turns of each")
     parser.add_argument("--steps", type=int, default=5, help="in a turn")
     parser.add_argument("--skip-compile", action="store_true", help="leave torch.compile out")
+    apart = "each side in a process of its own: all compile at once, but for no longer than this, then they take turns"
+    parser.add_argument("--apart", type=float, metavar="SECONDS", help=apart)
     parser.add_argument("--out", type=Path, default=Path("train_step.json"))
     options = parser.parse_args()
-    process.prepare()
     chosen = [name for name in CASES if name.startswith(tuple(options.cases.split(",")))]
     precisions = options.precisions.split(",")
     if not set(precisions) <= set(_TYPES):
@@ -84,21 +87,44 @@ def main() -> int:
         parser.error("JAX has a GPU and PyTorch has none: install PyTorch for CUDA, or set JAX_PLATFORMS=cpu")
     if not chosen or not precisions:
         parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}, c1024 and tf32 for GPUs")
-    jax.config.update("jax_enable_compilation_cache", False)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    settle()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "tolerance": TOLERANCE}
     roofs = {name: roof(name) for name in precisions}
     result |= {"matmul_gflop_per_second": roofs, "copy_gb_per_second": copy_rate(), "cases": {}}
     print("; ".join(f"{key}: {value}" for key, value in result.items() if value), flush=True)
-    for name in chosen:
-        rows: list[dict[str, Any]] = [{"name": Ours.name, "precision": "float32", "milliseconds": []}]
+    modes = ["", *([] if options.skip_compile else ["default", *(["max-autotune"] if on_gpu() else [])])]
+    wanted = [(precision, mode) for precision in precisions for mode in (None, *modes)]
+
+    def made_of(name: str) -> tuple[list[dict[str, Any]], dict[int, Side]]:
+        rows: list[dict[str, Any]] = [{"name": Ours.name, "precision": "float32"}]
         with failing(rows[0]):
-            rows = measured(case_config(name), precisions, options.repeats, options.steps, not options.skip_compile)
+            return made(case_config(name), wanted, options.steps, options.apart)
+        return rows, {}
+
+    for name, (rows, sides) in zip(chosen, each(made_of, chosen, options.apart is not None), strict=True):
+        take_turns(rows, sides, options.repeats, options.steps)
         finish(rows, roofs, result["copy_gb_per_second"])
         print(f"\ncase {name}\n{table(rows)}", flush=True)
         result["cases"][name] = rows
         options.out.write_text(json.dumps(result, indent=2) + "\n")
+        while sides:
+            sides.popitem()[1].end()
     return int(any(row.get("differs") for rows in result["cases"].values() for row in rows))
+
+
+def each(function: Callable[[Any], Any], arguments: Sequence[Any], together: bool) -> Iterator[Any]:
+    """``map``, all calls at once if ``together``, else each when it is asked for."""
+    if not together:
+        return map(function, arguments)
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return iter(list(pool.map(function, arguments)))
+
+
+def settle() -> None:
+    """Sets a process up to measure in."""
+    process.prepare()
+    jax.config.update("jax_enable_compilation_cache", False)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 # --- the two sides ----------------------------------------------------------------------------------------------------
@@ -124,6 +150,26 @@ class Side:
     def first(self) -> list[list[float]]:
         """The losses of D and of G in the first `CHECKED` steps, ``[[d, g], ...]``; takes ``compile_seconds`` too."""
         raise NotImplementedError
+
+    def turn(self, steps: int) -> float:
+        """Seconds that each of ``steps`` steps takes, after one that isn't timed."""
+        self.run(1)
+        begin = time.perf_counter()
+        self.run(steps)
+        return (time.perf_counter() - begin) / steps
+
+    def memory(self) -> float | None:
+        """See `step_memory`."""
+        return step_memory(self)
+
+    def count(self) -> tuple[float, float]:
+        """The FLOPs and bytes of a step of eager PyTorch."""
+        with Counter() as count:
+            self.run(1)
+        return count.flops, count.bytes
+
+    def end(self) -> None:
+        """Lets go of what it holds outside this process."""
 
 
 class Ours(Side):
@@ -206,6 +252,10 @@ class Torch(Side):
         nets = networks(gan)
         for net, of in zip(nets, (start.generator, start.discriminator), strict=True):
             net.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for layer in net.modules():
+                if isinstance(layer, torch.nn.ConvTranspose2d) and layer.stride == (1, 1):  # of latents, 1x1
+                    # Its gradient by cuDNN is channels first in any case, at which torch.compile 2.11 fails.
+                    layer.weight.data = layer.weight.data.contiguous()
             reference.copy_to_torch({"params": of.params, **of.stats}, net)
 
         def half() -> Any:
@@ -238,6 +288,7 @@ class Torch(Side):
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True
+        inductor.layout_optimization = False  # all is channels last; else it fails at the gradient for 1x1 latents
         torch._dynamo.config.trace_autograd_ops = True  # the gradient of the penalty
         torch._dynamo.config.recompile_limit = 64  # all networks here are one class, and so share that of 8
         return torch.compile(net, mode=self.mode, dynamic=False)
@@ -286,6 +337,99 @@ class Torch(Side):
         yield
 
 
+class Ready(NamedTuple):
+    """A row, what it is of, and the losses of its first steps."""
+
+    row: dict[str, Any]
+    side: Side | None
+    losses: list[list[float]]
+
+
+class Apart(Side):
+    """A side in a process of its own, to which its methods' calls go.
+
+    Args:
+      config, precision, steps: as for `Ours`.
+      mode: as for `Torch`; None: ours.
+      patience: how many seconds `first` may take.
+    """
+
+    def __init__(
+        self, config: ConfigDict, precision: str, mode: str | None, steps: int, patience: float | None = None
+    ) -> None:
+        super().__init__(precision)
+        self.patience, spawning = patience, multiprocessing.get_context("spawn")
+        self._here, there = spawning.Pipe()
+        self._process = spawning.Process(target=_serve, args=(there, config, precision, mode, steps), daemon=True)
+        self._process.start()
+        there.close()
+
+    def first(self) -> list[list[float]]:
+        """See `Side`.
+
+        Raises:
+          TimeoutError: it takes longer than ``patience``.
+        """
+        found: list[list[float]] = self._ask("first", seconds=self.patience)
+        return found
+
+    def run(self, steps: int) -> None:
+        """See `Side`."""
+        self._ask("run", steps)
+
+    def turn(self, steps: int) -> float:
+        """See `Side`."""
+        return float(self._ask("turn", steps))
+
+    def memory(self) -> float | None:
+        """See `Side`."""
+        found: float | None = self._ask("memory")
+        return found
+
+    def count(self) -> tuple[float, float]:
+        """See `Side`."""
+        flops, size = self._ask("count")
+        return flops, size
+
+    def end(self) -> None:
+        """See `Side`."""
+        self._process.kill()
+        self._process.join()
+
+    def _ask(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        try:
+            self._here.send((method, arguments))
+            late = not self._here.poll(seconds)
+            self.name, self.figures, answer, error = ("", {}, None, None) if late else self._here.recv()
+        except (EOFError, OSError) as gone:
+            raise RuntimeError(f"the process ended: exit code {self._process.exitcode}") from gone
+        if late:
+            self.end()
+            raise TimeoutError(f"{method} takes longer than {seconds:.0f} s")
+        if error:
+            raise RuntimeError(error)
+        return answer
+
+
+def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None, steps: int) -> None:
+    """What the process of an `Apart` does."""
+    settle()
+    side: Side | None = None
+    while True:
+        method, arguments = connection.recv()
+        answer: Any = None
+        row: dict[str, Any] = {}
+        with failing(row):
+            if side is None:
+                base = Ours(config, precision if mode is None else "float32", steps)
+                side = base if mode is None else Torch(base, precision, mode)
+            answer = getattr(side, method)(*arguments)
+        if side is None:
+            connection.send((Side.name, {}, answer, row.get("error")))
+        else:
+            connection.send((side.name, side.figures, answer, row.get("error")))
+
+
 def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
     """G and D of ``gan`` in PyTorch."""
     g, d = gan.generator, gan.discriminator
@@ -305,51 +449,73 @@ def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measured(
-    config: ConfigDict, precisions: Sequence[str], repeats: int, steps: int, compiled: bool
-) -> list[dict[str, Any]]:
-    """A row for each side and precision, checked, then timed by turns."""
-    modes = ["", *(["default", *(["max-autotune"] if on_gpu() else [])] if compiled else [])]
+def made(
+    config: ConfigDict, wanted: Sequence[tuple[str, str | None]], steps: int, apart: float | None = None
+) -> tuple[list[dict[str, Any]], dict[int, Side]]:
+    """A row for each of those ``wanted``, and which of them are to be timed.
+
+    Args:
+      config: of the case.
+      wanted: precisions, with a mode of `Torch` or None for ours.
+      steps: in a turn.
+      apart: how many seconds each may take to get ready in a process of its own; None: all are in this one, in turn.
+    """
     torch._dynamo.reset()
-    base = Ours(config, "float32", steps)
-    exact = Torch(base, "float64").first()
-    allowed = max(TOLERANCE, ROUNDINGS * difference(Torch(base, "float32").first(), exact))
-    makers: list[tuple[str, str, Callable[[], Side]]] = []
-    for precision in precisions:
-        ours = (lambda: base) if precision == "float32" else lambda p=precision: Ours(config, p, steps)  # type: ignore[misc]
-        makers.append((Ours.name, precision, ours))
-        for mode in modes:
-            makers.append((mode, precision, lambda p=precision, m=mode: Torch(base, p, m)))  # type: ignore[misc]
-    rows, sides = [], {}
-    for name, precision, make in makers:
-        row: dict[str, Any] = {"name": name, "precision": precision}
-        rows.append(row)
+    base = Ours(config, "float32", steps) if apart is None else None
+
+    def side(precision: str, mode: str | None) -> Side:
+        if base is None:
+            return Apart(config, precision, mode, steps, apart)
+        if mode is not None:
+            return Torch(base, precision, mode)
+        return base if precision == "float32" else Ours(config, precision, steps)
+
+    def ready(precision: str, mode: str | None) -> Ready:
+        row: dict[str, Any] = {"name": f"PyTorch {mode or 'eager'}" if mode is not None else Ours.name}
+        row["precision"] = precision
+        one, losses = None, list[list[float]]()
         with failing(row):
-            side = make()
-            row["name"] = side.name
-            off = difference(side.first(), exact)
-            row |= side.figures | {"losses_off": off}
-            if precision == "float32" and not off <= allowed:
-                what = f"losses of {CHECKED} steps are {off:.1e} off those in float64, {allowed:.1e} being allowed"
-                row |= {"differs": True, "error": what}
-            else:
-                side.run(1)
-                row["memory_mb"] = step_memory(side)
-                sides[len(rows) - 1] = side
+            one = side(precision, mode)
+            losses = one.first()
+            row |= {"name": one.name, **one.figures}
+        return Ready(row, one, losses)
+
+    references = [("float64", ""), ("float32", "")]
+    exact, rounded, *found = each(lambda of: ready(*of), [*references, *wanted], apart is not None)
+    unknown = exact.row.get("error") or rounded.row.get("error")
+    allowed = 0.0 if unknown else max(TOLERANCE, ROUNDINGS * difference(rounded.losses, exact.losses))
+    rows, sides = [], dict[int, Side]()
+    for i, (row, one, losses) in enumerate(found):
+        rows.append(row | {"images_per_step": config.batch_size * config.d_steps})
+        if "error" in row:
+            continue
+        off = difference(losses, [] if unknown else exact.losses)
+        rows[i]["losses_off"] = off
+        if row["precision"] == "float32" and not off <= allowed:
+            what = f"losses of {CHECKED} steps are {off:.1e} off those in float64, {allowed:.1e} being allowed"
+            rows[i] |= {"differs": True, "error": f"unchecked: {unknown}" if unknown else what}
+        elif one:
+            sides[i] = one
+    for one in {ready.side for ready in (exact, rounded, *found)} - {None, *sides.values()}:
+        one.end()
+    return rows, sides
+
+
+def take_turns(rows: list[dict[str, Any]], sides: dict[int, Side], repeats: int, steps: int) -> None:
+    """Measures the memory of each, counts, and times ``repeats`` turns of ``steps`` steps."""
+    for i, side in sides.items():
+        with failing(rows[i]):
+            side.run(1)
+            rows[i]["memory_mb"] = side.memory()
     arithmetic(rows, sides)
-    images = config.batch_size * config.d_steps
     for row in rows:
-        row |= {"images_per_step": images, "milliseconds": []}
+        row["milliseconds"] = []
     for _ in range(repeats):
         for i, side in list(sides.items()):
             with failing(rows[i]):
-                side.run(1)
-                begin = time.perf_counter()
-                side.run(steps)
-                rows[i]["milliseconds"].append(1e3 * (time.perf_counter() - begin) / steps)
+                rows[i]["milliseconds"].append(1e3 * side.turn(steps))
             if "error" in rows[i]:
                 del sides[i]
-    return rows
 
 
 @contextmanager
@@ -362,7 +528,9 @@ def failing(row: dict[str, Any]) -> Iterator[None]:
 
 
 def difference(found: list[list[float]], expected: list[list[float]]) -> float:
-    """The largest, relative to what is expected where that is above 1; NaN counts as infinite."""
+    """The largest, relative to what is expected where that is above 1; NaN counts as infinite. NaN without any."""
+    if not expected:
+        return float("nan")
     a, b = np.asarray(found), np.asarray(expected)
     return float(np.nan_to_num(np.abs(a - b) / np.maximum(np.abs(b), 1), nan=np.inf).max())
 
@@ -370,11 +538,11 @@ def difference(found: list[list[float]], expected: list[list[float]]) -> float:
 def arithmetic(rows: list[dict[str, Any]], sides: dict[int, Side]) -> None:
     """Counts the operations of PyTorch's eager step: its FLOPs for all rows, its bytes for its own."""
     for i in [i for i, side in sides.items() if side.name == "PyTorch eager"]:
-        with failing(rows[i]), Counter() as count:
-            sides[i].run(1)
-            rows[i]["gb_per_step"] = count.bytes / 1e9
+        with failing(rows[i]):
+            flops, size = sides[i].count()
+            rows[i]["gb_per_step"] = size / 1e9
             for row in rows:
-                row.setdefault("gflop_per_step", count.flops / 1e9)
+                row.setdefault("gflop_per_step", flops / 1e9)
 
 
 class Counter(TorchDispatchMode):

@@ -34,6 +34,12 @@ _CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
 # computed twice, of which it would keep the first, what ``remat`` needs.
 _BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# The loop over steps as one CUDA graph, where XLA by itself has graphs only of what is between two convolutions and
+# asks the host at each step whether there is another.
+_CUDA_OPTIONS: dict[str, str | bool] = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION,"
+    "CONDITIONAL,WHILE"
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,17 +132,21 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
 
 def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """Compiler options that pay there (`benchmarks.train_step`)."""
-    if devices[0].platform != "cpu":
-        return {}
-    return (_CPU_OPTIONS if _are_known() else {}) | _BARRIERS
+    """Compiler options that pay there (`benchmarks.train_step`). Graphs are untried where GPUs exchange anything."""
+    if devices[0].platform == "cpu":
+        return _known(_CPU_OPTIONS) | _BARRIERS
+    return _known(_CUDA_OPTIONS) if len(devices) == 1 and "NVIDIA" in devices[0].device_kind else {}
+
+
+def _known(options: dict[str, str | bool]) -> dict[str, str | bool]:
+    """``options``, or none if this release of XLA doesn't take them."""
+    return options if _are_known(tuple(options.items())) else {}
 
 
 @cache
-def _are_known() -> bool:
-    """Whether this release of XLA takes `_CPU_OPTIONS`."""
+def _are_known(options: tuple[tuple[str, str | bool], ...]) -> bool:
     try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=_CPU_OPTIONS)
+        jax.jit(lambda: 0).lower().compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError:
         return False
     return True

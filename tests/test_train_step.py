@@ -29,6 +29,15 @@ def narrow(name: str) -> ConfigDict:
     return config
 
 
+def measured(repeats: int, apart: float | None = None) -> list[dict[str, Any]]:
+    rows, sides = train_step.made(narrow("a"), [("float32", None), ("float32", "")], 1, apart)
+    train_step.take_turns(rows, sides, repeats, 1)
+    train_step.finish(rows, {"float32": 100.0}, 10.0)
+    for side in sides.values():
+        side.end()
+    return rows
+
+
 def no_power_iteration(trainer: Trainer) -> None:
     for layer in trainer.discriminator.modules():
         if isinstance(layer, Spectral):
@@ -73,8 +82,7 @@ def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], N
 
 
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = train_step.measured(narrow("a"), ["float32"], repeats=2, steps=1, compiled=False)
-    train_step.finish(rows, {"float32": 100.0}, 10.0)
+    rows = measured(2)
     assert [row["name"] for row in rows] == ["gan_jax", "PyTorch eager"]
     for row in rows:
         assert "error" not in row
@@ -86,10 +94,22 @@ def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Torch, "run", out_of_memory)
-    rows = train_step.measured(narrow("a"), ["float32"], repeats=1, steps=1, compiled=False)
-    train_step.finish(rows, {"float32": 100.0}, 10.0)
+    rows = measured(1)
     assert "RuntimeError: out of memory" in train_step.table(rows)
     assert rows[0]["ms"] > 0
+
+
+@pytest.mark.slow
+def test_rows_of_processes_of_their_own() -> None:
+    rows = measured(2, apart=300)
+    assert [row["name"] for row in rows] == ["gan_jax", "PyTorch eager"]
+    for row in rows:
+        assert "error" not in row
+        assert len(row["milliseconds"]) == 2
+        assert row["losses_off"] < TOLERANCE
+        assert row["gflop_per_step"] > 0
+    rows = measured(2, apart=0.01)
+    assert all("TimeoutError: first takes longer" in row["error"] for row in rows)
 
 
 def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +122,7 @@ def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Torch, "first", wrong)
     monkeypatch.setattr(train_step, "ROUNDINGS", 0.1)
-    rows = train_step.measured(narrow("a"), ["float32"], repeats=1, steps=1, compiled=False)
+    rows = measured(1)
     for row in rows:
         assert row["differs"]
         assert not row["milliseconds"]

@@ -18,9 +18,8 @@ def on_cpu() -> bool:
 
 
 def held(x: _Tree) -> _Tree:
-    """``x``, computed once and in loops of its own: XLA:CPU's are slow where they grow too large."""
-    x = lax.optimization_barrier(x)
-    return x
+    """``x``, on CPUs computed once and in loops of its own: XLA:CPU's are slow where they grow too large."""
+    return lax.optimization_barrier(x) if on_cpu() else x
 
 
 @partial(jax.jit, inline=True)
@@ -30,6 +29,8 @@ def written(x: Array) -> Array:
     Alone, a transposition or a pad is copied element by element in one thread, 4 times as slow as in such a loop. To
     be part of one it is multiplied by a 1 that the compiler can't see.
     """
+    if not on_cpu():
+        return x
     row_major = Layout(tuple(range(x.ndim)))
     one = held(jnp.ones((), x.dtype))
     constrained: Array = with_layout_constraint(x * one, row_major)
