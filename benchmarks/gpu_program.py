@@ -59,6 +59,7 @@ runtime_version { major: 12 minor: 8 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _FREE = ("get-tuple-element", "parameter", "bitcast", "tuple", "constant")
+_SPACED = re.compile(r" pad\(.*padding=(?:\S*x)?-?\d+_-?\d+_[1-9]")  # with zeros between the pixels
 _KINDS = {"Forward": "forward", "ActivationForward": "forward", "BackwardInput": "input", "BackwardFilter": "weights"}
 
 
@@ -140,7 +141,7 @@ def step(program: str) -> Step:
 
 
 def _counted(name: str, blocks: dict[str, list[str]]) -> Step:
-    found, sizes = Step(), dict[str, int]()
+    found, sizes, spaced = Step(), dict[str, int](), set[str]()
     for line in blocks[name]:
         parts = re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(.*)$", line)
         if not parts:
@@ -157,10 +158,13 @@ def _counted(name: str, blocks: dict[str, list[str]]) -> Step:
             found.add(_counted(body[1], blocks), int(turns[1]) if turns else 1)
             found.waits += 0 if turns else 1
             continue
+        called = re.search(r"calls=%([\w.-]+)", rest)
+        if any(_SPACED.search(inner) for inner in [line, *(blocks.get(called[1], ()) if called else ())]):
+            spaced.add(result)
         found.bytes += sizes[result] + sum(sizes.get(x, 0) for x in read)
         if convolution := re.search(r'custom_call_target="__cudnn\$conv(?:Bias)?(\w+)"', rest):
             found.convolutions[_KINDS[convolution[1]]] += 1
-            found.convolutions["padded"] += any("pad_fusion" in x for x in read)
+            found.convolutions["padded"] += any(x in spaced for x in read)
         else:
             found.kernels += 1
     return found

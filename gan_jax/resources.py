@@ -62,7 +62,12 @@ def _flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_step
         "label": jax.ShapeDtypeStruct((d_steps, batch_size), jnp.int32),
         "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     }
-    found: Any = jax.jit(partial(update, gan)).lower(shapes, batch).cost_analysis()
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS=cuda: there is none, and what XLA counts stays too little
+        return 1.0
+    with jax.default_device(host):  # XLA:GPU counts nothing before compilation
+        found: Any = jax.jit(partial(update, gan)).lower(shapes, batch).cost_analysis()
     return float(found["flops"])
 
 

@@ -1,5 +1,6 @@
 """The convolutions against plain lax ones, and batch normalisation against NumPy."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from gan_jax.layers import (
     Conv,
     StridedConv,
     TransposedConv,
+    cpu,
     kernel_gradient,
     strided_conv,
     transposed_conv,
@@ -32,14 +34,29 @@ Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fi
 # One for each branch; never square, so that no axis passes for another.
 FEW, SMALL, LARGE, TILED = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3), (2, 3, 4, 5, 6)
 WHOLE = (2, 3, 5, 5, 6)  # tiled, the sub-pixels between being whole tiles
-branches = pytest.mark.parametrize(
-    "shape", [FEW, SMALL, LARGE, TILED, WHOLE], ids=["few channels", "small side", "large side", "tiled", "whole tiles"]
-)
+ON_GPU = {"few channels on a GPU": (2, 5, 3, 2, 3), "narrow on a GPU": (2, 3, 4, 7, 3)}
+BRANCHES = {
+    "few channels": FEW,
+    "small side": SMALL,
+    "large side": LARGE,
+    "tiled": TILED,
+    "whole tiles": WHOLE,
+} | ON_GPU
+branches = pytest.mark.parametrize("shape", BRANCHES.values(), ids=BRANCHES)
 any_shape = st.one_of(
     st.tuples(*map(st.integers, (1, 1, 1, 1, 1), (3, 7, 7, 4, 6))),
     st.tuples(*map(st.integers, (1, 1, 1, 5, 1), (3, 4, 7, 9, 6))),
     st.tuples(*map(st.integers, (1, 5, 1, 5, 1), (3, 7, 7, 9, 6))),
 )
+
+
+@pytest.fixture(autouse=True)
+def _off_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Shapes of `ON_GPU` are convolved as on GPUs, and whatever a test with ``off_cpu`` convolves."""
+    given = getattr(request.node, "callspec", None)
+    if given and (given.params.get("shape") in ON_GPU.values() or given.params.get("off_cpu")):
+        monkeypatch.setattr(layers, "on_cpu", lambda: False)
+        monkeypatch.setattr(cpu, "on_cpu", lambda: False)
 
 
 @pytest.fixture(autouse=True)
@@ -114,17 +131,19 @@ def gradient_penalty(down: Bilinear, up: Bilinear, fine: Array, kernel: Array) -
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
-@example(LARGE, 0)
-@example(TILED, 0)
-@example(WHOLE, 0)
-@example(SMALL, 0)
-@example(FEW, 0)
-@given(any_shape, st.integers(0, 99))
-def test_values_and_gradients_are_those_of_lax(shape: Shape, seed: int) -> None:
+@example(shape=LARGE, seed=0)
+@example(shape=TILED, seed=0)
+@example(shape=WHOLE, seed=0)
+@example(shape=SMALL, seed=0)
+@example(shape=FEW, seed=0)
+@given(shape=any_shape, seed=st.integers(0, 99))
+@pytest.mark.parametrize("off_cpu", [False, True])
+def test_values_and_gradients_are_those_of_lax(off_cpu: bool, shape: Shape, seed: int) -> None:
     with jax.enable_x64(True):
         desired = jax.jit(lax_values)(*operands(shape, seed))
         assert desired[0].dtype == jnp.float64
-        assert_close(jax.jit(values_and_gradients)(*operands(shape, seed)), [desired] * 3)
+        # A new function for jit: what it traced of another would have the other branch in it.
+        assert_close(jax.jit(lambda *x: values_and_gradients(*x))(*operands(shape, seed)), [desired] * 3)
 
 
 @branches
@@ -289,19 +308,28 @@ def test_every_formulation_is_right_at_every_shape(shape: Shape, form: str) -> N
         assert_close(actual, jax.jit(lax_transposed)(coarse, kernel))
 
 
-@branches
-def test_off_the_cpu_plain_convolutions_do_everything(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("off_cpu", [True])
+@pytest.mark.parametrize(
+    ("fine", "strides", "dilations"),
+    [(1, {1}, {1}), (4, {1}, {1}), (5, {1, 2}, {1}), (64, {1, 2}, {1}), (65, {1, 2}, {1, 2})],
+)
+def test_off_the_cpu_narrow_layers_take_pixels_together(
+    off_cpu: bool, fine: int, strides: set[int], dilations: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Array) -> Array:
         raise AssertionError("a formulation for the CPU")
 
-    monkeypatch.setattr(layers, "on_cpu", lambda: False)
-    for name in ("_transposed_conv_columns", "_transposed_conv_subpixel", "_transposed_conv_winograd", "_patches"):
+    for name in ("_transposed_conv_columns", "_transposed_conv_winograd", "_patches"):
         monkeypatch.setattr(layers, name, refuse)
     monkeypatch.setattr(lax, "optimization_barrier", refuse)
+    arrays = operands((2, 3, 5, fine, 3))
     with jax.enable_x64(True):
-        desired = jax.jit(lax_values)(*operands(shape))
+        desired = jax.jit(lax_values)(*arrays)
         # A new function for jit: what it traced for another test has the other branch in it.
-        assert_close(jax.jit(lambda *arrays: values_and_gradients(*arrays))(*operands(shape)), [desired] * 3)
+        assert_close(jax.jit(lambda *arrays: values_and_gradients(*arrays))(*arrays), [desired] * 3)
+    program = str(jax.make_jaxpr(lambda x, y, w: (strided_conv(x, w), transposed_conv(y, w)))(*arrays))
+    assert {int(side) for side in re.findall(r"window_strides=\((\d), ", program)} == strides
+    assert {int(side) for side in re.findall(r"lhs_dilation=\((\d), ", program)} == dilations
 
 
 # --- modules ----------------------------------------------------------------------------------------------------------

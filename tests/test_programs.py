@@ -79,12 +79,16 @@ def test_a_step_is_made_of_fast_operations_and_no_more_than_recorded(name: str) 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_the_step_for_a_gpu_is_of_plain_convolutions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(name)
+    if config.model in ("dcgan", "resnet"):  # too wide for pixels to be taken together
+        for player in (config.generator, config.discriminator):
+            player.widths = (72,) * len(player.widths)
     gan, fed, state = parts(config)
     share = jax.tree.map(lambda x: x[0], fed.nothing)
     batch = jax.eval_shape(lambda state: fed.fetch(fed.data, share, state.seed, state.step), state)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     text = jax.jit(partial(update, gan)).trace(state, batch).lower(lowering_platforms=("cuda",)).as_text()
-    assert "optimization_barrier" not in text
+    barriers = re.findall(r"optimization_barrier .*", text)
+    assert all(re.search(r" : tensor<2x\d+xf32>$", line) for line in barriers)  # of offsets: see `BatchNorm`
     assert "custom_call" not in text
     if config.model in ("dcgan", "resnet"):
         assert "stablehlo.convolution" in text
@@ -135,6 +139,14 @@ def is_program(x: Any) -> bool:
 
 
 LOOPS = """
+%f (p: f32[4]) -> f32[4] {
+  ROOT %o = f32[4]{0} pad(%p, %c), padding=0_0x0_2
+}
+
+%h (p: f32[4]) -> f32[2,2] {
+  ROOT %o = f32[2,2]{1,0} pad(%p, %c), padding=0_0x1_1_1x0_0
+}
+
 %early (p: (f32[4])) -> (f32[4]) {
   %x = f32[4]{0} get-tuple-element(%p), index=0
   ROOT %y = f32[4]{0} fusion(%x), kind=kLoop, calls=%f
@@ -152,7 +164,8 @@ LOOPS = """
   %l = (u32[8]{0}) while(%b), condition=%d, body=%walk
   %loop_pad_fusion.1 = f32[2,2]{1,0} fusion(%a), kind=kLoop, calls=%h
   %k = (f32[4]{0}, u8[0]{0}) custom-call(%loop_pad_fusion.1, %a), custom_call_target="__cudnn$convForward"
-  %m = (f32[4]{0}, u8[0]{0}) custom-call(%a, %a), custom_call_target="__cudnn$convBackwardInput"
+  %j = f32[4]{0} fusion(%a), kind=kLoop, calls=%f
+  %m = (f32[4]{0}, u8[0]{0}) custom-call(%j, %a), custom_call_target="__cudnn$convBackwardInput"
   ROOT %t = (f32[4]{0}, u32[8]{0}) tuple(%a, %b)
 }
 
@@ -165,9 +178,9 @@ ENTRY %main (q: f32[4]) -> f32[4] {
 def test_what_a_gpu_does_in_a_step_is_counted() -> None:
     found = gpu_program.step(LOOPS)
     assert dict(found.convolutions) == {"forward": 1, "input": 1, "padded": 1}
-    assert found.kernels == 3 + 1 + 1  # the early loop has three turns; the other's number is not known
+    assert found.kernels == 3 + 1 + 2  # the early loop has three turns; the other's number is not known
     assert found.waits == 2  # and that over the steps
-    assert found.bytes == 3 * (16 + 16) + (32 + 32) + (16 + 16) + (16 + 16 + 16) + (16 + 16 + 16)
+    assert found.bytes == 3 * (16 + 16) + (32 + 32) + 2 * (16 + 16) + (16 + 16 + 16) + (16 + 16 + 16)
 
 
 def test_the_gradients_of_plain_layers_would_be_found() -> None:
