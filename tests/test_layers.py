@@ -310,11 +310,10 @@ def test_every_formulation_is_right_at_every_shape(shape: Shape, form: str) -> N
 
 @pytest.mark.parametrize("off_cpu", [True])
 @pytest.mark.parametrize(
-    ("fine", "strides", "dilations"),
-    [(1, {1}, {1}), (4, {1}, {1}), (5, {1, 2}, {1}), (64, {1, 2}, {1}), (65, {1, 2}, {1, 2})],
+    ("fine", "down", "up", "back"), [(1, 1, 1, 1), (4, 1, 1, 1), (5, 2, 2, 1), (64, 2, 2, 1), (65, 2, 2, 2)]
 )
 def test_off_the_cpu_narrow_layers_take_pixels_together(
-    off_cpu: bool, fine: int, strides: set[int], dilations: set[int], monkeypatch: pytest.MonkeyPatch
+    off_cpu: bool, fine: int, down: int, up: int, back: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Array) -> Array:
         raise AssertionError("a formulation for the CPU")
@@ -327,9 +326,15 @@ def test_off_the_cpu_narrow_layers_take_pixels_together(
         desired = jax.jit(lax_values)(*arrays)
         # A new function for jit: what it traced for another test has the other branch in it.
         assert_close(jax.jit(lambda *arrays: values_and_gradients(*arrays))(*arrays), [desired] * 3)
-    program = str(jax.make_jaxpr(lambda x, y, w: (strided_conv(x, w), transposed_conv(y, w)))(*arrays))
-    assert {int(side) for side in re.findall(r"window_strides=\((\d), ", program)} == strides
-    assert {int(side) for side in re.findall(r"lhs_dilation=\((\d), ", program)} == dilations
+
+    def convolution(function: Any, key: str, *arrays: Array) -> int:
+        return max(map(int, re.findall(rf"{key}=\((\d), \d\)", str(jax.make_jaxpr(function)(*arrays)))))
+
+    x, y, kernel = arrays
+    assert convolution(lambda x, w: strided_conv(x, w), "window_strides", x, kernel) == down
+    assert convolution(lambda y, w: transposed_conv(y, w), "lhs_dilation", y, kernel) == up
+    gradient = jax.vjp(lambda x: strided_conv(x, kernel), x)[1]
+    assert convolution(gradient, "lhs_dilation", y) == back
 
 
 # --- modules ----------------------------------------------------------------------------------------------------------
@@ -484,3 +489,41 @@ def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int) 
         assert np.abs(whole[1]).max() > 1e-2
         assert_close([part.reshape(x.shape) for part in sharded], list(whole))
         assert_close(stats, jax.tree.map(lambda value: jnp.stack([value] * devices), whole_stats))
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("shape", [(6, 3, 5, 4), (6, 4)])
+def test_batch_norm_of_three_batches_in_one_call_is_that_of_three_calls(shape: tuple[int, ...], classes: int) -> None:
+    x = np.concatenate([images(shape) * factor + factor for factor in (1.0, 0.3, 2.0)])
+    label = np.arange(18) % 3
+    rng = np.random.default_rng(4)
+    module = BatchNorm(jnp.float64, jnp.float64, classes=classes)
+
+    def at_once(params: Any, stats: Any, x: Array) -> Any:
+        variables = {"params": params, "batch_stats": stats}
+        return module.apply(variables, x, train=True, label=label, batches=3, mutable=["batch_stats"])
+
+    def by_calls(params: Any, stats: Any, x: Array) -> Any:
+        out = []
+        for own, its in zip(jnp.split(x, 3), np.split(label, 3), strict=True):
+            variables = {"params": params, "batch_stats": stats}
+            y, new = module.apply(variables, own, train=True, label=its, mutable=["batch_stats"])
+            out, stats = [*out, y], new["batch_stats"]
+        return jnp.concatenate(out), {"batch_stats": stats}
+
+    def penalty(function: Any, params: Any, stats: Any, x: Array) -> Array:
+        slopes = jax.grad(lambda params, x: jnp.sin(function(params, stats, x)[0]).sum(), (0, 1))(params, x)
+        return sum(jnp.square(slope - 1).sum() for slope in jax.tree.leaves(slopes))
+
+    with jax.enable_x64(True):
+        variables = module.init(jax.random.key(0), x, train=True, label=label)
+        variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape), variables)
+        params, stats = variables["params"], variables["batch_stats"]
+        one, three = (jax.jit(function)(params, stats, x) for function in (at_once, by_calls))
+        assert_close(one, three)
+        one, three = (
+            jax.jit(jax.value_and_grad(partial(penalty, function), (0, 2)))(params, stats, x)
+            for function in (at_once, by_calls)
+        )
+        assert all(np.abs(leaf).max() > 1e-2 for leaf in jax.tree.leaves(three))
+        assert_close(one, three, 1e-10)

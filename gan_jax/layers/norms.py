@@ -1,5 +1,8 @@
 """Normalisations of activations, and which of them a name stands for."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -106,34 +109,31 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
 
-        def transformed(x: Array, label: Array | None, bias: Array, mean: Array, var: Array) -> Array:
-            gain, offset = scale, bias
+        def transformed(mean: Array, var: Array, each: Callable[[Array], Array] = lambda v: v) -> Array:
+            inverse = lax.rsqrt(var + self.epsilon)
             if self.classes:
                 assert label is not None
-                each = (len(x), *(1,) * (x.ndim - 2), *shape)
-                gain, offset = scale[label].reshape(each), bias[label].reshape(each)
-            factor = gain * lax.rsqrt(var + self.epsilon)
-            return (x * factor + (offset - mean * factor)).astype(self.dtype)
-
-        def by_own_moments(x: Array, label: Array | None, bias: Array) -> tuple[Array, Array, Array]:
-            wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
-            axes = tuple(range(x.ndim - 1))
-            mean, square = cross_device_mean((wide.mean(axes), jnp.square(wide).mean(axes)), axis_name)
-            var = jnp.maximum(square - jnp.square(mean), 0)
-            return transformed(x, label, bias, mean, var), mean, var
+                own = (len(x), *(1,) * (x.ndim - 2), *shape)
+                factor = scale[label].reshape(own) * each(inverse)
+                return (x * factor + (bias[label].reshape(own) - each(mean) * factor)).astype(self.dtype)
+            factor = scale * inverse
+            return (x * each(factor) + each(bias - mean * factor)).astype(self.dtype)
 
         if not train:
-            return transformed(x, label, bias, running_mean.value, running_var.value)
+            return transformed(running_mean.value, running_var.value)
+        wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
         if batches == 1:  # as it is: with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
-            out, mean, var = by_own_moments(x, label, bias)
-            means, variances = mean[None], var[None]
+            axes = tuple(range(x.ndim - 1))
+            moments = wide.mean(axes), jnp.square(wide).mean(axes)
         else:
-            own, labels = jax.tree.map(lambda x: x.reshape(batches, -1, *x.shape[1:]), (x, label))
-            # Each has its offset: of one for all XLA:GPU makes the gradient by a sum of its own over all batches, and
-            # writes out what it sums.
-            offsets = lax.optimization_barrier(jnp.broadcast_to(bias, (batches, *table)))
-            out, means, variances = jax.vmap(by_own_moments)(own, labels, offsets)
-            out = out.reshape(x.shape)
+            rows = x.size // x.shape[-1] // batches
+            moments = _sums(wide, batches) / rows, _sums(jnp.square(wide), batches) / rows
+        mean, square = cross_device_mean(moments, axis_name)
+        var = jnp.maximum(square - jnp.square(mean), 0)
+        if batches == 1:
+            out, means, variances = transformed(mean, var), mean[None], var[None]
+        else:
+            out, means, variances = transformed(mean, var, lambda v: _spread(v, x.shape)), mean, var
         if not self.is_initializing():
             count = x.size // x.shape[-1] // batches * (1 if axis_name is None else lax.axis_size(axis_name))
             for mean, var in zip(means, variances, strict=True):
@@ -141,6 +141,37 @@ class BatchNorm(nn.Module):
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
         return out
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _sums(x: Array, batches: int) -> Array:
+    """``[N, ..., C] -> [batches, C]``: of each of the batches that ``x`` is made of. Its transpose is `_spread`.
+
+    In two steps, the first of them a sum of rows as for a single batch, that stays by itself: else XLA:GPU writes out
+    what is to be summed in the backward pass, which it computes in passing where there is one batch.
+    """
+    channels = x.shape[-1]
+    rows = x.size // channels // batches
+    groups = math.gcd(rows, 2 ** (math.isqrt(rows).bit_length() - 1))
+    partial_sums = lax.optimization_barrier(x.reshape(batches * groups, -1, channels).sum(1))
+    total: Array = partial_sums.reshape(batches, groups, channels).sum(1)
+    return total
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _spread(v: Array, shape: tuple[int, ...]) -> Array:
+    """``[batches, C] -> shape``, ``(N, ..., C)``: to all entries of each batch. Its transpose is `_sums`."""
+    return jnp.broadcast_to(jnp.repeat(v, shape[0] // len(v), 0).reshape(shape[0], *(1,) * (len(shape) - 2), -1), shape)
+
+
+_sums.defvjp(
+    lambda x, batches: (_sums(x, batches), x.shape),
+    lambda batches, shape, g: (_spread(g, shape),),
+)
+_spread.defvjp(
+    lambda v, shape: (_spread(v, shape), len(v)),
+    lambda shape, batches, g: (_sums(g, batches),),
+)
 
 
 def _normal_about_one(key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
