@@ -13,8 +13,8 @@ ResNet 32x32; e: SNGAN, ResNet 32x32. ``--cases=c`` means all that begin so. Aug
 First, from the same weights, images and noise, three steps of each, and of PyTorch in float64: in float32 the losses
 may be off those by no more than `TOLERANCE`, or `ROUNDINGS` times what PyTorch's own float32 is off (Adam's first steps
 have the size of the rate, whichever way rounding turns a small gradient), or the row says so, isn't timed, and the exit
-code is 1. Then turns of ``--steps`` after one that isn't
-timed. In the table:
+code is 1. Then turns of ``--steps`` after one that isn't timed. ``--apart`` is for machines of many cores: there all can
+compile at once. In the table:
 
 - ms: median over the turns, and half of what lies between their quartiles; images/s: real ones that D sees;
 - to same, to any: speed against the fastest PyTorch of the same precision, and of any, medians of the turns' ratios;
@@ -22,7 +22,8 @@ timed. In the table:
   machine's matmul rate at that precision (the faster of JAX's and PyTorch's);
 - bandwidth: bytes of the program's operations a second over what copying an array reaches (caches let it exceed 1; by
   XLA's count for ours, by its operations' for eager PyTorch);
-- compile: seconds of a first step without caches; memory: MB that a step takes beside what lies there between steps.
+- compile: seconds of a first step without caches, beside those of all others if ``--apart``; memory: MB that a step
+  takes beside what lies there between steps.
 """
 
 import argparse
@@ -245,7 +246,7 @@ class Torch(Side):
 
     def __init__(self, ours: Ours, precision: str, mode: str = "") -> None:
         super().__init__(precision)
-        self.ours, self.mode, self.name = ours, mode, f"PyTorch compile, {mode}" if mode else "PyTorch eager"
+        self.ours, self.mode, self.name = ours, mode, name_of(mode)
         self.device = torch_device()
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         gan, start, config = ours.gan, ours.start, ours.config
@@ -337,6 +338,13 @@ class Torch(Side):
         yield
 
 
+def name_of(mode: str | None) -> str:
+    """A mode of `Torch`, or ours if None, in the table."""
+    if mode is None:
+        return Ours.name
+    return f"PyTorch compile, {mode}" if mode else "PyTorch eager"
+
+
 class Ready(NamedTuple):
     """A row, what it is of, and the losses of its first steps."""
 
@@ -358,6 +366,7 @@ class Apart(Side):
         self, config: ConfigDict, precision: str, mode: str | None, steps: int, patience: float | None = None
     ) -> None:
         super().__init__(precision)
+        self.name = name_of(mode)
         self.patience, spawning = patience, multiprocessing.get_context("spawn")
         self._here, there = spawning.Pipe()
         self._process = spawning.Process(target=_serve, args=(there, config, precision, mode, steps), daemon=True)
@@ -400,7 +409,7 @@ class Apart(Side):
         try:
             self._here.send((method, arguments))
             late = not self._here.poll(seconds)
-            self.name, self.figures, answer, error = ("", {}, None, None) if late else self._here.recv()
+            self.figures, answer, error = ({}, None, None) if late else self._here.recv()
         except (EOFError, OSError) as gone:
             raise RuntimeError(f"the process ended: exit code {self._process.exitcode}") from gone
         if late:
@@ -424,10 +433,8 @@ def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None
                 base = Ours(config, precision if mode is None else "float32", steps)
                 side = base if mode is None else Torch(base, precision, mode)
             answer = getattr(side, method)(*arguments)
-        if side is None:
-            connection.send((Side.name, {}, answer, row.get("error")))
-        else:
-            connection.send((side.name, side.figures, answer, row.get("error")))
+        figures = side.figures if side else {}
+        connection.send((figures, answer, row.get("error")))
 
 
 def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
@@ -471,30 +478,29 @@ def made(
         return base if precision == "float32" else Ours(config, precision, steps)
 
     def ready(precision: str, mode: str | None) -> Ready:
-        row: dict[str, Any] = {"name": f"PyTorch {mode or 'eager'}" if mode is not None else Ours.name}
-        row["precision"] = precision
+        row: dict[str, Any] = {"name": name_of(mode), "precision": precision}
         one, losses = None, list[list[float]]()
         with failing(row):
             one = side(precision, mode)
             losses = one.first()
-            row |= {"name": one.name, **one.figures}
+            row |= one.figures
         return Ready(row, one, losses)
 
     references = [("float64", ""), ("float32", "")]
     exact, rounded, *found = each(lambda of: ready(*of), [*references, *wanted], apart is not None)
-    unknown = exact.row.get("error") or rounded.row.get("error")
-    allowed = 0.0 if unknown else max(TOLERANCE, ROUNDINGS * difference(rounded.losses, exact.losses))
+    unchecked = exact.row.get("error") or rounded.row.get("error")
+    allowed = 0.0 if unchecked else max(TOLERANCE, ROUNDINGS * difference(rounded.losses, exact.losses))
     rows, sides = [], dict[int, Side]()
     for i, (row, one, losses) in enumerate(found):
-        rows.append(row | {"images_per_step": config.batch_size * config.d_steps})
-        if "error" in row:
-            continue
-        off = difference(losses, [] if unknown else exact.losses)
-        rows[i]["losses_off"] = off
-        if row["precision"] == "float32" and not off <= allowed:
-            what = f"losses of {CHECKED} steps are {off:.1e} off those in float64, {allowed:.1e} being allowed"
-            rows[i] |= {"differs": True, "error": f"unchecked: {unknown}" if unknown else what}
-        elif one:
+        rows.append(row)
+        row["images_per_step"] = config.batch_size * config.d_steps
+        if not unchecked and losses:
+            row["losses_off"] = difference(losses, exact.losses)
+        if row["precision"] == "float32" and losses and (unchecked or row["losses_off"] > allowed):
+            off = f"are {row.get('losses_off', 0):.1e} off those in float64, {allowed:.1e} being allowed"
+            why = f"can't be compared: PyTorch in float64 or float32: {unchecked}" if unchecked else off
+            row |= {"differs": True, "error": f"losses of {CHECKED} steps {why}"}
+        if one and "error" not in row:
             sides[i] = one
     for one in {ready.side for ready in (exact, rounded, *found)} - {None, *sides.values()}:
         one.end()
@@ -515,7 +521,7 @@ def take_turns(rows: list[dict[str, Any]], sides: dict[int, Side], repeats: int,
             with failing(rows[i]):
                 rows[i]["milliseconds"].append(1e3 * side.turn(steps))
             if "error" in rows[i]:
-                del sides[i]
+                sides.pop(i).end()
 
 
 @contextmanager
@@ -528,9 +534,7 @@ def failing(row: dict[str, Any]) -> Iterator[None]:
 
 
 def difference(found: list[list[float]], expected: list[list[float]]) -> float:
-    """The largest, relative to what is expected where that is above 1; NaN counts as infinite. NaN without any."""
-    if not expected:
-        return float("nan")
+    """The largest, relative to what is expected where that is above 1; NaN counts as infinite."""
     a, b = np.asarray(found), np.asarray(expected)
     return float(np.nan_to_num(np.abs(a - b) / np.maximum(np.abs(b), 1), nan=np.inf).max())
 

@@ -504,7 +504,7 @@ def test_batch_norm_of_three_batches_in_one_call_is_that_of_three_calls(shape: t
         return module.apply(variables, x, train=True, label=label, batches=3, mutable=["batch_stats"])
 
     def by_calls(params: Any, stats: Any, x: Array) -> Any:
-        out = []
+        out = list[Array]()
         for own, its in zip(jnp.split(x, 3), np.split(label, 3), strict=True):
             variables = {"params": params, "batch_stats": stats}
             y, new = module.apply(variables, own, train=True, label=its, mutable=["batch_stats"])
