@@ -13,7 +13,7 @@ ResNet 32x32; e: SNGAN, ResNet 32x32. ``--cases=c`` means all that begin so. Aug
 First, from the same weights, images and noise, three steps of each, and of PyTorch in float64: in float32 the losses
 may be off those by no more than `TOLERANCE`, or `ROUNDINGS` times what PyTorch's own float32 is off (Adam's first steps
 have the size of the rate, whichever way rounding turns a small gradient), or the row says so, isn't timed, and the exit
-code is 1. Then turns of ``--steps`` after one that isn't timed. ``--apart`` is for machines of many cores: there all can
+code is 1. Then turns of ``--steps`` after one that isn't timed. ``--apart`` is for machines of many cores, for all to
 compile at once. In the table:
 
 - ms: median over the turns, and half of what lies between their quartiles; images/s: real ones that D sees;

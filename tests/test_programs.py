@@ -10,6 +10,7 @@ them knowingly: ``python -m tests.test_programs`` prints what is counted.
 import re
 from functools import cache, partial
 from typing import Any
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -120,6 +121,15 @@ def test_no_step_on_a_gpu_has_a_loop_of_unknown_length(on_cpu: bool, monkeypatch
     chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, jax.devices()[:1])
     program = jax.make_jaxpr(chunk.mapped)(state, np.int32(1), fed.data, fed.nothing)
     assert deepest_loop(program) == (2 if on_cpu else 1)
+
+
+def test_graphs_are_for_one_gpu_of_nvidia() -> None:
+    nvidia, other = (mock.Mock(platform="gpu", device_kind=kind) for kind in ("NVIDIA H100 80GB HBM3", "AMD MI300X"))
+    graphs = parallel._options([nvidia])
+    assert graphs in ({}, parallel._CUDA_OPTIONS)  # none if this XLA doesn't know them
+    assert parallel._options([nvidia, nvidia]) == parallel._options([other]) == {}
+    assert parallel._known({"xla_gpu_enable_command_buffer": "FUSION"})
+    assert parallel._known({"xla_gpu_enable_command_buffer": "SOMETHING"}) == {}
 
 
 def deepest_loop(program: Any) -> int:
