@@ -10,7 +10,7 @@ measured. Of one step:
   pixels there are zeros ("padded"), which cost four times what they should;
 - kernels: all others, each of which costs some microseconds however small it is;
 - waits: loops whose length the host doesn't know; it waits for the device at each of their turns. The loop over steps
-  is one, once a step;
+  is one, once a step, but where it is in a CUDA graph (`gan_jax.parallel`), which isn't to be seen here;
 - GB: what all of them read and write, and the milliseconds which that takes at the 3.35 TB/s of an H100's memory.
 """
 
@@ -150,6 +150,7 @@ def _counted(name: str, blocks: dict[str, list[str]]) -> Step:
         read = re.findall(r"%([\w.-]+)", operands)
         sizes[result] = _size(type_)
         if code in _FREE:
+            spaced |= {result} if spaced.intersection(read) else set()
             continue
         if code == "while":
             body = re.search(r"body=%([\w.-]+)", rest)

@@ -26,7 +26,8 @@ import jax
 import torch
 
 from benchmarks.program import BYTES, CASES, case_config
-from benchmarks.train_step import Ours, Torch, copy_rate, roof
+from benchmarks.sides import Ours, Torch
+from benchmarks.train_step import copy_rate, roof
 from gan_jax import process
 
 KINDS = ("products", "around products", "norms", "activations", "optimizer, average", "data, losses, rest")

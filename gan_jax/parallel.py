@@ -132,7 +132,10 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
 
 
 def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """Compiler options that pay there (`benchmarks.train_step`). Graphs are untried where GPUs exchange anything."""
+    """Compiler options that pay there (`benchmarks.train_step`). Graphs are untried on several GPUs and on AMD's.
+
+    (NVIDIA's names of older cards, as Tesla T4, don't begin so; those go without.)
+    """
     if devices[0].platform == "cpu":
         return _known(_CPU_OPTIONS) | _BARRIERS
     return _known(_CUDA_OPTIONS) if len(devices) == 1 and "NVIDIA" in devices[0].device_kind else {}

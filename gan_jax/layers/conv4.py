@@ -1,14 +1,16 @@
 """The strided convolution of DCGAN, its adjoint and its weight gradient, each written so that XLA runs it fast.
 
 The 4x4, stride 2, padding 1 convolution of DCGAN and its adjoint (the transposed convolution) are written here once, in
-three mutually recursive functions, because XLA:CPU compiles what autodiff makes of them 5 to 20 times too slowly: the
+mutually recursive functions, because XLA:CPU compiles what autodiff makes of them 5 to 20 times too slowly: the
 weight gradient of a transposed convolution becomes a reversed-kernel convolution, and inside a loop the weight gradient
-of a plain strided one loses its layout. All three are exact and differentiable to any order. One kernel ``W`` of shape
+of a plain strided one loses its layout. All are exact and differentiable to any order. One kernel ``W`` of shape
 ``[4, 4, f, c]`` serves both directions, ``f`` being the channels of the fine side and ``c`` those of the coarse side.
 
 On GPUs most are cuDNN's. It computes with at least 8 channels (padded in passes of their own) and makes at least 64 at
 a time, so where the fine side has fewer, 2x2 pixels of it are taken together, as channels of a 2x2 convolution.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,9 @@ _PADDING = ((1, 1), (1, 1))
 # Below these sizes the matmul forms win on XLA:CPU (measured, see benchmarks/).
 _FEW_CHANNELS = 4
 _SMALL_SIDE = 8
-# On GPUs all take pixels together up to `_FEW_CHANNELS`, and the input's gradient up to so many: on an H100 a step of
-# DCGAN at 64x64, batch 1,024, took 8.0 ms by that in bfloat16 and 9.8 without.
+# On GPUs all take pixels together up to `_FEW_CHANNELS`, and the input's gradient up to so many. On an H100 a step of
+# DCGAN at 64x64, batch 1,024, in bfloat16 took 8.0 ms by that and 9.8 without (with layers' own up to 64 as well, for
+# which batch normalisation reads and writes .5 GB more than now: not timed).
 _GPU_CHANNELS = 64
 _GPU_MULTIPLE = 8  # of channels: what its matrix units want
 
@@ -42,9 +45,9 @@ def strided_conv(fine: Array, kernel: Array) -> Array:
       ``[N, H, W, c]``, with ``out[n,h,w,c] = sum_ijf pad(fine)[n,2h+i,2w+j,f] kernel[i,j,f,c]``.
     """
     n, h, w = fine.shape[0], fine.shape[1] // 2, fine.shape[2] // 2
-    if not on_cpu() and kernel.shape[2] <= _FEW_CHANNELS:
-        return _valid_conv(_filled(_phases(fine)), _filled(_phase_kernel(kernel), axis=2))
-    if on_cpu() and kernel.shape[2] <= _FEW_CHANNELS:
+    if kernel.shape[2] <= _FEW_CHANNELS:
+        if not on_cpu():
+            return _valid_conv(_filled(_phases(fine)), _filled(_phase_kernel(kernel), axis=2))
         return (_patches(fine).reshape(n * h * w, -1) @ kernel.reshape(-1, kernel.shape[3])).reshape(n, h, w, -1)
     tile = _tile((n, h, w, kernel.shape[3]), kernel.shape[2], h * w)
     if tile:
@@ -81,8 +84,8 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
 def _input_gradient(coarse: Array, kernel: Array) -> Array:
     """`transposed_conv`, where it is the gradient of a `strided_conv`.
 
-    What follows it is cheap, and so read from the sub-pixels where they lie; after a layer it is batch normalisation,
-    for which they would have to be put in order first.
+    What follows is cheap, and reads the sub-pixels where they lie. After a layer it is batch normalisation, for which
+    XLA writes out its own gradient if they aren't in order.
     """
     if not on_cpu() and kernel.shape[2] <= _GPU_CHANNELS:
         return _transposed_conv_subpixel(coarse, kernel)
@@ -101,12 +104,10 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
       ``[4, 4, f, c]``, bilinear in both arguments.
     """
     f = fine.shape[-1]
+    if not on_cpu() and f <= _FEW_CHANNELS:
+        return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
     if not on_cpu():
-        few = f <= _FEW_CHANNELS
-        x, of = (_filled(_phases(fine)), _valid_conv) if few else (fine, _strided_conv_lax)
-        shape = jax.ShapeDtypeStruct((2 if few else 4,) * 2 + (x.shape[-1], coarse.shape[-1]), fine.dtype)
-        gradient: Array = jax.linear_transpose(lambda kernel: of(x, kernel), shape)(coarse)[0]
-        return _whole_kernel(gradient[:, :, : 4 * f]) if few else gradient
+        return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
     if f <= _FEW_CHANNELS:
         patches = _patches(fine).reshape(-1, 16 * f)
         return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
@@ -140,6 +141,13 @@ kernel_gradient.defvjp(
 
 def _strided_conv_lax(fine: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(fine, kernel, (2, 2), _PADDING, dimension_numbers=_LAYOUT)
+
+
+def _kernel_gradient_of(convolution: Callable[[Array, Array], Array], side: int, x: Array, y: Array) -> Array:
+    """By autodiff: of ``<convolution(x, W), y>``, W of shape ``[side, side, channels of x, channels of y]``."""
+    shape = jax.ShapeDtypeStruct((side, side, x.shape[-1], y.shape[-1]), x.dtype)
+    gradient: Array = jax.linear_transpose(lambda kernel: convolution(x, kernel), shape)(y)[0]
+    return gradient
 
 
 def _valid_conv(x: Array, kernel: Array) -> Array:

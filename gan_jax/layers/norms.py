@@ -109,15 +109,15 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
 
-        def transformed(mean: Array, var: Array, each: Callable[[Array], Array] = lambda v: v) -> Array:
+        def transformed(mean: Array, var: Array, spread: Callable[[Array, Any], Array] = lambda v, _: v) -> Array:
             inverse = lax.rsqrt(var + self.epsilon)
             if self.classes:
                 assert label is not None
                 own = (len(x), *(1,) * (x.ndim - 2), *shape)
-                factor = scale[label].reshape(own) * each(inverse)
-                return (x * factor + (bias[label].reshape(own) - each(mean) * factor)).astype(self.dtype)
+                factor = scale[label].reshape(own) * spread(inverse, own)
+                return (x * factor + (bias[label].reshape(own) - spread(mean, own) * factor)).astype(self.dtype)
             factor = scale * inverse
-            return (x * each(factor) + each(bias - mean * factor)).astype(self.dtype)
+            return (x * spread(factor, x.shape) + spread(bias - mean * factor, x.shape)).astype(self.dtype)
 
         if not train:
             return transformed(running_mean.value, running_var.value)
@@ -133,7 +133,7 @@ class BatchNorm(nn.Module):
         if batches == 1:
             out, means, variances = transformed(mean, var), mean[None], var[None]
         else:
-            out, means, variances = transformed(mean, var, lambda v: _spread(v, x.shape)), mean, var
+            out, means, variances = transformed(mean, var, _spread), mean, var
         if not self.is_initializing():
             count = x.size // x.shape[-1] // batches * (1 if axis_name is None else lax.axis_size(axis_name))
             for mean, var in zip(means, variances, strict=True):

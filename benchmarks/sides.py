@@ -1,0 +1,419 @@
+"""The sides of `benchmarks.train_step`: our step and PyTorch's, in this process or in one of their own."""
+
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks import torch_reference as reference
+from benchmarks.program import Program
+from gan_jax import process, resources
+from gan_jax.models import resnet
+from gan_jax.state import GAN, GANState, draw_latents, random_key
+
+CHECKED = 3  # steps
+TYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16"}  # of the networks
+
+
+class Side:
+    """What makes steps and can be timed.
+
+    Attributes:
+      name, precision: of the row.
+      figures: of the row, as far as they are this side's to know.
+    """
+
+    name = "gan_jax"
+
+    def __init__(self, precision: str) -> None:
+        self.precision, self.figures = precision, dict[str, Any]()
+
+    def run(self, steps: int) -> None:
+        """Makes ``steps`` steps and waits for them."""
+        raise NotImplementedError
+
+    def first(self) -> list[list[float]]:
+        """The losses of D and of G in the first `CHECKED` steps, ``[[d, g], ...]``; takes ``compile_seconds`` too."""
+        raise NotImplementedError
+
+    def turn(self, steps: int) -> float:
+        """Seconds that each of ``steps`` steps takes, after one that isn't timed."""
+        self.run(1)
+        begin = time.perf_counter()
+        self.run(steps)
+        return (time.perf_counter() - begin) / steps
+
+    def memory(self) -> float | None:
+        """See `step_memory`."""
+        return step_memory(self)
+
+    def count(self) -> tuple[float, float]:
+        """The FLOPs and bytes of a step of eager PyTorch."""
+        with Counter() as count:
+            self.run(1)
+        return count.flops, count.bytes
+
+    def end(self) -> None:
+        """Lets go of what it holds outside this process."""
+
+
+class Ours(Side):
+    """The trainer's program of ``config``."""
+
+    def __init__(self, config: ConfigDict, precision: str, steps: int) -> None:
+        super().__init__(precision)
+        self.config = config = config.copy_and_resolve_references()
+        config.compute_dtype, config.steps_per_dispatch = TYPES[precision], max(steps, CHECKED)
+        self.program = Program(config, jax.devices()[:1])
+        self.gan, self.chunk = self.program.gan, self.program.chunk
+        self.start: GANState = jax.tree.map(np.array, self.program.state)
+
+    def run(self, steps: int) -> None:
+        """See `Side`."""
+        self.program.run(steps)
+
+    def first(self) -> list[list[float]]:
+        """See `Side`."""
+        with matmul_precision(self.precision):
+            begin = time.perf_counter()
+            self.program.run(0)
+            self.figures["compile_seconds"] = time.perf_counter() - begin
+        cost = resources.cost(self.gan, self.chunk, self.program.state, self.config.batch_size, 1)
+        temporary = self.chunk.compiled.memory_analysis().temp_size_in_bytes
+        self.figures |= {"xla_temporary_mb": temporary / 2**20}
+        self.figures |= {"gb_per_step": cost.bytes / 1e9, "xla_gflop_per_step": cost.flops / 1e9}
+        metrics = self.program.run(CHECKED)
+        return [[float(metrics[key][i]) for key in ("d_loss", "g_loss")] for i in range(CHECKED)]
+
+    @cached_property
+    def inputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Real images ``[d_steps, B, H, W, C]``, latents and WGAN-GP's mix of each of the steps from the first."""
+        gan, index = self.gan, jnp.arange(self.config.batch_size, dtype=jnp.int32)
+
+        def of(step: Any, data: Any) -> Any:
+            key = [[random_key(self.start.seed, what, step, i) for i in range(gan.d_steps)] for what in _DRAWN]
+            mix = [jax.vmap(lambda i, k=k: jax.random.uniform(jax.random.fold_in(k, i)))(index) for k in key[1]]
+            real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
+            return real, jnp.stack([draw_latents(gan, k, index) for k in key[0]]), jnp.stack(mix)
+
+        draw = jax.jit(of)
+        return [jax.tree.map(np.array, draw(step, self.program.feed.data)) for step in range(CHECKED)]
+
+
+_DRAWN = ("latents", "penalty")
+
+
+def matmul_precision(precision: str) -> Any:
+    """What JAX compiles in: on GPUs its default for float32 is TF32, elsewhere it is as the trainer has it."""
+    exact = {"float32": "float32", "tf32": "tensorfloat32"}.get(precision) if on_gpu() else None
+    return jax.default_matmul_precision(exact)
+
+
+def torch_device() -> torch.device:
+    """Of the same kind."""
+    return torch.device("cuda" if on_gpu() else "cpu")
+
+
+def on_gpu() -> bool:
+    """Whether JAX's first device is one."""
+    return bool(jax.devices()[0].platform == "gpu")
+
+
+class Torch(Side):
+    """PyTorch's step, from the same weights.
+
+    Args:
+      ours: what to do as.
+      precision: float32, tf32, bfloat16 or float64.
+      mode: of torch.compile; empty: eager.
+    """
+
+    def __init__(self, ours: Ours, precision: str, mode: str = "") -> None:
+        super().__init__(precision)
+        self.ours, self.mode, self.name = ours, mode, name_of(mode)
+        self.device = torch_device()
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
+        gan, start, config = ours.gan, ours.start, ours.config
+        nets = networks(gan)
+        for net, of in zip(nets, (start.generator, start.discriminator), strict=True):
+            net.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for layer in net.modules():
+                if isinstance(layer, torch.nn.ConvTranspose2d) and layer.stride == (1, 1):  # of latents, 1x1
+                    # Its gradient by cuDNN is channels first in any case, at which torch.compile 2.11 fails.
+                    layer.weight.data = layer.weight.data.contiguous()
+            reference.copy_to_torch({"params": of.params, **of.stats}, net)
+
+        def half() -> Any:
+            return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+        def adam(player: str) -> dict[str, Any]:
+            given = config.optimizer[player]
+            assert (given.name, given.schedule, given.clip, given.historical_averaging) == ("adam", "constant", 0, 0)
+            return {"lr": given.learning_rate, "betas": (given.b1, given.b2), "fused": True}
+
+        self.trainer = reference.Trainer(
+            *nets,
+            config.loss,
+            (config.labels.real, config.labels.fake),
+            adam("generator"),
+            adam("discriminator"),
+            penalty=config.penalty.weight if gan.penalties else 0.0,
+            penalty_every=config.penalty.every,
+            ema=config.ema.decay,
+            compile=self._compiled if mode else lambda net: net,
+            autocast=half,
+        )
+        assert [p.__name__ for p in gan.penalties] in ([], ["wgan_gp"])
+        assert config.ema.start == 0
+        images = ours.program.dataset.train_images
+        self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
+        self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
+
+    def _compiled(self, net: torch.nn.Module) -> Any:
+        import torch._inductor.config as inductor
+
+        inductor.force_disable_caches = True
+        inductor.layout_optimization = False  # all is channels last; else it fails at the gradient for 1x1 latents
+        torch._dynamo.config.trace_autograd_ops = True  # the gradient of the penalty
+        torch._dynamo.config.recompile_limit = 64  # all networks here are one class, and so share that of 8
+        return torch.compile(net, mode=self.mode, dynamic=False)
+
+    def run(self, steps: int) -> None:
+        """See `Side`."""
+        gan, batch = self.ours.gan, self.ours.config.batch_size
+        count = gan.d_steps * batch
+        with self._settings():
+            for _ in range(steps):
+                if self.at + count > len(self.order):
+                    self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
+                chosen, self.at = self.order[self.at : self.at + count], self.at + count
+                real = (self.images[chosen].float() / 127.5 - 1).permute(0, 3, 1, 2).split(batch)
+                z = torch.randn(gan.d_steps, batch, gan.latent_dim, device=self.device)
+                mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.penalties else None
+                self._step(real, z, mix)
+            self._wait()
+
+    def first(self) -> list[list[float]]:
+        """See `Side`."""
+        losses = []
+        with self._settings():
+            for real, z, mix in self.ours.inputs:
+                begin = time.perf_counter()
+                images, *noise = (torch.from_numpy(x).to(self.device, self.dtype) for x in (real, z, mix))
+                found = self._step(images.permute(0, 1, 4, 2, 3).unbind(), *noise)
+                self._wait()
+                self.figures.setdefault("compile_seconds", time.perf_counter() - begin)
+                losses.append([found.d_loss.item(), found.g_loss.item()])
+        return losses
+
+    def _step(self, real: Sequence[torch.Tensor], z: torch.Tensor, mix: torch.Tensor | None) -> reference.Found:
+        if self.mode == "max-autotune":
+            torch.compiler.cudagraph_mark_step_begin()
+        return self.trainer.step(real, z, mix if self.ours.gan.penalties else None)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        torch.backends.cudnn.benchmark = True
+        yield
+
+
+def name_of(mode: str | None) -> str:
+    """A mode of `Torch`, or ours if None, in the table."""
+    if mode is None:
+        return Ours.name
+    return f"PyTorch compile, {mode}" if mode else "PyTorch eager"
+
+
+class Apart(Side):
+    """A side in a process of its own, to which its methods' calls go.
+
+    Args:
+      config, precision, steps: as for `Ours`.
+      mode: as for `Torch`; None: ours.
+      patience: how many seconds a call may take; None: any number.
+    """
+
+    living: ClassVar[set["Apart"]] = set()
+
+    def __init__(
+        self, config: ConfigDict, precision: str, mode: str | None, steps: int, patience: float | None = None
+    ) -> None:
+        super().__init__(precision)
+        self.name, self.patience, spawning = name_of(mode), patience, multiprocessing.get_context("spawn")
+        self._here, there = spawning.Pipe()
+        self._process = spawning.Process(target=_serve, args=(there, config, precision, mode, steps), daemon=True)
+        self._process.start()
+        self.living.add(self)
+        there.close()
+
+    def first(self) -> list[list[float]]:
+        """See `Side`."""
+        found: list[list[float]] = self._ask("first")
+        return found
+
+    def run(self, steps: int) -> None:
+        """See `Side`."""
+        self._ask("run", steps)
+
+    def turn(self, steps: int) -> float:
+        """See `Side`."""
+        return float(self._ask("turn", steps))
+
+    def memory(self) -> float | None:
+        """See `Side`."""
+        found: float | None = self._ask("memory")
+        return found
+
+    def count(self) -> tuple[float, float]:
+        """See `Side`."""
+        flops, size = self._ask("count")
+        return flops, size
+
+    def end(self) -> None:
+        """Kills the process and those that it started, as PyTorch's compiler does."""
+        assert self._process.pid
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self.living.discard(self)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """What the process says; raises `SideError` if it fails, ends, or takes longer than ``patience``."""
+        try:
+            self._here.send((method, arguments))
+            late = not self._here.poll(self.patience)
+            self.figures, answer, error = ({}, None, None) if late else self._here.recv()
+        except (EOFError, OSError) as gone:
+            self._process.join(10)
+            raise SideError(f"the process ended: exit code {self._process.exitcode}") from gone
+        if late:
+            self.end()
+            raise SideError(f"{method} takes longer than {self.patience:.0f} s")
+        if error:
+            raise SideError(error)
+        return answer
+
+
+def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None, steps: int) -> None:
+    """What the process of an `Apart` does."""
+    os.setpgid(0, 0)
+    settle()
+    side: Side | None = None
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except EOFError:
+            return
+        answer: Any = None
+        row: dict[str, Any] = {}
+        with failing(row):
+            if side is None:
+                base = Ours(config, precision if mode is None else "float32", steps)
+                side = base if mode is None else Torch(base, precision, mode)
+            answer = getattr(side, method)(*arguments)
+        connection.send((side.figures if side else {}, answer, row.get("error")))
+
+
+def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
+    """G and D of ``gan`` in PyTorch."""
+    g, d = gan.generator, gan.discriminator
+    side, _, channels = gan.image_shape
+    if isinstance(g, resnet.Generator):
+        first = g.first or g.widths[0]
+        return (
+            reference.residual_generator(gan.latent_dim, first, g.widths, side, channels),
+            reference.residual_discriminator(d.widths, d.downs, channels, d.spectral),
+        )
+    return (
+        reference.dcgan_generator(gan.latent_dim, g.widths, side, channels),
+        reference.dcgan_discriminator(d.widths, side, channels),
+    )
+
+
+def settle() -> None:
+    """Sets a process up to measure in."""
+    process.prepare()
+    jax.config.update("jax_enable_compilation_cache", False)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+class SideError(Exception):
+    """What its words say."""
+
+
+@contextmanager
+def failing(row: dict[str, Any]) -> Iterator[None]:
+    """Makes of an error a line of the table; where it came from goes to stderr."""
+    try:
+        yield
+    except SideError as error:
+        row["error"] = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        row["error"] = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:150]}"
+
+
+class Counter(TorchDispatchMode):
+    """Counts the arithmetic of products and convolutions, and the bytes of all operations' arguments and results, views
+    left out. (PyTorch's own FlopCounterMode fails at the gradient of a gradient.)"""
+
+    bytes: float = 0
+    flops: float = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called for every operation."""
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        if not func.is_view:
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, out))
+            self.bytes += sum(x.nbytes for x in leaves if isinstance(x, torch.Tensor))
+        return out
+
+
+def step_memory(side: Side) -> float | None:
+    """MB at the peak of one step, over what lies in memory before it."""
+    if isinstance(side, Ours):
+        if on_gpu():
+            return float(side.figures["xla_temporary_mb"])
+    elif isinstance(side, Torch) and side.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        side.run(1)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is
+    except OSError:
+        return None
+    resident = _resident("VmRSS")
+    side.run(1)
+    return max(_resident("VmHWM") - resident, 0.0)
+
+
+def _resident(key: str) -> float:
+    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 2**10
