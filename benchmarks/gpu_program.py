@@ -150,7 +150,8 @@ def _counted(name: str, blocks: dict[str, list[str]]) -> Step:
         read = re.findall(r"%([\w.-]+)", operands)
         sizes[result] = _size(type_)
         if code in _FREE:
-            spaced |= {result} if spaced.intersection(read) else set()
+            if spaced.intersection(read):
+                spaced.add(result)
             continue
         if code == "while":
             body = re.search(r"body=%([\w.-]+)", rest)

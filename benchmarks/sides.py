@@ -60,8 +60,15 @@ class Side:
         return (time.perf_counter() - begin) / steps
 
     def memory(self) -> float | None:
-        """See `step_memory`."""
-        return step_memory(self)
+        """MB at the peak of one step, over what lies in memory before it; of the host, where it can be had."""
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is
+        except OSError:
+            return None
+        resident = _resident("VmRSS")
+        self.run(1)
+        return max(_resident("VmHWM") - resident, 0.0)
 
     def count(self) -> tuple[float, float]:
         """The FLOPs and bytes of a step of eager PyTorch."""
@@ -100,6 +107,10 @@ class Ours(Side):
         self.figures |= {"gb_per_step": cost.bytes / 1e9, "xla_gflop_per_step": cost.flops / 1e9}
         metrics = self.program.run(CHECKED)
         return [[float(metrics[key][i]) for key in ("d_loss", "g_loss")] for i in range(CHECKED)]
+
+    def memory(self) -> float | None:
+        """See `Side`; of a GPU, by XLA's count."""
+        return float(self.figures["xla_temporary_mb"]) if on_gpu() else super().memory()
 
     @cached_property
     def inputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -221,6 +232,15 @@ class Torch(Side):
                 self.figures.setdefault("compile_seconds", time.perf_counter() - begin)
                 losses.append([found.d_loss.item(), found.g_loss.item()])
         return losses
+
+    def memory(self) -> float | None:
+        """See `Side`; of a GPU, by PyTorch's count."""
+        if self.device.type != "cuda":
+            return super().memory()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        self.run(1)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
 
     def _step(self, real: Sequence[torch.Tensor], z: torch.Tensor, mix: torch.Tensor | None) -> reference.Found:
         if self.mode == "max-autotune":
@@ -391,26 +411,6 @@ class Counter(TorchDispatchMode):
             leaves = torch.utils._pytree.tree_leaves((args, kwargs, out))
             self.bytes += sum(x.nbytes for x in leaves if isinstance(x, torch.Tensor))
         return out
-
-
-def step_memory(side: Side) -> float | None:
-    """MB at the peak of one step, over what lies in memory before it."""
-    if isinstance(side, Ours):
-        if on_gpu():
-            return float(side.figures["xla_temporary_mb"])
-    elif isinstance(side, Torch) and side.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        side.run(1)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is
-    except OSError:
-        return None
-    resident = _resident("VmRSS")
-    side.run(1)
-    return max(_resident("VmHWM") - resident, 0.0)
 
 
 def _resident(key: str) -> float:

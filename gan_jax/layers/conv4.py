@@ -104,13 +104,13 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
       ``[4, 4, f, c]``, bilinear in both arguments.
     """
     f = fine.shape[-1]
-    if not on_cpu() and f <= _FEW_CHANNELS:
-        return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
-    if not on_cpu():
-        return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
     if f <= _FEW_CHANNELS:
+        if not on_cpu():
+            return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
         patches = _patches(fine).reshape(-1, 16 * f)
         return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
+    if not on_cpu():
+        return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
     tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
     if tile:
         return _whole_kernel(winograd.kernel_gradient(_phases(fine, tile), winograd.whole(coarse, tile), 2, tile))
@@ -121,18 +121,17 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
     return out.transpose(1, 2, 0, 3)
 
 
+def _transposed_conv_vjp(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    coarse, kernel = saved
+    return strided_conv(g, kernel), kernel_gradient(g, coarse)
+
+
 strided_conv.defvjp(
     lambda fine, kernel: (strided_conv(fine, kernel), (fine, kernel)),
     lambda saved, g: (_input_gradient(g, saved[1]), kernel_gradient(saved[0], g)),
 )
-transposed_conv.defvjp(
-    lambda coarse, kernel: (transposed_conv(coarse, kernel), (coarse, kernel)),
-    lambda saved, g: (strided_conv(g, saved[1]), kernel_gradient(g, saved[0])),
-)
-_input_gradient.defvjp(
-    lambda coarse, kernel: (_input_gradient(coarse, kernel), (coarse, kernel)),
-    lambda saved, g: (strided_conv(g, saved[1]), kernel_gradient(g, saved[0])),
-)
+transposed_conv.defvjp(lambda coarse, kernel: (transposed_conv(coarse, kernel), (coarse, kernel)), _transposed_conv_vjp)
+_input_gradient.defvjp(lambda coarse, kernel: (_input_gradient(coarse, kernel), (coarse, kernel)), _transposed_conv_vjp)
 kernel_gradient.defvjp(
     lambda fine, coarse: (kernel_gradient(fine, coarse), (fine, coarse)),
     lambda saved, g: (transposed_conv(saved[1], g), strided_conv(saved[0], g)),

@@ -109,7 +109,10 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
 
-        def transformed(mean: Array, var: Array, spread: Callable[[Array, Any], Array] = lambda v, _: v) -> Array:
+        def as_it_is(v: Array, _: Any) -> Array:
+            return v
+
+        def transformed(mean: Array, var: Array, spread: Callable[[Array, Any], Array] = as_it_is) -> Array:
             inverse = lax.rsqrt(var + self.epsilon)
             if self.classes:
                 assert label is not None
@@ -122,25 +125,21 @@ class BatchNorm(nn.Module):
         if not train:
             return transformed(running_mean.value, running_var.value)
         wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
+        rows = x.size // x.shape[-1] // batches
         if batches == 1:  # as it is: with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
             axes = tuple(range(x.ndim - 1))
-            moments = wide.mean(axes), jnp.square(wide).mean(axes)
+            moments, spread = (wide.mean(axes), jnp.square(wide).mean(axes)), as_it_is
         else:
-            rows = x.size // x.shape[-1] // batches
-            moments = _sums(wide, batches) / rows, _sums(jnp.square(wide), batches) / rows
+            moments, spread = (_sums(wide, batches) / rows, _sums(jnp.square(wide), batches) / rows), _spread
         mean, square = cross_device_mean(moments, axis_name)
         var = jnp.maximum(square - jnp.square(mean), 0)
-        if batches == 1:
-            out, means, variances = transformed(mean, var), mean[None], var[None]
-        else:
-            out, means, variances = transformed(mean, var, _spread), mean, var
         if not self.is_initializing():
-            count = x.size // x.shape[-1] // batches * (1 if axis_name is None else lax.axis_size(axis_name))
-            for mean, var in zip(means, variances, strict=True):
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            count = rows * (1 if axis_name is None else lax.axis_size(axis_name))
+            for own_mean, own_var in zip(mean.reshape(batches, -1), var.reshape(batches, -1), strict=True):
+                unbiased = own_var * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * own_mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        return out
+        return transformed(mean, var, spread)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
