@@ -34,7 +34,11 @@ Shape = tuple[int, int, int, int, int]  # batch, coarse height, coarse width, fi
 # One for each branch; never square, so that no axis passes for another.
 FEW, SMALL, LARGE, TILED = (2, 5, 3, 3, 4), (2, 4, 3, 5, 2), (2, 5, 6, 6, 3), (2, 3, 4, 5, 6)
 WHOLE = (2, 3, 5, 5, 6)  # tiled, the sub-pixels between being whole tiles
-ON_GPU = {"few channels on a GPU": (2, 5, 3, 2, 3), "narrow on a GPU": (2, 3, 4, 7, 3)}
+ON_GPU = {
+    "few channels on a GPU": (2, 5, 3, 2, 3),
+    "small side on a GPU": (2, 3, 4, 7, 3),
+    "large side on a GPU": (2, 5, 3, 7, 3),
+}
 BRANCHES = {
     "few channels": FEW,
     "small side": SMALL,

@@ -104,13 +104,15 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
       ``[4, 4, f, c]``, bilinear in both arguments.
     """
     f = fine.shape[-1]
+    if not on_cpu():
+        # XLA:GPU takes it for a convolution with `coarse` if that is no larger than the kernel, and moves both into
+        # other layouts; of a side that was odd it makes one of four times the products, with zeros between the pixels.
+        if f > _FEW_CHANNELS and max(coarse.shape[1:3]) > 4:
+            return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
+        return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
     if f <= _FEW_CHANNELS:
-        if not on_cpu():
-            return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
         patches = _patches(fine).reshape(-1, 16 * f)
         return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
-    if not on_cpu():
-        return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
     tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
     if tile:
         return _whole_kernel(winograd.kernel_gradient(_phases(fine, tile), winograd.whole(coarse, tile), 2, tile))
