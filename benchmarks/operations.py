@@ -18,14 +18,15 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import jax
 import torch
 
-from benchmarks.program import BYTES, CASES, case_config
+from benchmarks.hlo import Instruction, computations
+from benchmarks.program import CASES, case_config
 from benchmarks.sides import Ours, Torch
 from benchmarks.train_step import copy_rate, roof
 from gan_jax import process
@@ -87,42 +88,28 @@ def main() -> int:
     return 0
 
 
-def operations(hlo: str) -> dict[str, Operation]:
+def operations(program: str) -> dict[str, Operation]:
     """By name, those of an optimised program; a fusion has the arithmetic of what it fuses."""
     found: dict[str, Operation] = {}
-    shapes: dict[str, list[tuple[str, list[int]]]] = {}
     within: dict[str, float] = collections.defaultdict(float)
-    inside = ""
-    for line in hlo.splitlines():
-        if opened := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
-            inside = opened[1]
-        parts = re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (.+?) ([\w-]+)\((.*)$", line)
-        if not parts:
-            continue
-        name, type_, code, rest = parts.groups()
-        shapes[name] = [
-            (dtype, [int(side) for side in sides.split(",") if side])
-            for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", type_)
-        ]
-        operands = [x for x in re.findall(r"%([\w.-]+)", rest.split(")")[0]) if x in shapes]
-        size = sum(BYTES.get(dtype, 0) * math.prod(sides) for x in (name, *operands) for dtype, sides in shapes[x])
-        path, called = re.search(r'op_name="([^"]*)"', rest), re.search(r"calls=%([\w.-]+)", rest)
-        gflop = _gflop(code, rest, shapes[name][0][1], [shapes[x][0][1] for x in operands]) if shapes[name] else 0.0
-        gflop += within[called[1]] if called and code == "fusion" else 0.0
-        within[inside] += gflop
-        found[name] = Operation(code, path[1] if path else "", size, gflop)
+    for inside, instructions in computations(program).items():
+        known: dict[str, Instruction] = {}
+        for x in instructions:
+            known[x.name] = x
+            operands = [known[name] for name in x.operands if name in known]
+            gflop = _gflop(x, operands) + (within[x.called] if x.code == "fusion" else 0)
+            within[inside] += gflop
+            found[x.name] = Operation(x.code, x.path, sum(each.nbytes for each in (x, *operands)), gflop)
     return found
 
 
-def _gflop(code: str, rest: str, out: list[int], operands: list[list[int]]) -> float:
-    if code == "dot":
-        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
-        assert contracted
-        return 2e-9 * math.prod(out) * math.prod(operands[0][int(d)] for d in contracted[1].split(","))
-    if code == "convolution":
-        order = re.search(r"dim_labels=\w+_(\w+)->", rest)
-        assert order
-        return 2e-9 * math.prod(out) * math.prod(operands[1]) / operands[1][order[1].index("o")]
+def _gflop(x: Instruction, operands: Sequence[Instruction]) -> float:
+    if x.code == "dot":
+        contracted = x.attribute(r"lhs_contracting_dims=\{([\d,]*)\}").split(",")
+        return 2e-9 * math.prod(x.shapes[0]) * math.prod(operands[0].shapes[0][int(d)] for d in contracted)
+    if x.code == "convolution":
+        kernel, order = operands[1].shapes[0], x.attribute(r"dim_labels=\w+_(\w+)->")
+        return 2e-9 * math.prod(x.shapes[0]) * math.prod(kernel) / kernel[order.index("o")]
     return 0.0
 
 

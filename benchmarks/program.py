@@ -1,5 +1,6 @@
 """The trainer's own program of a config, for a benchmark to call, and the cases that are measured."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,8 +18,6 @@ from gan_jax.feed import Feed
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.update import Metrics
 
-# Of a number in XLA's programs, by the name of its type there.
-BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
 CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
     "a": (dcgan, "mnist5k", 128, (128, 64)),
     "b": (dcgan, "shapes32", 64, (256, 128, 64)),
@@ -39,6 +38,19 @@ def case_config(name: str) -> ConfigDict:
         config.generator.widths, config.discriminator.widths = widths, widths[::-1]
     for player in ("generator", "discriminator"):
         config.optimizer[player].schedule = "constant"
+    return config
+
+
+def named_config(name: str) -> ConfigDict:
+    """Of a case, or of ``configs/``, with its data behind a colon or without: ``dcgan:shapes64``. Exits if none is."""
+    if name in CASES:
+        return case_config(name)
+    file, _, data = name.partition(":")
+    try:
+        module = importlib.import_module(f"configs.{file}")
+    except ModuleNotFoundError:
+        sys.exit(f"error: there is no {name}: cases are {', '.join(CASES)}, configs those in configs/")
+    config: ConfigDict = module.get_config(*([data] if data else []))
     return config
 
 

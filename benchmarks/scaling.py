@@ -5,32 +5,32 @@
 For each number of devices, in processes of as many: images a second of the compiled step at a fixed batch for each
 device against one device's (on a CPU's virtual devices, which share the cores, 1.0 is ideal; on real ones, their
 number); the share of the time that goes when every mean over devices is left out; and images a second with
-`parallel.logical_shards` against without. By turns, medians. Beside it, from the step's program: how many bytes devices
-add up in a step, in how many operations after XLA has combined them (those in a loop over early D steps once), and what
-links would make of that.
+`parallel.logical_shards` against without. By turns, medians.
+
+    python -m benchmarks.scaling --paper --config=dcgan:shapes64 --batch=128        # with the extra `cuda`
+
+measures nothing: from the step's program for 8 H100s (`benchmarks.gpu_program`), how many bytes they add up in a step,
+in how many operations after XLA has combined them, and what links would make of that.
 """
 
 import argparse
-import importlib
 import json
 import os
 import platform
-import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.program import Program, with_devices
-from gan_jax import build, process
-from gan_jax.state import GAN, init_state
-from gan_jax.update import update
+from benchmarks import gpu_program
+from benchmarks.program import Program, named_config, parts, with_devices
+from gan_jax import process
+from gan_jax.resources import flops_before_compilation
 
 # A device's links (bytes a second that it can send, as its maker has it), its arithmetic in bfloat16 (FLOP/s), and
 # seconds that a small all-reduce takes (orders of magnitude, from NCCL's and XLA's own reports).
@@ -46,23 +46,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--devices", default="1,2,4,8", help="the first is what the others are compared with")
     parser.add_argument("--only", type=int, help="prints the seconds of a step on so many devices")
-    parser.add_argument("--paper", action="store_true", help="prints what links would make of it")
+    parser.add_argument("--paper", action="store_true", help="what links would make of a program for H100s: see there")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))
     options = parser.parse_args()
+    if options.paper:
+        gpu_program.prepare()
+        print(json.dumps(on_paper(named_config(options.config), options.batch), indent=2))
+        return
     process.prepare()
-    name, _, data = options.config.partition(":")
-    config = importlib.import_module(f"configs.{name}").get_config(*([data] if data else []))
+    config = named_config(options.config)
     config.steps_per_dispatch = options.steps
     if options.only:
         print(json.dumps(seconds(config, options.only, options.batch, options.shards)))
         return
-    if options.paper:
-        config.batch_size = options.batch  # a device's work
-        print(json.dumps(on_paper(config, operations(config))))
-        return
     same = [f"--{key}={getattr(options, key)}" for key in ("config", "batch", "steps", "shards")]
-    paper = with_devices(2, "benchmarks.scaling", *same, "--paper")
     rows = measured([int(count) for count in options.devices.split(",")], options.batch, options.repeats, same)
     result = {
         "config": options.config,
@@ -72,7 +70,6 @@ def main() -> None:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "rows": rows,
-        "on_paper": paper,
     }
     print(json.dumps(result, indent=2))
     options.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -127,60 +124,24 @@ def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], Any]:
     return lambda: program.run(steps)
 
 
-def operations(config: ConfigDict) -> int:
-    """Collective operations in the program for two devices, as XLA made it."""
-    config.parallel.logical_shards = 0
-    program = Program(config, jax.devices()[:2])
-    program.run(0)
-    return len(re.findall(r" (?:all-reduce|all-gather|reduce-scatter)(?:-start)?\(", program.chunk.compiled.as_text()))
-
-
-def on_paper(config: ConfigDict, combined: int) -> dict[str, Any]:
-    """Bytes of a step's ``combined`` collective operations, and what `MACHINES` make of them.
+def on_paper(config: ConfigDict, batch: int) -> dict[str, Any]:
+    """Sums over devices in a step for 8 H100s, each with ``batch`` images, and what `MACHINES` make of them.
 
     A ring adds up n bytes on D devices by sending 2 (D - 1) / D n from each.
     """
-    gan, hyper = build.build_gan(config)
-    calls = list(collectives(step(gan, hyper, config.batch_size)))
+    config.batch_size = 8 * batch
+    found = gpu_program.step(gpu_program.compiled(config, 8))
+    gan, _, state = parts(config)
     with mock.patch("jax.default_backend", return_value="gpu"):  # plain convolutions
-        lowered = jax.jit(lambda s, b: update(gan, s, b)).lower(*arguments(gan, hyper, config.batch_size))
-    flops, total = (lowered.cost_analysis() or {})["flops"], sum(calls)
-    found: dict[str, Any] = {"operations": combined, "megabytes": round(total / 1e6, 3), "gflop": flops / 1e9}
+        flops = flops_before_compilation(gan, state, batch, gan.d_steps)
+    row: dict[str, Any] = {"sums": found.sums, "megabytes": round(found.summed / 1e6, 3), "gflop": flops / 1e9}
     for name, (link, peak, latency) in MACHINES.items():
-        talk, work = 2 * total / link + latency * combined, flops / (0.3 * peak)
-        found[name] = {
+        talk, work = 2 * found.summed / link + latency * found.sums, flops / (0.3 * peak)
+        row[name] = {
             "us_of_talk_at_most": round(1e6 * talk, 1),
             "us_of_work_at_30_percent_of_peak": round(1e6 * work, 1),
         }
-    return found
-
-
-def arguments(gan: GAN, hyper: Any, batch: int) -> tuple[Any, Any]:
-    """Shapes of what `gan_jax.update.update` takes, for one device with ``batch`` examples."""
-    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
-    image = jax.ShapeDtypeStruct((gan.d_steps, batch, *gan.image_shape), gan.dtype)
-    label = jax.ShapeDtypeStruct((gan.d_steps, batch), np.int32)
-    return state, {"image": image, "label": label, "index": jax.ShapeDtypeStruct((batch,), np.int32)}
-
-
-def step(gan: GAN, hyper: Any, batch: int) -> Any:
-    """The step's jaxpr."""
-    traced = jax.make_jaxpr(lambda s, b: update(gan, s, b, axis_name="device"), axis_env=[("device", 8)])
-    return traced(*arguments(gan, hyper, batch)).jaxpr
-
-
-def collectives(jaxpr: Any, times: int = 1) -> Iterator[int]:
-    """Bytes that each collective operation of a jaxpr puts in; those in a loop as often as it runs."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("psum", "all_gather", "reduce_scatter"):
-            for _ in range(times):
-                yield sum(x.aval.size * x.aval.dtype.itemsize for x in equation.invars)
-        inner_times = times * equation.params["length"] if equation.primitive.name == "scan" else times
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from collectives(inner, inner_times)
+    return row
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def cost(gan: GAN, chunk: parallel.Chunk, state: GANState, batch_size: int, devi
     found, memory = chunk.compiled.cost_analysis() or {}, chunk.compiled.memory_analysis()
     scale = float(devices)
     if gan.d_steps > 2:
-        one, two = (_flops_before_compilation(gan, state, batch_size, d_steps) for d_steps in (1, 2))
+        one, two = (flops_before_compilation(gan, state, batch_size, d_steps) for d_steps in (1, 2))
         scale *= (one + (gan.d_steps - 1) * (two - one)) / two
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Cost(
@@ -54,7 +54,8 @@ def cost(gan: GAN, chunk: parallel.Chunk, state: GANState, batch_size: int, devi
     )
 
 
-def _flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_steps: int) -> float:
+def flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_steps: int) -> float:
+    """Of an update with ``d_steps``, on one device, as XLA counts them for the host's CPU; 1 if there is none."""
     gan = dataclasses.replace(gan, d_steps=d_steps)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     batch = {

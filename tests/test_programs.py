@@ -183,6 +183,8 @@ LOOPS = """
   %k = (f32[4]{0}, u8[0]{0}) custom-call(%loop_pad_fusion.1, %a), custom_call_target="__cudnn$convForward"
   %j = f32[4]{0} fusion(%a), kind=kLoop, calls=%f
   %m = (f32[4]{0}, u8[0]{0}) custom-call(%j, %a), custom_call_target="__cudnn$convBackwardInput"
+  %r = ((f32[4]{0}), f32[4]{0}) all-reduce-start(%j), to_apply=%add
+  %s = f32[4]{0} all-reduce-done(%r)
   ROOT %t = (f32[4]{0}, u32[8]{0}) tuple(%a, %b)
 }
 
@@ -197,6 +199,7 @@ def test_what_a_gpu_does_in_a_step_is_counted() -> None:
     assert dict(found.convolutions) == {"forward": 1, "input": 1, "padded": 1}
     assert found.kernels == 3 + 1 + 2  # the early loop has three turns; the other's number is not known
     assert found.waits == 2  # and that over the steps
+    assert (found.sums, found.summed) == (1, 16)
     assert found.bytes == 3 * (16 + 16) + (32 + 32) + 2 * (16 + 16) + (16 + 16 + 16) + (16 + 16 + 16)
 
 
