@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,8 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     _write_csv(rows, path / "sweep.csv")
     report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials.values() for key in trial)))
     missing = sum(row["verdict"] == "not finished" for row in rows)
-    count = f"{len(rows) - missing} of {len(rows)}" if missing else str(len(rows))
-    print(f"finished: {count} trials; see {report} and {path / 'sweep.csv'}")
+    of = f"{len(rows) - missing} of " if missing else ""
+    print(f"finished: {of}{_count(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
     return rows
 
 
@@ -180,7 +181,8 @@ def plan(
             if key not in known:
                 raise unknown_name(f"config key in trial {number} of the sweep", key, known)
         try:
-            own.update_from_flattened_dict(overrides)
+            for key, value in overrides.items():
+                _set(own, key, value)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
             text = ", ".join(f"{key}={value}" for key, value in overrides.items())
@@ -216,14 +218,26 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
 
 def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:
     """The plan, in words."""
-    trials, programs = f"trial{'s' * (len(members) != 1)}", f"program{'s' * (len(populations) != 1)}"
-    lines = [f"{len(members)} {trials}, {len(populations)} {programs}, {len(devices)} x {devices[0].device_kind}"]
+    kind = devices[0].device_kind
+    lines = [f"{_count(members, 'trial')}, {_count(populations, 'program')}, {len(devices)} x {kind}"]
     for number, population in enumerate(populations):
         each = -(-len(population) // len(devices))
         memory = _COPIES * each * population[0].nbytes() / 2**20
-        text = f"{len(population)} trials, {each} a device, about {memory:,.0f} MB of states there"
+        text = f"{_count(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
         lines.append(f"program {number + 1}: {text}")
     return "\n".join(lines)
+
+
+def _count(things: Sequence[Any], what: str) -> str:
+    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    try:
+        config.update_from_flattened_dict({key: value})
+    except TypeError as error:
+        kind = type(reduce(getattr, key.split("."), config)).__name__
+        raise UserError(f"config.{key} must be of type {kind}, not {value!r}") from error
 
 
 class _Population:
