@@ -357,8 +357,8 @@ def _axis_index(machine: _Machine, equation: Any, values: Sequence[_Value]) -> l
 def _scan(machine: _Machine, equation: Any, values: Sequence[_Value]) -> list[_Value]:
     """A loop whose body speaks: a loop of the body in lockstep."""
     params, closed = equation.params, equation.params["jaxpr"]
-    begin = params["num_consts"]
-    end = begin + params["num_carry"]
+    end = _as_within(equation.invars, closed.jaxpr.invars)  # constants and carry; scanned ones have an axis more
+    begin = end - _as_within(equation.outvars, closed.jaxpr.outvars)
     xs = [jnp.moveaxis(value.array, 1, 0) if value.varies else value.array for value in values[end:]]
     varies = [value.varies for value in values]
     while True:  # a carried value that varies makes others vary
@@ -377,6 +377,11 @@ def _scan(machine: _Machine, equation: Any, values: Sequence[_Value]) -> list[_V
     carried, ys = lax.scan(body, arrays[begin:], xs, length=params["length"], reverse=params["reverse"])
     stacked = [jnp.moveaxis(y, 0, 1) if v else y for y, v in zip(ys, out[len(after) :], strict=True)]
     return _values([*carried, *stacked], [*after, *out[len(after) :]])
+
+
+def _as_within(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    """How many variables have the same shape outside of a loop as in its body."""
+    return sum(a.aval.shape == b.aval.shape for a, b in zip(outer, inner, strict=True))
 
 
 def _cond(machine: _Machine, equation: Any, values: Sequence[_Value]) -> list[_Value]:
