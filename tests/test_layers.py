@@ -20,6 +20,7 @@ from gan_jax.layers import (
     TransposedConv,
     cpu,
     kernel_gradient,
+    norms,
     strided_conv,
     transposed_conv,
     winograd,
@@ -56,11 +57,11 @@ any_shape = st.one_of(
 
 @pytest.fixture(autouse=True)
 def _off_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Shapes of `ON_GPU` are convolved as on GPUs, and whatever a test with ``off_cpu`` convolves."""
+    """Shapes of `ON_GPU` are convolved as on GPUs, and whatever a test with ``off_cpu`` convolves or normalises."""
     given = getattr(request.node, "callspec", None)
     if given and (given.params.get("shape") in ON_GPU.values() or given.params.get("off_cpu")):
-        monkeypatch.setattr(layers, "on_cpu", lambda: False)
-        monkeypatch.setattr(cpu, "on_cpu", lambda: False)
+        for module in (layers, norms, cpu):
+            monkeypatch.setattr(module, "on_cpu", lambda: False)
 
 
 @pytest.fixture(autouse=True)
@@ -421,8 +422,9 @@ def batch_norm_variables(features: int = 6) -> dict[str, dict[str, np.ndarray]]:
     return {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": var}}
 
 
-@pytest.mark.parametrize("shape", [(8, 3, 5, 6), (7, 6), (1, 6)])
-def test_batch_norm_in_training_is_that_of_numpy(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("off_cpu", [False, True])
+@pytest.mark.parametrize("shape", [(8, 3, 5, 6), (7, 6), (1, 6), (8, 24, 25, 6)])
+def test_batch_norm_in_training_is_that_of_numpy(shape: tuple[int, ...], off_cpu: bool) -> None:
     x, variables = images(shape), batch_norm_variables()
     if len(x) == 1:  # no unbiased variance of one value: it counts as 0
         x_numpy, repeated = x, np.repeat(x, 2, 0)
@@ -473,8 +475,9 @@ def test_batch_norm_of_bfloat16_takes_float32_moments() -> None:
         np.testing.assert_allclose(value, desired[name], rtol=1e-5)
 
 
+@pytest.mark.parametrize("off_cpu", [False, True])
 @pytest.mark.parametrize("devices", [2, 4])
-def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int) -> None:
+def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int, off_cpu: bool) -> None:
     x, variables = images(), batch_norm_variables()
 
     def run(x: Array, axis_name: str | None) -> Any:
@@ -495,9 +498,12 @@ def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int) 
         assert_close(stats, jax.tree.map(lambda value: jnp.stack([value] * devices), whole_stats))
 
 
+@pytest.mark.parametrize("off_cpu", [False, True])
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("shape", [(6, 3, 5, 4), (6, 4)])
-def test_batch_norm_of_three_batches_in_one_call_is_that_of_three_calls(shape: tuple[int, ...], classes: int) -> None:
+@pytest.mark.parametrize("shape", [(6, 3, 5, 4), (6, 4), (6, 24, 25, 2)])
+def test_batch_norm_of_three_batches_in_one_call_is_that_of_three_calls(
+    shape: tuple[int, ...], classes: int, off_cpu: bool
+) -> None:
     x = np.concatenate([images(shape) * factor + factor for factor in (1.0, 0.3, 2.0)])
     label = np.arange(18) % 3
     rng = np.random.default_rng(4)

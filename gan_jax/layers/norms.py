@@ -10,11 +10,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from gan_jax.layers.cpu import on_cpu
+
 Array = jax.Array
+Arrays = tuple[Array, ...]
 Dtype = Any
 
 NORMS = ("none", "batch", "layer", "virtual")
 REFERENCES = 64  # examples in the reference batch of virtual batch norm
+_FEW_ROWS = 2048  # that XLA:GPU sums in one kernel
 
 
 def bias_before(norm: str) -> bool:
@@ -109,28 +113,31 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
 
-        def as_it_is(v: Array, _: Any) -> Array:
-            return v
+        def as_they_are(vs: Arrays, _: Any) -> Arrays:
+            return vs
 
-        def transformed(mean: Array, var: Array, spread: Callable[[Array, Any], Array] = as_it_is) -> Array:
+        def transformed(mean: Array, var: Array, spread: Callable[[Arrays, Any], Arrays] = as_they_are) -> Array:
             inverse = lax.rsqrt(var + self.epsilon)
             if self.classes:
                 assert label is not None
                 own = (len(x), *(1,) * (x.ndim - 2), *shape)
-                factor = scale[label].reshape(own) * spread(inverse, own)
-                return (x * factor + (bias[label].reshape(own) - spread(mean, own) * factor)).astype(self.dtype)
+                inverse, mean = spread((inverse, mean), own)
+                factor = scale[label].reshape(own) * inverse
+                return (x * factor + (bias[label].reshape(own) - mean * factor)).astype(self.dtype)
             factor = scale * inverse
-            return (x * spread(factor, x.shape) + spread(bias - mean * factor, x.shape)).astype(self.dtype)
+            factor, offset = spread((factor, bias - mean * factor), x.shape)
+            return (x * factor + offset).astype(self.dtype)
 
         if not train:
             return transformed(running_mean.value, running_var.value)
         wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
         rows = x.size // x.shape[-1] // batches
-        if batches == 1:  # as it is: with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
+        if batches == 1 and on_cpu():  # with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
             axes = tuple(range(x.ndim - 1))
-            moments, spread = (wide.mean(axes), jnp.square(wide).mean(axes)), as_it_is
+            moments, spread = (wide.mean(axes), jnp.square(wide).mean(axes)), as_they_are
         else:
-            moments, spread = (_sums(wide, batches) / rows, _sums(jnp.square(wide), batches) / rows), _spread
+            total, squares = _sums((wide, jnp.square(wide)), batches)
+            moments, spread = (total / rows, squares / rows), _spread
         mean, square = cross_device_mean(moments, axis_name)
         var = jnp.maximum(square - jnp.square(mean), 0)
         if not self.is_initializing():
@@ -143,32 +150,35 @@ class BatchNorm(nn.Module):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _sums(x: Array, batches: int) -> Array:
-    """``[N, ..., C] -> [batches, C]``: of each of the batches that ``x`` is made of. Its transpose is `_spread`.
+def _sums(xs: Arrays, batches: int) -> Arrays:
+    """Each ``[N, ..., C] -> [batches, C]``: of each of the batches that it is made of. Its transpose is `_spread`.
 
-    In two steps, the first of them a sum of rows as for a single batch, that stays by itself: else XLA:GPU writes out
-    what is to be summed in the backward pass, which it computes in passing where there is one batch.
+    Many rows are summed in two steps. The first, of all arrays, is one kernel on a GPU, and stays by itself: else
+    XLA:GPU writes out what is to be summed in the backward pass, and takes a kernel for each array in the second step.
     """
-    channels = x.shape[-1]
-    rows = x.size // channels // batches
+    channels = xs[0].shape[-1]
+    rows = xs[0].size // channels // batches
+    if rows <= _FEW_ROWS:
+        return tuple(x.reshape(batches, rows, channels).sum(1) for x in xs)
     groups = math.gcd(rows, 2 ** (math.isqrt(rows).bit_length() - 1))
-    partial_sums = lax.optimization_barrier(x.reshape(batches * groups, -1, channels).sum(1))
-    total: Array = partial_sums.reshape(batches, groups, channels).sum(1)
-    return total
+    first = lax.optimization_barrier([x.reshape(batches * groups, -1, channels).sum(1) for x in xs])
+    return tuple(jnp.stack(first).reshape(len(xs), batches, groups, channels).sum(2))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _spread(v: Array, shape: tuple[int, ...]) -> Array:
-    """``[batches, C] -> shape``, ``(N, ..., C)``: to all entries of each batch. Its transpose is `_sums`."""
-    return jnp.broadcast_to(jnp.repeat(v, shape[0] // len(v), 0).reshape(shape[0], *(1,) * (len(shape) - 2), -1), shape)
+def _spread(vs: Arrays, shape: tuple[int, ...]) -> Arrays:
+    """Each ``[batches, C] -> shape``, ``(N, ..., C)``: to all entries of each batch. Its transpose is `_sums`."""
+    ones = (1,) * (len(shape) - 2)
+    each = (jnp.repeat(v, shape[0] // len(v), 0).reshape(shape[0], *ones, -1) for v in vs)
+    return tuple(jnp.broadcast_to(v, shape) for v in each)
 
 
 _sums.defvjp(
-    lambda x, batches: (_sums(x, batches), x.shape),
+    lambda xs, batches: (_sums(xs, batches), xs[0].shape),
     lambda batches, shape, g: (_spread(g, shape),),
 )
 _spread.defvjp(
-    lambda v, shape: (_spread(v, shape), len(v)),
+    lambda vs, shape: (_spread(vs, shape), len(vs[0])),
     lambda shape, batches, g: (_sums(g, batches),),
 )
 
