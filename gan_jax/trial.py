@@ -285,7 +285,7 @@ class Trial:
     def finish(self, resources: dict[str, Any]) -> str:
         """The animation, and the figures of the whole run; those of its last step are the last logged ones.
 
-        Returns the verdict and why, in one line.
+        Returns the verdict and why, and FID beside that of the test images, in one line.
         """
         self.workdir.save_animation()
         records = self.workdir.records()
@@ -304,7 +304,12 @@ class Trial:
         }
         self.workdir.save_summary(summary)
         write_report(self.workdir)
-        return f"{verdict}: {why}"
+        fid = [
+            f", fid {last[name]:.3g} (test images {floor:.3g})"
+            for name, floor in self.evaluator.floor.items()
+            if name in last
+        ]
+        return f"{verdict}: {why}{''.join(fid)}"
 
 
 _finite = jax.jit(finite)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import http.server
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -188,15 +189,21 @@ def test_figures_are_the_same_on_any_number_of_devices_and_leave_the_state_alone
     jax.tree.map(np.testing.assert_array_equal, state, before)
 
 
-def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = small("gan")
     plain = jax.device_get(train(config, tmp_path / "plain", jax.devices()[:2]))
     config.eval.update({"features": MEANS, "every": 2})
     judged = jax.device_get(train(config, tmp_path / "judged", jax.devices()[:2]))
     jax.tree.map(np.testing.assert_array_equal, plain, judged)
-    summary = (tmp_path / "judged" / "summary.json").read_text()
-    for said in (f"fid[{MEANS}]", '"verdict"', '"floor"', "g_loss_oscillation"):
-        assert said in summary
+    summary = json.loads((tmp_path / "judged" / "summary.json").read_text())
+    assert {f"fid[{MEANS}]", "verdict", "floor", "g_loss_oscillation"} <= summary.keys()
+    fid, floor = summary[f"fid[{MEANS}]"], summary["floor"][f"fid[{MEANS}]"]
+    ends = [line for line in capsys.readouterr().out.splitlines() if ": d loss " in line]
+    assert ["fid" in line for line in ends] == [False, True]
+    assert ends[1].startswith(summary["verdict"])
+    assert ends[1].endswith(f", fid {fid:.3g} (test images {floor:.3g})")
 
 
 def test_neighbours_are_a_sample_and_the_train_images_nearest_to_it() -> None:
