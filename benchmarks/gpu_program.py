@@ -145,12 +145,11 @@ def step(program: str) -> Step:
 
 
 def _counted(name: str, blocks: dict[str, list[Instruction]]) -> Step:
-    found, sizes, spaced = Step(), dict[str, int](), set[str]()
+    found, spaced = Step(), set[Instruction]()
     for x in blocks[name]:
-        sizes[x.name] = x.nbytes
         if x.code in _FREE:
             if spaced.intersection(x.operands):
-                spaced.add(x.name)
+                spaced.add(x)
             continue
         if x.code == "while":
             turns = x.attribute(r'known_trip_count":\{"n":"(\d+)"')
@@ -158,8 +157,8 @@ def _counted(name: str, blocks: dict[str, list[Instruction]]) -> Step:
             found.waits += not turns
             continue
         if any(_SPACED.search(inner.line) for inner in [x, *blocks.get(x.called, ())]):
-            spaced.add(x.name)
-        read = sum(sizes.get(operand, 0) for operand in x.operands)
+            spaced.add(x)
+        read = sum(operand.nbytes for operand in x.operands)
         if x.code in _SUMS:
             found.sums += 1
             found.summed += read

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 _BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u8": 1, "s8": 1, "pred": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instruction:
     """A line of a program: ``name = type code(operands), attributes``.
 
     Attributes:
-      operands: their names.
       line: all of it.
     """
 
     name: str
     type: str
     code: str
-    operands: tuple[str, ...]
+    operands: tuple["Instruction", ...]
     line: str
 
     def attribute(self, pattern: str) -> str:
@@ -50,14 +49,15 @@ class Instruction:
 
 def computations(program: str) -> dict[str, list[Instruction]]:
     """By name, in their order: who is called comes before its callers."""
-    found = dict[str, list[Instruction]]()
-    lines = list[Instruction]()
+    found, own = dict[str, dict[str, Instruction]](), dict[str, Instruction]()
     for line in program.splitlines():
         if opened := re.match(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$", line):
-            lines = found[opened[1]] = []
+            own = found[opened[1]] = {}
         elif parts := re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)", line):
-            lines.append(Instruction(parts[1], parts[2], parts[3], tuple(re.findall(r"%([\w.-]+)", parts[4])), line))
-    return found
+            name, type_, code, operands = parts.groups()
+            read = tuple(own[x] for x in re.findall(r"%([\w.-]+)", operands) if x in own)
+            own[name] = Instruction(name, type_, code, read, line)
+    return {name: list(instructions.values()) for name, instructions in found.items()}
 
 
 def _arrays(type_: str) -> list[tuple[str, list[int]]]:

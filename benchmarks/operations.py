@@ -18,7 +18,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,22 +93,19 @@ def operations(program: str) -> dict[str, Operation]:
     found: dict[str, Operation] = {}
     within: dict[str, float] = collections.defaultdict(float)
     for inside, instructions in computations(program).items():
-        known: dict[str, Instruction] = {}
         for x in instructions:
-            known[x.name] = x
-            operands = [known[name] for name in x.operands if name in known]
-            gflop = _gflop(x, operands) + (within[x.called] if x.code == "fusion" else 0)
+            gflop = _gflop(x) + (within[x.called] if x.code == "fusion" else 0)
             within[inside] += gflop
-            found[x.name] = Operation(x.code, x.path, sum(each.nbytes for each in (x, *operands)), gflop)
+            found[x.name] = Operation(x.code, x.path, sum(each.nbytes for each in (x, *x.operands)), gflop)
     return found
 
 
-def _gflop(x: Instruction, operands: Sequence[Instruction]) -> float:
+def _gflop(x: Instruction) -> float:
     if x.code == "dot":
         contracted = x.attribute(r"lhs_contracting_dims=\{([\d,]*)\}").split(",")
-        return 2e-9 * math.prod(x.shapes[0]) * math.prod(operands[0].shapes[0][int(d)] for d in contracted)
+        return 2e-9 * math.prod(x.shapes[0]) * math.prod(x.operands[0].shapes[0][int(d)] for d in contracted)
     if x.code == "convolution":
-        kernel, order = operands[1].shapes[0], x.attribute(r"dim_labels=\w+_(\w+)->")
+        kernel, order = x.operands[1].shapes[0], x.attribute(r"dim_labels=\w+_(\w+)->")
         return 2e-9 * math.prod(x.shapes[0]) * math.prod(kernel) / kernel[order.index("o")]
     return 0.0
 
