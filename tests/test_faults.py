@@ -442,7 +442,7 @@ def little(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 def test_a_file_system_that_is_really_full(
     little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    monkeypatch.setattr(files, "PATIENCE", 2.0)
     config = gan(**{"checkpoint.every": 2, "generator.widths": (256, 256)})  # a state of 3.5 MB
     with pytest.raises(UserError, match=r"o space left on device; tried for .*saved in .*else/a") as error:
         train.train(config, little / "a", ONE, fallback=tmp_path / "else")
