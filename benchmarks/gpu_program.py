@@ -12,7 +12,8 @@ measured. Of one step:
 - sums: operations that add up over the devices, where there are several, and the bytes that a device puts in;
 - waits: loops whose length the host doesn't know; it waits for the device at each of their turns. The loop over steps
   is one, once a step, but where it is in a CUDA graph (`gan_jax.parallel`), which isn't to be seen here;
-- GB: what all kernels read and write, and the milliseconds which that takes at the 3.35 TB/s of an H100's memory.
+- GB: what all kernels read and write, and the milliseconds which that takes at the 3.35 TB/s of an H100's memory;
+- MB: what the program takes of that memory, data and state included.
 """
 
 import argparse
@@ -107,7 +108,10 @@ def main() -> None:
         config = named_config(name)
         config.compute_dtype = options.precision
         try:
-            print(f"{name:<16}{step(compiled(config, options.devices))}", flush=True)
+            program = compiled(config, options.devices)
+            taken = program.memory_analysis()
+            memory = f"  {taken.peak_memory_in_bytes / 1e6:5,.0f} MB" if taken else ""
+            print(f"{name:<16}{step(str(program.as_text()))}{memory}", flush=True)
         except UserError as error:
             sys.exit(f"error: {error}")
 
@@ -118,8 +122,8 @@ def prepare() -> None:
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of a driver that isn't there
 
 
-def compiled(config: ConfigDict, devices: int = 1) -> str:
-    """The optimised program of ``config`` on so many H100s, as text. Exits if JAX has no compiler for them here."""
+def compiled(config: ConfigDict, devices: int = 1) -> jax.stages.Compiled:
+    """The optimised program of ``config`` on so many H100s. Exits if JAX has no compiler for them here."""
     config = config.copy_and_resolve_references()
     gan, feed, state = parts(config)
     try:
@@ -132,7 +136,8 @@ def compiled(config: ConfigDict, devices: int = 1) -> str:
     with mock.patch.object(jax, "default_backend", return_value="gpu"), jax.default_matmul_precision("float32"):
         chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, cards)
         lowered = chunk.mapped.lower(state, np.int32(1), data, share)
-    return str(lowered.compile().as_text())
+    program: jax.stages.Compiled = lowered.compile()
+    return program
 
 
 def step(program: str) -> Step:

@@ -130,7 +130,7 @@ def on_paper(config: ConfigDict, batch: int) -> dict[str, Any]:
     A ring adds up n bytes on D devices by sending 2 (D - 1) / D n from each.
     """
     config.batch_size = 8 * batch
-    found = gpu_program.step(gpu_program.compiled(config, 8))
+    found = gpu_program.step(str(gpu_program.compiled(config, 8).as_text()))
     gan, _, state = parts(config)
     with mock.patch("jax.default_backend", return_value="gpu"):  # plain convolutions
         flops = flops_before_compilation(gan, state, batch, gan.d_steps)

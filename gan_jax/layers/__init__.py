@@ -1,5 +1,6 @@
 """Building blocks of the networks: convolutions, dense layers, normalisations, the discriminator's head."""
 
+from gan_jax.layers.activations import leaky_relu, relu
 from gan_jax.layers.conv4 import kernel_gradient, strided_conv, transposed_conv
 from gan_jax.layers.judgement import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
 from gan_jax.layers.modules import (
@@ -57,7 +58,9 @@ __all__ = [
     "generator_output",
     "judged",
     "kernel_gradient",
+    "leaky_relu",
     "normalized",
+    "relu",
     "rematerialized",
     "reshaped",
     "sides",

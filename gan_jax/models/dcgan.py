@@ -88,8 +88,8 @@ class Discriminator(nn.Module):
 
 
 def _up_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
-    return TransposedConv(features, **types)(nn.relu(norm(x)))
+    return TransposedConv(features, **types)(layers.relu(x, norm))
 
 
 def _down_block(x: Array, features: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
-    return nn.leaky_relu(norm(StridedConv(features, **types)(x)), 0.2)
+    return layers.leaky_relu(StridedConv(features, **types)(x), norm)

@@ -84,4 +84,4 @@ class Discriminator(nn.Module):
 
 def hidden(x: Array, features: int, use_bias: bool, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
     """A hidden layer ``[B, F] -> [B, features]``."""
-    return nn.leaky_relu(norm(Dense(features, use_bias=use_bias, **types)(x)), 0.2)
+    return layers.leaky_relu(Dense(features, use_bias=use_bias, **types)(x), norm)

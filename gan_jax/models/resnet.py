@@ -55,7 +55,7 @@ class Generator(nn.Module):
         x = layers.reshaped(Dense(side * side * first, use_bias=True, **types)(z), (-1, side, side, first))
         for features, side in zip(self.widths, larger, strict=True):
             x = layers.rematerialized(self, _up_block, x, features, side, norm, inner)
-        x = Conv(self.image_shape[-1], use_bias=True, **types)(nn.relu(norm(x)))
+        x = Conv(self.image_shape[-1], use_bias=True, **types)(layers.relu(x, norm))
         return layers.generator_output(self, jnp.tanh(x))
 
 
@@ -93,7 +93,7 @@ class Discriminator(nn.Module):
         for block, features in enumerate(self.widths):
             rest = (features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-        return layers.discriminator_output(self, nn.relu(x).sum((1, 2)), label, axis_name, batches, use_bias=True)
+        return layers.discriminator_output(self, layers.relu(x).sum((1, 2)), label, axis_name, batches, use_bias=True)
 
 
 def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
@@ -102,12 +102,12 @@ def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array]
     def doubled(x: Array) -> Array:
         return x.repeat(2, 1).repeat(2, 2)[:, :side, :side]
 
-    inside = nn.relu(norm(x))
+    inside = layers.relu(x, norm)
     if (side, side) == (2 * x.shape[1], 2 * x.shape[2]):
         inside = Conv(features, resample="up", **types)(inside)
     else:
         inside = Conv(features, **types)(doubled(inside))
-    inside = Conv(features, **types)(nn.relu(norm(inside)))
+    inside = Conv(features, **types)(layers.relu(inside, norm))
     return inside + doubled(Conv(features, side=1, **types)(x))  # 1x1: the same before the doubling, at a quarter
 
 
@@ -122,9 +122,9 @@ def _down_block(
 ) -> Array:
     """Norm, ReLU (neither at the image), convolution, norm, ReLU, convolution, averaging; beside it, a 1x1 one."""
     halved = _halved if down else lambda x: x
-    inside = x if first else nn.relu(norm(x))
+    inside = x if first else layers.relu(x, norm)
     inside = Conv(features, **inner)(inside)
-    inside = nn.relu(norm(inside))
+    inside = layers.relu(inside, norm)
     if down and not (x.shape[1] % 2 or x.shape[2] % 2):
         inside = Conv(features, resample="down", **types)(inside)
     else:
