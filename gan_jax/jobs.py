@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from gan_jax import sweep
 from gan_jax.errors import UserError
+from gan_jax.report import counted
 from gan_jax.workdir import write_json
 
 # Of all executors, with their types as submitit has them; what else is given goes to the chosen one.
@@ -69,9 +70,8 @@ def sweep_by_jobs(
         parts += [group[start : start + size] for start in range(0, len(group), size)]
     waiting = [part for part in parts if not _done(part)]
     queue = _executor(path / "jobs", executor, arguments)
-    print(
-        f"{len(members)} trials, {len(parts)} jobs, {len(parts) - len(waiting)} of them done; logs in {path / 'jobs'}"
-    )
+    done = f"{len(parts) - len(waiting)} of them done"
+    print(f"{counted(members, 'trial')}, {counted(parts, 'job')}, {done}; logs in {path / 'jobs'}")
     at_once = 1 if executor == "local" else len(parts)  # local ones would fight for the same devices
     failed = _Jobs(config, path, queue, at_once).go(waiting, pause)
     rows = sweep.conclude({member.name: member.overrides for member in members}, path)

@@ -92,6 +92,11 @@ def write_report(workdir: Workdir) -> Path:
     return path
 
 
+def counted(things: Sequence[Any], what: str) -> str:
+    """How many there are, in words: "1 trial", "2 trials"."""
+    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
+
+
 def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> Path:
     """Writes ``report.html`` of the sweep in ``path``, and returns its path.
 
@@ -110,7 +115,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{len(rows)} trials, {ended}
+<h1>{html.escape(path.name)}</h1>{counted(rows, "trial")}, {ended}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
 <h2>Trials (a click on a head sorts)</h2>{_grid(rows)}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""

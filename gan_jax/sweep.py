@@ -28,7 +28,7 @@ from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import dotted_keys, to_plain
 from gan_jax.errors import DivergedError, UserError, unknown_name
 from gan_jax.files import write_atomically
-from gan_jax.report import write_sweep_report
+from gan_jax.report import counted, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
@@ -160,7 +160,7 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials.values() for key in trial)))
     missing = sum(row["verdict"] == "not finished" for row in rows)
     of = f"{len(rows) - missing} of " if missing else ""
-    print(f"finished: {of}{_count(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
+    print(f"finished: {of}{counted(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
     return rows
 
 
@@ -219,17 +219,13 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
 def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:
     """The plan, in words."""
     kind = devices[0].device_kind
-    lines = [f"{_count(members, 'trial')}, {_count(populations, 'program')}, {len(devices)} x {kind}"]
+    lines = [f"{counted(members, 'trial')}, {counted(populations, 'program')}, {len(devices)} x {kind}"]
     for number, population in enumerate(populations):
         each = -(-len(population) // len(devices))
         memory = _COPIES * each * population[0].nbytes() / 2**20
-        text = f"{_count(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
+        text = f"{counted(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
         lines.append(f"program {number + 1}: {text}")
     return "\n".join(lines)
-
-
-def _count(things: Sequence[Any], what: str) -> str:
-    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
 
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:
