@@ -57,6 +57,9 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
 }
 
+# Compiler options: the same operations, compiled in less time.
+QUICKLY = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+
 
 def small(name: str) -> ConfigDict:
     """The config ``name`` with narrow networks and a short run: the same code, in seconds."""

@@ -23,7 +23,7 @@ from benchmarks import gpu_program
 from benchmarks.program import parts
 from gan_jax import parallel
 from gan_jax.update import update
-from tests.conftest import NAMES, small
+from tests.conftest import NAMES, QUICKLY, small
 
 QUICK = ("dcgan", "wgan_gp")
 CEILINGS = {  # millions of floating-point operations, megabytes
@@ -41,7 +41,6 @@ CEILINGS = {  # millions of floating-point operations, megabytes
     "wgan": (20.9, 12.5),
     "wgan_gp": (29.9, 17.2),
 }
-_FAST = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # the same operations
 
 
 @cache
@@ -57,7 +56,7 @@ def compiled_step(config: ConfigDict) -> Any:
     gan, fed, state = parts(config)
     chunk = parallel.compile_chunk(gan, fed.fetch, fed.capacity, jax.devices()[:1])
     lowered = chunk.mapped.lower(state, np.int32(1), fed.data, fed.nothing)
-    return lowered.compile(compiler_options=chunk.options | _FAST)
+    return lowered.compile(compiler_options=chunk.options | QUICKLY)
 
 
 def slow_convolutions(text: str) -> list[str]:
