@@ -58,7 +58,7 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 # Compiler options: the same operations, compiled in less time.
-QUICKLY = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 
 
 def small(name: str) -> ConfigDict:
