@@ -1,6 +1,7 @@
 """The number of devices changes nothing but the time it takes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, feed, games, parallel, state
+from gan_jax import build, feed, games, layers, parallel, state
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
@@ -106,6 +107,26 @@ def test_a_batch_that_the_devices_do_not_divide_names_the_nearest_that_they_do()
         parallel.shard_index(100, 8)
     with pytest.raises(UserError, match="nearest that is: 8"):
         parallel.shard_index(3, 8)
+
+
+def test_a_mean_over_devices_is_that_of_every_leaf_and_small_ones_go_as_one() -> None:
+    rng = np.random.default_rng(0)
+    tree = {
+        "few": rng.normal(size=(4, 3, 5)).astype(np.float32),
+        "many": rng.normal(size=(4, 101, 100)).astype(np.float32),
+        "half": rng.integers(-8, 8, (4, 6)).astype(jnp.bfloat16),  # whose means are exact
+        "one": np.arange(4, dtype=np.float32),
+        "none": (),
+    }
+    over = jax.pmap(partial(layers.cross_device_mean, axis_name="d"), "d", devices=jax.devices()[:4])
+    found = jax.device_get(over(tree))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    for mean, each in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        expected = np.broadcast_to(each.astype(np.float64).mean(0), each.shape)
+        np.testing.assert_allclose(mean.astype(np.float64), expected, rtol=0, atol=1e-6)
+    assert over.lower(tree).as_text().count("stablehlo.all_reduce") == 2
+    assert over({"many": tree["many"]}).keys() == {"many"}  # no small ones
+    assert layers.cross_device_mean(tree, None) is tree
 
 
 def test_the_state_has_no_device_axis_and_is_donated() -> None:
