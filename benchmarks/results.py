@@ -46,6 +46,7 @@ def main() -> None:
         for name in chosen:
             if not options.table:
                 subprocess.run([sys.executable, *command(name, seed, options.workdir)], check=True)
+    options.workdir.mkdir(parents=True, exist_ok=True)
     text = table([row(name, found(name, options.workdir)) for name in BUDGET if found(name, options.workdir)])
     (options.workdir / "results.md").write_text(text)
     print(text)

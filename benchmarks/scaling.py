@@ -20,12 +20,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from benchmarks import gpu_program
 from benchmarks.program import Program, named_config, parts, with_devices
@@ -77,10 +79,9 @@ def main() -> None:
 
 def measured(counts: list[int], batch: int, repeats: int, same: list[str]) -> list[dict[str, Any]]:
     """A row for each number of devices, whose processes get the ``same`` flags."""
-    turns = [
-        {count: with_devices(count, "benchmarks.scaling", *same, f"--only={count}") for count in counts}
-        for _ in range(repeats)
-    ]
+    turns: list[dict[int, Any]] = [{} for _ in range(repeats)]
+    for turn, count in tqdm([*product(turns, counts)], desc="processes"):
+        turn[count] = with_devices(count, "benchmarks.scaling", *same, f"--only={count}")
 
     def ratio(a: int, one: str, b: int, other: str) -> float:
         return float(statistics.median(turn[a][one] / turn[b][other] for turn in turns))

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from tqdm import trange
 
 from benchmarks.program import Program, case_config
 from configs import dcgan
@@ -56,7 +57,7 @@ def starts(path: Path, repeats: int) -> dict[str, Any]:
     """Seconds of launches: cold, warm, of the help, and to their end after SIGTERM."""
     seen: dict[str, list[tuple[float, float, float]]] = {"cold": [], "warm": []}
     stops, helps = [], []
-    for turn in range(repeats):
+    for turn in trange(repeats, desc="starts, cold and warm"):
         begin = time.perf_counter()
         subprocess.run([*_LAUNCH[:2], "--help"], check=False, capture_output=True)
         helps.append(time.perf_counter() - begin)
@@ -104,7 +105,7 @@ def kept(path: Path, repeats: int, steps: int) -> dict[str, Any]:
         program = Program(config, devices)
         program.run(1)
         bare, whole, nothing = [], [], []
-        for turn in range(repeats):
+        for turn in trange(repeats, desc=f"whole runs of {name}"):
             begin = time.perf_counter()
             program.run(count)
             bare.append((time.perf_counter() - begin) / count)

@@ -163,9 +163,15 @@ def build_evaluator(
     """What judges the GAN by the config's features, on ``samples`` samples (or as many as the config says).
 
     Raises:
-      UserError: see `gan_jax.evaluate.extractors.find`.
+      UserError: there are too few images to compare with; or see `gan_jax.evaluate.extractors.find`.
     """
     extractor = find(config.eval.features, dataset, cache)
+    least = configuration.FEWEST_SAMPLES
+    if extractor is not None and len(dataset.train_images) < least:
+        raise UserError(
+            f"{dataset.name} has {len(dataset.train_images)} images to compare samples with, and an evaluation needs "
+            f"{least} or more: give more of them, or set config.eval.features='none'"
+        )
     return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache)
 
 

@@ -190,15 +190,13 @@ class Checkpoints:
           DamagedError: it isn't what was saved.
           UserError: it is, but it is another state than ``like``.
         """
-        signed = (self.directory / str(step) / "leaves").exists()  # not by releases before 0.2
+        if not (self.directory / str(step) / "leaves").exists():
+            raise DamagedError("its list of leaves is missing")
         try:
-            if signed:
-                written = self._manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
-                leaves = written["leaves"]
-                if written != _signed(leaves):
-                    raise DamagedError("its list of leaves has another checksum")
-            else:
-                leaves = self._listed(step)
+            written = self._manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
+            leaves = written["leaves"]
+            if written != _signed(leaves):
+                raise DamagedError("its list of leaves has another checksum")
         except DamagedError:
             raise
         except Exception as error:  # of damaged files, orbax and its parsers raise anything
@@ -212,17 +210,10 @@ class Checkpoints:
             state = self._manager.restore(step, args=args).state
         except Exception as error:
             raise DamagedError(_reason(error)) from error
-        if signed:
-            for name, text in _leaves(state, _checksum).items():
-                if leaves[name] != text:
-                    raise DamagedError(f"{name} has another checksum")
+        for name, text in _leaves(state, _checksum).items():
+            if leaves[name] != text:
+                raise DamagedError(f"{name} has another checksum")
         return state
-
-    def _listed(self, step: int) -> dict[str, str]:
-        """The shapes of all leaves, as orbax has them."""
-        with ocp.StandardCheckpointer() as reader:
-            found = reader.metadata(self.directory.absolute() / str(step) / "state").item_metadata.tree
-        return {name: shape for name, shape in _leaves(found, _shape).items() if shape}
 
 
 def _leaves(tree: Any, describe: Callable[[Any], str]) -> dict[str, str]:

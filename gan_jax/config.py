@@ -44,6 +44,7 @@ _LATER = (
     *("on_divergence", "parallel.logical_shards", "parallel.population", "data.follow_links"),
     *("generator.remat", "discriminator.remat"),
 )
+FEWEST_SAMPLES = 10  # of an evaluation
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
 
 
@@ -251,7 +252,7 @@ _RANGES = {
     "penalty.weight": _from_0,
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
     **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
-    "eval.samples": _at_least(10),
+    "eval.samples": _at_least(FEWEST_SAMPLES),
     "parallel.logical_shards": ((lambda value: value >= 0 and value & (value - 1) == 0), "0 or a power of two"),
     **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
     "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),

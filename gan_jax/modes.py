@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import signals
 from gan_jax.arguments import load_config, read_arguments, read_search, read_sweep
-from gan_jax.config import differences
+from gan_jax.config import FEWEST_SAMPLES, differences
 from gan_jax.errors import UserError
 
 
@@ -147,6 +147,8 @@ def _evaluate(
     from gan_jax.report import write_report
     from gan_jax.workdir import Workdir
 
+    if count is not None and count < FEWEST_SAMPLES:
+        raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     out = out or workdir / "neighbours.png"
     if out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")

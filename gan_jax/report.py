@@ -65,7 +65,6 @@ def write_report(workdir: Workdir) -> Path:
     chosen = [grids[round(i * (len(grids) - 1) / _GRIDS)] for i in range(_GRIDS)] if len(grids) > _GRIDS else grids[:-1]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
     beside = workdir.path / "neighbours.png"
-    evaluations = [json.loads(path.read_text()) for path in sorted(workdir.path.glob("evaluation_*.json"))]
     again = sorted((workdir.path / "reconstructions").glob("step_*.png"))[-1:]
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
@@ -76,7 +75,7 @@ def write_report(workdir: Workdir) -> Path:
         "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
         "Each sample beside the training images nearest to it": _picture(beside, 420, "") if beside.exists() else "",
         "What it cost": _table(summary.get("resources", {})),
-        "Evaluations": _row(_table(_figures(evaluation)) for evaluation in evaluations),
+        "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
         "Versions": _table({"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}),
     }

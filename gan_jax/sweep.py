@@ -32,7 +32,7 @@ from gan_jax.report import counted, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
-from gan_jax.workdir import Workdir, write_json
+from gan_jax.workdir import Workdir, read_json, write_json
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
@@ -348,7 +348,9 @@ class _Population:
         file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
         what = json.dumps([_static(self.config), repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
-        known = json.loads(file.read_text()) if file.exists() else {}
+        kept = read_json(file)
+        rates = kept.items() if isinstance(kept, dict) else ()
+        known = {name: rate for name, rate in rates if isinstance(rate, int | float)}
         both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
         if key not in known:
             print("measuring whether trials are faster at once or in turn; what is found is kept", flush=True)
@@ -420,7 +422,7 @@ def _figures(workdir: Workdir) -> dict[str, Any]:
     summary = workdir.summary() or {"verdict": "not finished"}
     found = {name: value for name, value in summary.items() if isinstance(value, int | float | str)}
     for name in [name for name in found if name.startswith("fid[")]:
-        found[f"best_{name}"] = min(record[name] for record in workdir.records() if name in record)
+        found[f"best_{name}"] = min([found[name], *(record[name] for record in workdir.records() if name in record)])
     return found
 
 

@@ -117,11 +117,13 @@ class Workdir:
         Raises:
           UserError: the run here began with other data.
         """
-        try:
-            before = json.loads(self._data.read_text())
-        except (OSError, ValueError):
-            before = None
-        if isinstance(before, dict) and before.get("digest") != digest and self.checkpoints.is_dir():
+        before = read_json(self._data)
+        if self._data.exists() and not (isinstance(before, dict) and "digest" in before):
+            raise UserError(
+                f"{self._data}, which says what the run here was trained on, is damaged: restore it, or remove it "
+                f"if that was {name}"
+            )
+        if isinstance(before, dict) and before["digest"] != digest and self.checkpoints.is_dir():
             raise UserError(
                 f"the images of {name} are not those that the run in {self.path} began with: "
                 "restore them, or give another --workdir"
@@ -141,16 +143,16 @@ class Workdir:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UserError(f"cannot read {self._config}: {error}; mend it, or give another --workdir") from error
-        configuration.validate(config)
+        try:
+            configuration.validate(config)
+        except UserError as error:
+            raise UserError(f"{self._config}: {error}") from error
         return config
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
-        try:
-            summary = json.loads(self._summary.read_text())
-            return summary if isinstance(summary, dict) else None
-        except (OSError, ValueError):
-            return None
+        summary = read_json(self._summary)
+        return summary if isinstance(summary, dict) else None
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``, by which a run counts as finished."""
@@ -159,6 +161,15 @@ class Workdir:
     def save_evaluation(self, step: int, figures: Mapping[str, Any]) -> None:
         """Writes ``evaluation_STEP.json``."""
         self._write_json(self.path / f"evaluation_{step:08d}.json", figures)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What `save_evaluation` wrote, by step; damaged files are named, and left out."""
+        files = sorted(self.path.glob("evaluation_*.json"))
+        found = [read_json(file) for file in files]
+        for file, figures in zip(files, found, strict=True):
+            if not isinstance(figures, dict):
+                print(f"warning: {file} is damaged, and left out of the report", file=sys.stderr)
+        return [figures for figures in found if isinstance(figures, dict)]
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
         """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``."""
@@ -220,6 +231,14 @@ class Workdir:
 
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def read_json(path: Path) -> Any:
+    """What lies in ``path``, or None if it isn't there or can't be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

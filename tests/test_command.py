@@ -234,6 +234,11 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     assert "http" not in page.replace("http-equiv", "")
     with Image.open(tmp_path / "run" / "neighbours.png") as picture:
         assert picture.size == (6 * 30 + 2, 20 * 30 + 2)
+    (line,) = launch("--mode=evaluate", workdir, "--num_samples=9", code=2).splitlines()
+    assert line == "error: --num_samples=9: an evaluation needs 10 or more"
+    (tmp_path / "run" / "evaluation_00000007.json").write_text("[]")
+    out = launch("--mode=evaluate", workdir, "--num_samples=10")
+    assert "evaluation_00000007.json is damaged, and left out of the report" in out
     (line,) = launch("--mode=evaluate", workdir, "--step=3", code=2).splitlines()
     assert "no checkpoint of step 3" in line
     assert "there are" in line or "kept are" in line

@@ -391,3 +391,16 @@ def test_weights_are_read_without_running_what_they_name(tmp_path: Path) -> None
         (tmp_path / "weights.pth").write_bytes(content)
         with pytest.raises(UserError, match=r"cannot read the weights in .*weights\.pth"):
             inception.load(tmp_path / "weights.pth")
+
+
+def test_too_few_images_to_compare_with_are_refused_in_one_line() -> None:
+    config = small("gan")
+    config.eval.features = "tests.test_evaluate:means"
+    gan, _ = build.build_gan(config)
+    whole = build.build_dataset(config, None)
+    nine = np.arange(9)
+    few = dataclasses.replace(whole, train_images=whole.train_images[nine], train_labels=whole.train_labels[nine])
+    with pytest.raises(UserError, match=r"has 9 images .* an evaluation needs 10 or more: .*eval.features='none'"):
+        build.build_evaluator(config, gan, few, None, jax.devices()[:1])
+    config.eval.features = "none"
+    assert build.build_evaluator(config, gan, few, None, jax.devices()[:1]).extractor is None

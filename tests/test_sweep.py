@@ -14,6 +14,7 @@ from gan_jax.build import build_gan
 from gan_jax.errors import UserError
 from gan_jax.state import init_state
 from gan_jax.trial import Trial
+from gan_jax.workdir import Workdir
 from tests.conftest import small
 from tests.test_devices import distance
 from tests.test_train import StopError, assert_identical, records, run, saved
@@ -190,10 +191,20 @@ def test_trials_run_at_once_where_that_was_measured_to_be_faster(
         sweep.sweep(config, [{"seed": 1}, {"seed": 2}], path / "second", TWO[:1])
         assert asked == [ratio > 1.5]
         assert_identical(saved(config, path / "first" / "000"), saved(config, path / "second" / "000"))
+    for damaged in ("garbage", "[]", '{"x": null}'):  # and it is measured again
+        (path / "data_cache" / "populations.json").write_text(damaged)
+        with pytest.raises(TypeError, match="not callable"):
+            sweep.sweep(config, [{"seed": 1}, {"seed": 2}], path / "third", TWO[:1])
     config.parallel.population = "map"
     asked.clear()
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}], tmp_path / "asked", TWO[:1])
     assert asked == [False]
+
+
+def test_a_trial_whose_log_is_gone_has_its_last_figures(tmp_path: Path) -> None:
+    workdir = Workdir(tmp_path)
+    workdir.save_summary({"verdict": "healthy", "fid[x]": 3.0})
+    assert sweep._figures(workdir) == {"verdict": "healthy", "fid[x]": 3.0, "best_fid[x]": 3.0}
 
 
 def test_both_populations_are_timed_and_their_states_kept() -> None:

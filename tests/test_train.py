@@ -235,6 +235,11 @@ def test_a_run_goes_on_with_its_own_data_only_wherever_it_lies_now(tmp_path: Pat
     with pytest.raises(UserError, match=r"images of folder:one are not those that the run .* began with"):
         train.train(config, tmp_path / "runs" / "a", ONE)
     images_in(tmp_path / "two", 30)
+    remembered = (tmp_path / "runs" / "a" / "data.json").read_text()
+    (tmp_path / "runs" / "a" / "data.json").write_text("garbage")
+    with pytest.raises(UserError, match=r"data.json, which says .* is damaged: restore it, or remove it if that was"):
+        train.train(config, tmp_path / "runs" / "a", ONE)
+    (tmp_path / "runs" / "a" / "data.json").write_text(remembered)
     config.data.dir, config.data.device_budget_mb = str(tmp_path / "two"), 0
     assert int(run(config, tmp_path / "runs" / "a").step) == 10
 
