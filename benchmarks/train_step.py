@@ -65,7 +65,7 @@ from benchmarks.sides import (
 from gan_jax import resources
 
 TOLERANCE = 1e-4  # of their losses, times the loss where that is above 1
-ROUNDINGS = 4
+ROUNDINGS = 8  # of case a PyTorch's own are 1.5e-4 off on one core and 6.2e-4 on two, ours 6.2e-4 and 4.9e-4
 _COPIED = 2**28  # bytes of the array that is copied
 
 
