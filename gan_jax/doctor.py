@@ -73,10 +73,9 @@ def _machine(workdir: Path) -> Iterator[tuple[str, str]]:
     yield "machine", f"{cores} cores, {total:.1f} GB of memory, {free:.1f} GB unused"
     place = next(path for path in [workdir.absolute(), *workdir.absolute().parents] if path.exists())
     disk, files = shutil.disk_usage(place), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield (
-        "disk",
-        f"{disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free for {workdir}; {files} open files allowed",
-    )
+    free_there = f"{disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free for {workdir}"
+    writable = "" if os.access(place, os.W_OK) else f", but {place} is not writable"
+    yield "disk", f"{free_there}{writable}; {files} open files allowed"
 
 
 def _devices() -> Iterator[tuple[str, str]]:
