@@ -234,6 +234,6 @@ def describe(
             "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
             "steps": f"{config.steps:,}, {start}",
             "output": str(path),
-            "program": "is compiled, or found in the cache",
+            "program": "is being compiled, unless it is in the cache",
         }.items()
     )

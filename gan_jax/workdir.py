@@ -80,7 +80,7 @@ class Workdir:
         Raises:
           UserError: names the keys that differ.
         """
-        if not self._config.exists():
+        if not self._config.exists() and self._config_of_checkpoint() is None:
             return
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
         differing = configuration.differences(theirs, ours, ignored=configuration.WITHOUT_EFFECT)
@@ -132,13 +132,14 @@ class Workdir:
         self._write_json(self._data, self.data)
 
     def config(self) -> ConfigDict:
-        """The config of the run here.
+        """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
 
         Raises:
           UserError: there is no run, or its config is damaged.
         """
+        plain = None if self._config.exists() else self._config_of_checkpoint()
         try:
-            config = ConfigDict(configuration.completed(json.loads(self._config.read_text())))
+            config = ConfigDict(configuration.completed(plain or json.loads(self._config.read_text())))
         except FileNotFoundError as error:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -148,6 +149,12 @@ class Workdir:
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from error
         return config
+
+    def _config_of_checkpoint(self) -> dict[str, Any] | None:
+        files = self.checkpoints.glob("*/config/metadata")  # where orbax has put what `Checkpoints.save` gave it
+        whole = [file for file in files if file.parts[-3].isdigit()]
+        found = read_json(max(whole, key=lambda file: int(file.parts[-3]), default=self._config))
+        return found if isinstance(found, dict) else None
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""

@@ -15,6 +15,7 @@ from gan_jax.checkpoint import Checkpoints
 from gan_jax.errors import UserError
 from gan_jax.state import GANState, init_state
 from gan_jax.trial import Pace, Pending, chunks
+from gan_jax.workdir import Workdir
 from tests.conftest import small
 
 ONE = jax.devices()[:1]
@@ -213,11 +214,16 @@ def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path
     before = (tmp_path / "config.json").read_bytes()
     config.optimizer.generator.learning_rate = 1e-3
     config.generator.widths = (8,)
-    with pytest.raises(
-        UserError, match=r"generator.widths: \[32, 48\] -> \[8\]; optimizer.generator.learning_rate: 0.0002"
-    ):
+    refused = r"generator.widths: \[32, 48\] -> \[8\]; optimizer.generator.learning_rate: 0.0002"
+    with pytest.raises(UserError, match=refused):
         train.train(config, tmp_path, ONE)
     assert (tmp_path / "config.json").read_bytes() == before
+    known = Workdir(tmp_path).config()
+    (tmp_path / "config.json").unlink()  # the checkpoints have it, too
+    assert Workdir(tmp_path).config() == known
+    with pytest.raises(UserError, match=refused):
+        train.train(config, tmp_path, ONE)
+    assert not (tmp_path / "config.json").exists()
 
 
 def images_in(folder: Path, count: int) -> None:
