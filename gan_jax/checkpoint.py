@@ -67,14 +67,6 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def written(self) -> int | None:
-        """The step of the newest checkpoint that lies there whole, whatever was begun since, or None."""
-        try:
-            names = [path.name for path in self.directory.iterdir()]  # orbax names them so when they are
-        except OSError:
-            names = []
-        return max((int(name) for name in names if name.isdigit()), default=None)
-
     def steps(self) -> list[int]:
         """The steps of all checkpoints that are kept."""
         return sorted(self._manager.all_steps())

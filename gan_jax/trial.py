@@ -198,8 +198,8 @@ class Trial:
         reason = f"cannot write to {self.workdir.path}: {self.trouble.strerror or self.trouble}"
         tried = f"{reason}; tried for {PATIENCE:.0f} s" if not (self.stop.asked or self.logs.gone) else reason
         if self.fallback is None:
-            good = self.checkpoints.written()
-            since = "all of it is lost" if good is None else f"what came after the checkpoint of step {good} is lost"
+            good = self.workdir.saved()[-1:]
+            since = f"what came after the checkpoint of step {good[0]} is lost" if good else "all of it is lost"
             raise UserError(f"{tried}; the run ended at step {step}: {since}, without a --fallback=DIR")
         other = Workdir(self.fallback / self.workdir.path.name, self.workdir.cache)
         try:

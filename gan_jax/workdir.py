@@ -151,10 +151,18 @@ class Workdir:
         return config
 
     def _config_of_checkpoint(self) -> dict[str, Any] | None:
-        files = self.checkpoints.glob("*/config/metadata")  # where orbax has put what `Checkpoints.save` gave it
-        whole = [file for file in files if file.parts[-3].isdigit()]
-        found = read_json(max(whole, key=lambda file: int(file.parts[-3]), default=self._config))
+        # Where orbax has put what `Checkpoints.save` gave it.
+        files = [self.checkpoints / str(step) / "config" / "metadata" for step in self.saved()]
+        found = next((read_json(file) for file in reversed(files) if file.exists()), None)
         return found if isinstance(found, dict) else None
+
+    def saved(self) -> list[int]:
+        """The steps of the checkpoints that lie here as orbax ends them, whatever was begun since, in their order."""
+        try:
+            names = [path.name for path in self.checkpoints.iterdir()]
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isdigit())
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
@@ -171,12 +179,14 @@ class Workdir:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """What `save_evaluation` wrote, by step; damaged files are named, and left out."""
-        files = sorted(self.path.glob("evaluation_*.json"))
-        found = [read_json(file) for file in files]
-        for file, figures in zip(files, found, strict=True):
-            if not isinstance(figures, dict):
+        found = []
+        for file in sorted(self.path.glob("evaluation_*.json")):
+            figures = read_json(file)
+            if isinstance(figures, dict):
+                found.append(figures)
+            else:
                 print(f"warning: {file} is damaged, and left out of the report", file=sys.stderr)
-        return [figures for figures in found if isinstance(figures, dict)]
+        return found
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
         """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``."""
@@ -207,10 +217,10 @@ class Workdir:
 
     def rollbacks(self, after: int) -> list[dict[str, Any]]:
         """Those that the run up to the checkpoint of step ``after`` knows of; see `add_rollback`."""
+        found = read_json(self._rollbacks)
         try:
-            found = json.loads(self._rollbacks.read_text())
             return [rollback for rollback in found if rollback["to"] <= after and 0 <= rollback["seed"] < 2**32]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):  # of None, too: there is no such file
             return []
 
     def add_rollback(self, rollback: dict[str, Any]) -> None:
