@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -252,7 +253,7 @@ def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder=" ...")
 
 
 def _refusal(error: BaseException) -> str:

@@ -4,7 +4,6 @@ This process plans, submits, waits and sums up; it leaves accelerators alone. A 
 sweep on one machine does (`gan_jax.sweep.job`), and is queued again when its time runs out.
 """
 
-import json
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from gan_jax import sweep
 from gan_jax.errors import UserError
 from gan_jax.report import counted
-from gan_jax.workdir import write_json
+from gan_jax.workdir import read_json, write_json
 
 # Of all executors, with their types as submitit has them; what else is given goes to the chosen one.
 _SHARED = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
@@ -87,7 +86,12 @@ class _Jobs:
         self.config, self.path, self.executor, self.at_once = config, path, executor, at_once
         self.folder = Path(executor.folder)
         self.record = self.folder / "submitted.json"
-        self.submitted: dict[str, str] = json.loads(self.record.read_text()) if self.record.exists() else {}
+        self.submitted: dict[str, str] = read_json(self.record) if self.record.exists() else {}
+        if not (isinstance(self.submitted, dict) and all(isinstance(job, str) for job in self.submitted.values())):
+            raise UserError(
+                f"{self.record}, which says which jobs have which trials, is damaged: restore it, or remove it once "
+                "none of them waits or runs any more, for all that aren't finished would be submitted again"
+            )
 
     def go(self, parts: Sequence[Sequence[sweep.Member]], pause: float) -> int:
         """All ``parts``; returns how many failed."""

@@ -25,6 +25,7 @@ from gan_jax import shards as logical
 from gan_jax.errors import UserError
 from gan_jax.layers import cross_device_mean
 from gan_jax.layers.cpu import on_cpu
+from gan_jax.progress import elapsed
 from gan_jax.state import GAN, Array, GANState, finite
 from gan_jax.update import Metrics, update
 
@@ -80,7 +81,8 @@ class Chunk:
         """``steps`` steps from ``state``, which is donated."""
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
-            self.compiled = self.mapped.lower(*arguments).compile(compiler_options=self.options or None)
+            with elapsed("compiling"):
+                self.compiled = self.mapped.lower(*arguments).compile(compiler_options=self.options or None)
             distributed.meet()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
         return final

@@ -160,6 +160,17 @@ def test_a_mistake_in_the_arguments_is_one_line(executor: str, given: str, messa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", ['{"000": "12', "[]", '{"000": 12}'])
+def test_a_damaged_record_of_jobs_is_one_line_and_nothing_is_submitted_twice(content: str, tmp_path: Path) -> None:
+    record = tmp_path / "jobs" / "submitted.json"
+    record.parent.mkdir()
+    record.write_text(content)
+    with pytest.raises(UserError, match=r"submitted\.json, .* is damaged: restore it, or remove it once"):
+        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, "local", {})
+    assert record.read_text() == content
+    assert submitted(tmp_path) == 0
+
+
 def test_without_submitit_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "submitit"] + ["gan_jax.jobs"]:
         monkeypatch.delitem(sys.modules, name)
