@@ -13,7 +13,7 @@ from gan_jax.data import embedded, folder, npz, tfds
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source
+from gan_jax.data.parts import Part, Source, hold_out
 from gan_jax.errors import UserError, unknown_name
 
 __all__ = ["SOURCES", "Dataset", "Images", "Options", "load"]
@@ -88,9 +88,9 @@ def load(options: Options, cache: Path | None) -> Dataset:
         )
     kept = Cache(cache if options.cache_budget_mb else None)
     source = SOURCES[options.source](options, kept)
-    train, lost_train = _ready(source.train, options, kept, f"{source.name}, train")
-    test, lost_test = _ready(source.test, options, kept, f"{source.name}, test")
-    lost, count = lost_train + lost_test, len(source.train.images) + len(source.test.images)
+    own = [part for part in (source.train, source.test) if part]
+    ready = [_ready(part, options, kept, source.name) for part in own]
+    lost, count = [reason for _, reasons in ready for reason in reasons], sum(len(part.images) for part in own)
     which = f"{len(lost):,} of the {count:,} images of {source.name}"
     if lost and options.fit == "none":
         raise UserError(f"{which} can't be used: {_named(lost)}; set data.image_size, or data.fit to crop or resize")
@@ -98,6 +98,9 @@ def load(options: Options, cache: Path | None) -> Dataset:
         raise UserError(f"{which} can't be used: {_named(lost)}; mend or remove, or set data.strict=False")
     if len(lost) == count:
         raise UserError(f"{which} can't be used: {_named(lost)}" if lost else f"{source.name} has no images")
+    train, *rest = [part for part, _ in ready]
+    # Held out of the readable ones, so that to remove the others changes nothing.
+    train, test = (train, *rest) if rest else hold_out(train, options.test_fraction)
     if not len(train.images):
         raise UserError(f"{source.name} has no images to train on, only to test on: lower data.test_fraction")
     if options.labels and train.labels is None:

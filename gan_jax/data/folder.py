@@ -9,7 +9,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, hold_out
+from gan_jax.data.parts import Part, Source
 from gan_jax.errors import UserError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -38,7 +38,7 @@ def find(options: Options) -> Source:
     identity = "\n".join([str(folder.resolve()), *("|".join(map(str, file)) for file in found)])
     labels = _classes(names, options.dir) if options.labels else None
     whole = Part(Decoded(_Files(folder, names), names, options), labels, identity)
-    return Source(f"folder:{folder.resolve().name}", *hold_out(whole, options.test_fraction))
+    return Source(f"folder:{folder.resolve().name}", whole, None)
 
 
 class _Files:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, check_labels, hold_out
+from gan_jax.data.parts import Part, Source, check_labels
 from gan_jax.errors import UserError
 
 
@@ -17,7 +17,7 @@ def find(options: Options) -> Source:
     """The arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``labels`` ``[N]``.
 
     ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
-    are the test part; else a share of the images is held out. What `numpy.savez` wrote is read from its place in the
+    are the test part. What `numpy.savez` wrote is read from its place in the
     file as it is needed, what `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
 
     Raises:
@@ -37,11 +37,9 @@ def find(options: Options) -> Source:
                 raise UserError(f"{path} has no array {image_key!r}, but {', '.join(map(repr, keys)) or 'nothing'}")
             if options.label_key and options.label_key not in keys:
                 raise UserError(f"{path} has no array {label_key!r}, but {', '.join(map(repr, keys))}")
-            train = _part(archive, image_key, label_key, keys, options)
+            train, test = _part(archive, image_key, label_key, keys, options), None
             if f"test_{image_key}" in keys:
                 test = _part(archive, f"test_{image_key}", f"test_{label_key}", keys, options)
-            else:
-                train, test = hold_out(train, options.test_fraction)
     except UserError:
         raise
     except Exception as error:  # of damaged bytes, the decoders raise anything

@@ -1,4 +1,4 @@
-"""What a source of images hands over: a train and a test part, each of images that may still have to be decoded."""
+"""What a source of images hands over: parts of images that may still have to be decoded, one maybe to be split."""
 
 import dataclasses
 
@@ -23,21 +23,20 @@ class Part:
     labels: np.ndarray | None
     identity: str = ""
 
-    def subset(self, numbers: np.ndarray, name: str) -> "Part":
-        """The images ``numbers`` alone; ``name`` tells this subset from others."""
+    def subset(self, numbers: np.ndarray) -> "Part":
+        """The images ``numbers`` alone."""
         kept = self.images
         kept = kept.subset(numbers) if isinstance(kept, Decoded | Stored) else kept[numbers]
-        labels = None if self.labels is None else self.labels[numbers]
-        return Part(kept, labels, f"{self.identity}|{name}")
+        return Part(kept, None if self.labels is None else self.labels[numbers])
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source that was found: what it is, for people, and its two parts."""
+    """A source that was found: what it is, for people, and its parts; ``test`` is None if it has none of its own."""
 
     name: str
     train: Part
-    test: Part
+    test: Part | None
 
 
 def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
@@ -50,10 +49,7 @@ def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
     held = round(count * fraction)
     held = max(held, 1) if fraction > 0 and count > 1 else held
     order = shuffled(count, 0)
-    return (
-        whole.subset(np.sort(order[held:]), f"all but {fraction}"),
-        whole.subset(np.sort(order[:held]), f"{fraction}"),
-    )
+    return whole.subset(np.sort(order[held:])), whole.subset(np.sort(order[:held]))
 
 
 def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:

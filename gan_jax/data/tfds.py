@@ -11,7 +11,7 @@ from tqdm import tqdm
 from gan_jax.data.cache import Cache
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, check_labels, hold_out
+from gan_jax.data.parts import Part, Source, check_labels
 from gan_jax.errors import UserError, unknown_name
 
 _TEST_SPLITS = ("test", "validation")  # the first of them that there is; "train" is the train part
@@ -22,7 +22,7 @@ def find(options: Options, cache: Cache) -> Source:
     """The data set ``options.name`` of TFDS, for instance ``mnist`` or ``lsun/bedroom``, below ``options.dir``.
 
     It must have been prepared as array_record. If it wasn't, it is downloaded and prepared now where TensorFlow is
-    installed (the extra ``prepare``). Without a test or validation split, a share of the images is held out.
+    installed (the extra ``prepare``). The test part is its test or validation split.
 
     Raises:
       UserError: there is no such data set, it isn't prepared and can't be, or it lacks the features asked for.
@@ -45,9 +45,8 @@ def find(options: Options, cache: Cache) -> Source:
     splits = ["train", *[split for split in _TEST_SPLITS if split in builder.info.splits][:1]]
     if "train" not in builder.info.splits:
         raise UserError(f"tfds:{options.name} has no split 'train', but {', '.join(builder.info.splits)}")
-    parts = [_part(builder, split, image_key, label_key, options, cache) for split in splits]
-    train, test = parts if len(parts) == 2 else hold_out(parts[0], options.test_fraction)
-    return Source(f"tfds:{options.name}", train, test)
+    train, *test = [_part(builder, split, image_key, label_key, options, cache) for split in splits]
+    return Source(f"tfds:{options.name}", train, test[0] if test else None)
 
 
 class _Records:
