@@ -1,6 +1,7 @@
 """Trains, samples, interpolates, evaluates: ``python launch.py --config=configs/dcgan.py [--config.KEY=VALUE ...]``."""
 
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,9 +16,13 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     list(MODES),
-    "What to do; all but train, sweep and search take the config of the run in --workdir.",
+    "What to do; sample, interpolate and evaluate take the config of the run in --workdir, but for eval.features.",
 )
-_OUT = flags.DEFINE_string("out", None, "Where samples go: a file .npz or .png, or a folder of PNG files.")
+_OUT = flags.DEFINE_string(
+    "out",
+    None,
+    "Where samples go: a file .npz or .png, or a folder of PNG files; of an evaluation, the picture of neighbours.",
+)
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", None, "How many images to sample (default 100) or to evaluate (10,000).", lower_bound=1
 )
@@ -78,7 +83,10 @@ def main(_: list[str]) -> None:
         "fallback": _FALLBACK,
     }
     command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
-    others = {name: flag.value for name, flag in named.items()} | {"config_path": path}
+    overrides = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
+    command.check_overrides(_MODE.value, overrides)
+    others: dict[str, Any] = {name: flag.value for name, flag in named.items()}
+    others |= {"config_path": path, "overrides": overrides}
     others |= {name: Path(others[name]) if others[name] else None for name in ("out", "fallback")}
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)

@@ -18,7 +18,7 @@ from gan_jax import distributed, process, signals
 from gan_jax.arguments import load_config, one_line
 from gan_jax.config import dotted_keys
 from gan_jax.errors import EndedError, UserError, unknown_name
-from gan_jax.modes import MODES
+from gan_jax.modes import MODES, OWN_CONFIG
 
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
 ALONE: Hosts = (None, None, None)
@@ -43,9 +43,7 @@ def one_line_errors() -> Iterator[None]:
     except EndedError as error:
         distributed.leave(str(error), signals.RESUME_ME)
     except KeyboardInterrupt:
-        distributed.leave(
-            "interrupted; the same command resumes from the last checkpoint, if there is one", _INTERRUPTED
-        )
+        distributed.leave("interrupted", _INTERRUPTED)
     except Exception as error:
         distributed.leave_if_lost(error)
         # What JAX says of the machine; any other is a fault of ours, with its traceback.
@@ -66,6 +64,8 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
+    elif overrides := [argument for argument in argv[1:] if re.match(r"--?(no)?config\.", argument)]:
+        raise UserError(f"{overrides[0]} changes a config, which --config=FILE must give")
     try:
         rest = values(list(argv))
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -104,6 +104,14 @@ def check_flags(mode: str, given: Mapping[str, str]) -> None:
         readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
         if mode not in readers:
             raise UserError(f"--{flag} says nothing to --mode={mode}, only to {', '.join(readers)}: leave it out")
+
+
+def check_overrides(mode: str, overrides: Mapping[str, Any]) -> None:
+    """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own."""
+    for key in overrides:
+        if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
+            also = "".join(f", but for {other}" for other in OWN_CONFIG[mode])
+            raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:

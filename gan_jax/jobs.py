@@ -15,9 +15,8 @@ import jax
 import submitit
 from ml_collections import ConfigDict
 from submitit.helpers import Checkpointable
-from tqdm import tqdm
 
-from gan_jax import sweep
+from gan_jax import progress, sweep
 from gan_jax.errors import UserError
 from gan_jax.report import counted
 from gan_jax.workdir import read_json, write_json
@@ -72,7 +71,7 @@ def sweep_by_jobs(
     done = f"{len(parts) - len(waiting)} of them done"
     print(f"{counted(members, 'trial')}, {counted(parts, 'job')}, {done}; logs in {path / 'jobs'}")
     at_once = 1 if executor == "local" else len(parts)  # local ones would fight for the same devices
-    failed = _Jobs(config, path, queue, at_once).go(waiting, pause)
+    failed = _Jobs(config, path, queue, at_once).go(waiting, pause) if waiting else 0
     rows = sweep.conclude({member.name: member.overrides for member in members}, path)
     if failed:
         raise UserError(f"{failed} of {len(parts)} jobs failed, see above; the same command submits these again")
@@ -98,7 +97,7 @@ class _Jobs:
         queue, failed = list(parts), 0
         running: list[tuple[Sequence[sweep.Member], submitit.Job[None]]] = []
         try:
-            with tqdm(total=len(parts), unit="job", dynamic_ncols=True) as bar:
+            with progress.bar(total=len(parts), unit="job", dynamic_ncols=True) as bar:
                 while queue or running:
                     while queue and len(running) < self.at_once:
                         part = queue.pop(0)

@@ -1,7 +1,7 @@
 """What each ``--mode`` of ``launch.py`` does, of the flags that it reads; JAX is imported when a mode starts."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
@@ -18,8 +18,10 @@ from gan_jax.errors import UserError
 
 def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fallback: Path | None, **_: Any) -> None:
     from gan_jax.train import train
+    from gan_jax.workdir import Workdir
 
-    config = _needed("training", config)
+    place = Workdir(workdir)
+    config = _needed("training", place.config() if config is None and place.holds_run() else config)
     train(config, workdir, stop=stop, fallback=fallback)
 
 
@@ -138,6 +140,7 @@ def _evaluate(
     count: int | None,
     step: int | None,
     classifiers: int,
+    overrides: Mapping[str, Any] | None = None,
     **__: Any,
 ) -> None:
     import jax
@@ -149,12 +152,12 @@ def _evaluate(
 
     if count is not None and count < FEWEST_SAMPLES:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
-    out = out or workdir / "neighbours.png"
-    if out.suffix.lower() != ".png":
+    if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
     gan, state, step = _restore(workdir, step)
     place = Workdir(workdir)
     config = place.config()
+    config.update_from_flattened_dict(overrides or {})
     dataset = build.build_dataset(config, place.cache)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
     if classifiers:
@@ -169,11 +172,14 @@ def _evaluate(
     print(f"step {step:,}, {evaluator.description}")
     for name, value in figures.items():
         print(f"{name:60}{value:12.5g}")
-    place.save_evaluation(step, {"step": step, "samples": evaluator.samples, "floor": evaluator.floor, **figures})
+    described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
+    place.save_evaluation({**described, "floor": evaluator.floor, **figures})
     if drawn is not None:
-        picture = evaluate.neighbours(evaluator, drawn, dataset)
-        visualize.save_png(visualize.grid(picture, evaluate.NEIGHBOURS + 1), out)
-        print(f"each sample beside the train images nearest to it: {out}")
+        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        shown = place.save_grid(step, picture, "neighbours")
+        if out is not None:
+            visualize.save_png(picture, out)
+        print(f"each sample before the train images nearest to it: {out or shown}")
     print(f"report: {write_report(place)}")
 
 
@@ -192,6 +198,11 @@ def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
     examine(config, workdir)
 
 
+OWN_CONFIG: dict[str, tuple[str, ...]] = {  # modes that take the config of the run, but for these keys
+    "sample": (),
+    "interpolate": (),
+    "evaluate": ("eval.features",),
+}
 MODES: dict[str, Callable[..., None]] = {
     "train": _train,
     "sweep": _sweep,
@@ -208,7 +219,8 @@ def _needed(what: str, config: ConfigDict | None) -> ConfigDict:
     from gan_jax import build
 
     if config is None:
-        raise UserError(f"{what} needs a config: --config=configs/dcgan.py")
+        also = ", or the --workdir of a run to go on with" if what == "training" else ""
+        raise UserError(f"{what} needs a config: --config=configs/dcgan.py{also}")
     build.enable_float64(config)
     return config
 

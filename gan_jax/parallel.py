@@ -18,14 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from gan_jax import distributed
+from gan_jax import distributed, progress
 from gan_jax import shards as logical
 from gan_jax.errors import UserError
 from gan_jax.layers import cross_device_mean
 from gan_jax.layers.cpu import on_cpu
-from gan_jax.progress import elapsed
 from gan_jax.state import GAN, Array, GANState, finite
 from gan_jax.update import Metrics, update
 
@@ -81,7 +79,7 @@ class Chunk:
         """``steps`` steps from ``state``, which is donated."""
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
-            with elapsed("compiling"):
+            with progress.elapsed("compiling"):
                 self.compiled = self.mapped.lower(*arguments).compile(compiler_options=self.options or None)
             distributed.meet()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
@@ -331,7 +329,7 @@ def map_examples(
     def run(common: Any, fetch: Callable[[np.ndarray], Any], count: int) -> Any:
         common = on_all(common, devices)
         parts = []
-        with tqdm(total=count, desc=what, unit="image", delay=2, leave=False) as bar:
+        with progress.bar(total=count, desc=what, unit="image", delay=2, leave=False) as bar:
             for start in range(0, count, together):
                 numbers = np.minimum(np.arange(start, start + together), count - 1)
                 examples = jax.tree.map(lambda x: x.reshape(len(devices), shard, *x.shape[1:]), fetch(numbers))

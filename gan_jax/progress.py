@@ -1,22 +1,49 @@
-"""That something goes on, for people who wait."""
+"""That something goes on, for people who wait; the only place that imports tqdm."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 from tqdm import tqdm
+
+_LOG = 10.0  # seconds between two lines of a bar in a file
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
+    """A bar of tqdm's with these ``options`` on stderr; where that is no terminal, a line every `_LOG` seconds."""
+    if not sys.stderr.isatty():
+        options |= {"file": _Lines(), "mininterval": _LOG, "maxinterval": _LOG, "position": 0}
+    return tqdm(iterable, **options)
+
+
+class _Lines:
+    """stderr for tqdm: instead of writing over a line it adds one."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def say(text: str) -> None:
+    """Prints a line on stdout beside the bars that are shown."""
+    tqdm.write(text)
 
 
 @contextmanager
 def elapsed(what: str, delay: float = 2.0) -> Iterator[None]:
-    """Shows on stderr for how long ``what`` has been going on, once that is ``delay`` seconds: for work that can't tell
-    how much of it is done."""
+    """Shows for how long ``what`` has been going on, once that is ``delay`` seconds: for work that can't tell how much
+    of it is done."""
     ended = Event()
 
     def show() -> None:
-        with tqdm(desc=what, bar_format="{desc}: {elapsed}", delay=delay, leave=False) as bar:
+        with bar(desc=what, bar_format="{desc}: {elapsed}", delay=delay, leave=False) as shown:
             while not ended.wait(min(1.0, delay)):
-                bar.update(0)
+                shown.update(0)
 
     thread = Thread(target=show, daemon=True)
     thread.start()

@@ -64,8 +64,9 @@ def write_report(workdir: Workdir) -> Path:
     grids = sorted((workdir.path / "samples").glob("step_*.png"))
     chosen = [grids[round(i * (len(grids) - 1) / _GRIDS)] for i in range(_GRIDS)] if len(grids) > _GRIDS else grids[:-1]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
-    beside = workdir.path / "neighbours.png"
-    again = sorted((workdir.path / "reconstructions").glob("step_*.png"))[-1:]
+    again, beside = (
+        sorted((workdir.path / folder).glob("step_*.png"))[-1:] for folder in ("reconstructions", "neighbours")
+    )
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
         "The same latents through training": _row(
@@ -73,7 +74,9 @@ def write_report(workdir: Workdir) -> Path:
         ),
         "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again),
         "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
-        "Each sample beside the training images nearest to it": _picture(beside, 420, "") if beside.exists() else "",
+        "Samples, each before the training images nearest to it": "".join(
+            _picture(grid, 420, _step(grid)) for grid in beside
+        ),
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",

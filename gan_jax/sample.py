@@ -6,8 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.images import to_float, to_uint8
 from gan_jax.state import GAN, Array, GANState, draw_latents, random_key
 
@@ -73,7 +73,7 @@ def _in_batches(gan: GAN, state: GANState, labels: np.ndarray, latents: Callable
     count = len(labels)
     labels = np.pad(labels, (0, _BATCH))
     out = np.empty((count, *gan.image_shape), np.uint8)
-    with tqdm(total=count, unit="image", disable=count <= 4 * _BATCH) as bar:
+    with progress.bar(total=count, unit="image", disable=count <= 4 * _BATCH) as bar:
         for start in range(0, count, _BATCH):
             stop = min(count, start + _BATCH)
             out[start:stop] = np.asarray(generate(gan, state, latents(start), labels[start : start + _BATCH]))[

@@ -5,11 +5,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: the exit code of a run that the same command takes up again
 _HEARD = (signal.SIGTERM, signal.SIGINT)
+_ONE = 1.0  # seconds in which the same signal once more is no second one: `timeout` sends it to a process and its group
 
 
 class Stop:
@@ -51,13 +53,15 @@ def listening() -> Iterator[Stop]:
 
 
 def _listen(heard: socket.socket, stop: Stop) -> None:
+    begin = 0.0
     while number := heard.recv(1):
-        if number[0] not in _HEARD:
-            continue
         name = signal.Signals(number[0]).name
+        if number[0] not in _HEARD or (stop.asked == name and time.monotonic() - begin < _ONE):
+            continue
         if stop.asked:
-            end(128 + number[0], f"{name} again: ended at once; the same command resumes from the last checkpoint")
-        stop.asked = name
+            last = "the same command resumes from the last checkpoint, if there is one"
+            end(128 + number[0], f"{name} again: ended at once; {last}")
+        stop.asked, begin = name, time.monotonic()
         if not stop.looked_at:
             end(RESUME_ME, f"{name} before the first step: ended; the same command starts again")
         _say(f"{name}: ending after this chunk of steps, with a checkpoint; once more ends at once")

@@ -21,9 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from gan_jax import build, parallel, resources
+from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import dotted_keys, to_plain
 from gan_jax.errors import DivergedError, UserError, unknown_name
@@ -179,7 +178,7 @@ def plan(
         own = ConfigDict(config.to_dict())
         for key in overrides:
             if key not in known:
-                raise unknown_name(f"config key in trial {number} of the sweep", key, known)
+                raise UserError(f"trial {number}: {unknown_name('config key', key, known)}")
         try:
             for key, value in overrides.items():
                 _set(own, key, value)
@@ -300,7 +299,7 @@ class _Population:
         count = len(self.members)
         total = self.config.steps * count
         pace = Pace(self.config.steps_per_dispatch, feed.capacity)
-        with tqdm(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
+        with progress.bar(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
             for step, length in chunks(self.config, first, pace):
                 begin = time.perf_counter()
                 states, metrics = population(states, length, data, share, self.trials)

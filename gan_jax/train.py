@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from gan_jax import build, distributed, parallel, resources
+from gan_jax import build, distributed, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data import Dataset
 from gan_jax.errors import DivergedError
@@ -166,7 +165,7 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
     pending: Pending | None = None
     pace = Pace(config.steps_per_dispatch, feed.capacity)
     with (
-        tqdm(total=config.steps, initial=trial.first, unit="step", dynamic_ncols=True) as bar,
+        progress.bar(total=config.steps, initial=trial.first, unit="step", dynamic_ncols=True) as bar,
         closing(feed.shares(chunks(config, trial.first, pace))) as shares,
     ):
 

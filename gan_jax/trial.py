@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from gan_jax import distributed, visualize
+from gan_jax import distributed, progress, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
@@ -145,7 +144,7 @@ class Trial:
         judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
         if judged and not self.evaluator.ready:
             self.evaluator.prepare()
-            tqdm.write(f"{'evaluation':<14}{self.evaluator.description}")
+            progress.say(f"{'evaluation':<14}{self.evaluator.description}")
         self.figures = self.evaluator.figures(state) if judged else {}
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)

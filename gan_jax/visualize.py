@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.errors import UserError
 from gan_jax.files import write_arrays, write_atomically
 
@@ -53,7 +53,7 @@ def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None
         elif path.suffix.lower() == ".png":
             save_png(grid(images, math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))), path)
         else:
-            for i, image in enumerate(tqdm(images, unit="file", disable=len(images) < 1000)):
+            for i, image in enumerate(progress.bar(images, unit="file", disable=len(images) < 1000)):
                 save_png(image, path / f"{i:06d}.png")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import socket
 import struct
 import sys
@@ -80,15 +81,26 @@ class Workdir:
         Raises:
           UserError: names the keys that differ.
         """
-        if not self._config.exists() and self._config_of_checkpoint() is None:
+        if (self.path / "000").is_dir():
+            raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
+        if not self.holds_run():
             return
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
         differing = configuration.differences(theirs, ours, ignored=configuration.WITHOUT_EFFECT)
-        if differing:
+        if differing and self.begun():
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
                 "give another --workdir, or the values that the run has"
             )
+
+    def holds_run(self) -> bool:
+        """Whether there is one, begun or not: its config."""
+        return self._config.exists() or self._config_of_checkpoint() is not None
+
+    def begun(self) -> bool:
+        """Whether something came of the run here, a logged step, a checkpoint or more: else another may take its
+        place."""
+        return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
 
     def claim(self, config: ConfigDict) -> None:
         """Makes the directory, and ``config.json`` in it.
@@ -105,6 +117,8 @@ class Workdir:
 
     def _unwritable(self, error: OSError) -> UserError:
         reason = f"{error.filename}: {error.strerror}"
+        if self.path.exists() and not self.path.is_dir():
+            reason = "it is a file"
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
     def check_data(self, name: str, digest: str) -> None:
@@ -118,12 +132,13 @@ class Workdir:
           UserError: the run here began with other data.
         """
         before = read_json(self._data)
-        if self._data.exists() and not (isinstance(before, dict) and "digest" in before):
+        begun = self.begun()
+        if begun and self._data.exists() and not (isinstance(before, dict) and "digest" in before):
             raise UserError(
                 f"{self._data}, which says what the run here was trained on, is damaged: restore it, or remove it "
                 f"if that was {name}"
             )
-        if isinstance(before, dict) and before["digest"] != digest and self.checkpoints.is_dir():
+        if isinstance(before, dict) and before["digest"] != digest and begun:
             raise UserError(
                 f"the images of {name} are not those that the run in {self.path} began with: "
                 "restore them, or give another --workdir"
@@ -140,7 +155,7 @@ class Workdir:
         plain = None if self._config.exists() else self._config_of_checkpoint()
         try:
             config = ConfigDict(configuration.completed(plain or json.loads(self._config.read_text())))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UserError(f"cannot read {self._config}: {error}; mend it, or give another --workdir") from error
@@ -173,12 +188,14 @@ class Workdir:
         """Writes ``summary.json``, by which a run counts as finished."""
         self._write_json(self._summary, summary)
 
-    def save_evaluation(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Writes ``evaluation_STEP.json``."""
-        self._write_json(self.path / f"evaluation_{step:08d}.json", figures)
+    def save_evaluation(self, figures: Mapping[str, Any]) -> None:
+        """Writes ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names."""
+        features = re.sub(r"\W+", "-", str(figures["features"]))[-60:]
+        name = f"evaluation_{figures['step']:08d}_{figures['samples']:06d}_{features}.json"
+        self._write_json(self.path / name, figures)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """What `save_evaluation` wrote, by step; damaged files are named, and left out."""
+        """What `save_evaluation` wrote, by step and samples; damaged files are named, and left out."""
         found = []
         for file in sorted(self.path.glob("evaluation_*.json")):
             figures = read_json(file)
@@ -188,9 +205,11 @@ class Workdir:
                 print(f"warning: {file} is damaged, and left out of the report", file=sys.stderr)
         return found
 
-    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
-        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``."""
-        visualize.save_png(picture, self.path / folder / f"step_{step:08d}.png")
+    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
+        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``; returns the file."""
+        path = self.path / folder / f"step_{step:08d}.png"
+        visualize.save_png(picture, path)
+        return path
 
     def save_animation(self) -> None:
         """``training.gif``, of all sample grids."""
@@ -338,6 +357,15 @@ class Onlooker(Workdir):
         """Process 0 has the lock."""
         yield
 
+    def holds_run(self) -> bool:
+        """Whether there is one, begun or not: its config."""
+        return self._config.exists() or self._config_of_checkpoint() is not None
+
+    def begun(self) -> bool:
+        """Whether something came of the run here, a logged step, a checkpoint or more: else another may take its
+        place."""
+        return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
+
     def claim(self, config: ConfigDict) -> None:
         """Finds what process 0 wrote.
 
@@ -351,8 +379,9 @@ class Onlooker(Workdir):
             )
         self.check(config)
 
-    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> None:
-        """Does nothing."""
+    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
+        """Does nothing but say where process 0 keeps it."""
+        return self.path / folder / f"step_{step:08d}.png"
 
     def save_animation(self) -> None:
         """Does nothing."""

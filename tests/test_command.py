@@ -46,6 +46,8 @@ def picture(path: Path) -> np.ndarray:
         (["--config=configs/dcgn.py"], "unknown config file 'configs/dcgn.py'; did you mean 'configs/dcgan.py'?"),
         (["--config=elsewhere/none.py"], "there is no config file 'elsewhere/none.py'"),
         (["--config=dcgan"], "there is no config file 'dcgan'; did you mean 'configs/dcgan.py'?"),
+        (["--config.steps=1"], "--config.steps=1 changes a config, which --config=FILE must give"),
+        (["--workdir=/nowhere"], "training needs a config: --config=configs/dcgan.py, or the --workdir of a run"),
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
         ([DCGAN, "--config.steps=many"], "--config.steps must be a whole number, not 'many'"),
         ([DCGAN, "--config.ema.decay=much"], "--config.ema.decay must be a number, not 'much'"),
@@ -84,7 +86,7 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--mode=sweep", "--sweep=seed"], "'seed' is no key=1,2,3; give such, or FILE.py:function"),
         (
             [DCGAN, "--mode=sweep", "--sweep=sed=1"],
-            "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?",
+            "trial 0: unknown config key 'sed'; did you mean 'seed'?",
         ),
         ([DCGAN, "--config.data.image_size=100000"], "GB, and a device has"),
     ],
@@ -155,7 +157,7 @@ def test_a_run_killed_by_sigkill_resumes_and_ends_bit_identical(tmp_path: Path) 
                 time.sleep(0.01)
         kills += process.returncode == -signal.SIGKILL
     assert kills == 2
-    assert "resumed from the checkpoint of step" in launch(*flags, f"--workdir={tmp_path}/cut")
+    assert "resumed from the checkpoint of step" in launch(f"--workdir={tmp_path}/cut")
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
     assert len(records(tmp_path / "whole")) == 60
     config = small("dcgan")
@@ -225,20 +227,28 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     launch(DCGAN, *SMALL, workdir, features, "--config.steps=10")
     out = launch("--mode=evaluate", workdir, "--num_samples=60", "--step=8")
     assert "step 8, 60 samples by tests.test_evaluate:means; FID of the test images" in out
-    figures = json.loads((tmp_path / "run" / "evaluation_00000008.json").read_text())
+    figures = json.loads((tmp_path / "run" / "evaluation_00000008_000060_tests-test_evaluate-means.json").read_text())
     assert figures["fid[tests.test_evaluate:means]"] > 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Each sample beside the training images nearest to it" in page
+    assert "Samples, each before the training images nearest to it" in page
     assert "fid[tests.test_evaluate:means]" in page
     assert page.count("data:image/png;base64,") >= 3
     assert "http" not in page.replace("http-equiv", "")
-    with Image.open(tmp_path / "run" / "neighbours.png") as picture:
+    with Image.open(tmp_path / "run" / "neighbours" / "step_00000008.png") as picture:
         assert picture.size == (6 * 30 + 2, 20 * 30 + 2)
     (line,) = launch("--mode=evaluate", workdir, "--num_samples=9", code=2).splitlines()
     assert line == "error: --num_samples=9: an evaluation needs 10 or more"
     (tmp_path / "run" / "evaluation_00000007.json").write_text("[]")
     out = launch("--mode=evaluate", workdir, "--num_samples=10")
     assert "evaluation_00000007.json is damaged, and left out of the report" in out
+    other = "--config.eval.features=none"
+    assert "no features (eval.features)" in launch(DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other)
+    names = {path.name for path in (tmp_path / "run").glob("evaluation_00000010_*")}
+    assert names == {f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-test_evaluate-means")}
+    for mode, but in (("evaluate", ", but for eval.features"), ("sample", "")):
+        (line,) = launch(DCGAN, f"--mode={mode}", workdir, "--config.steps=20", code=2).splitlines()
+        expected = f"error: --config.steps: --mode={mode} takes the config of the run{but}: leave it out"
+        assert line == expected
     (line,) = launch("--mode=evaluate", workdir, "--step=3", code=2).splitlines()
     assert "no checkpoint of step 3" in line
     assert "there are" in line or "kept are" in line

@@ -142,6 +142,17 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "checkpoints").glob("[0-9]*[0-9]"))
 
 
+def test_the_same_signal_twice_at_once_is_one(tmp_path: Path) -> None:
+    """As `timeout` sends it, to a process and to its group."""
+    process = started(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == RESUME_ME, printed
+    assert list((tmp_path / "checkpoints").glob("[0-9]*[0-9]"))
+
+
 def test_a_signal_before_the_first_step_ends_at_once_with_the_same_code(tmp_path: Path) -> None:
     process = started(tmp_path / "run", after=0)
     while not (tmp_path / "run").exists():  # the data is loaded, the program not compiled yet

@@ -85,7 +85,13 @@ def test_imports_go_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_each_outside_thing_has_one_place(path: Path) -> None:
     homes = {"orbax": {"checkpoint"}, "tensorboardX": {"workdir"}, "absl": {"command", "data"}}
-    homes |= {"grain": {"data"}, "tensorflow_datasets": {"data"}, "optuna": {"search"}, "submitit": {"jobs"}}
+    homes |= {
+        "grain": {"data"},
+        "tensorflow_datasets": {"data"},
+        "optuna": {"search"},
+        "submitit": {"jobs"},
+        "tqdm": {"progress"},
+    }
     for name in imports(path):
         package = name.split(".")[0]
         assert own_part(path) in homes.get(package, {own_part(path)}), f"{package} in {path}"

@@ -1,26 +1,32 @@
-"""What people see who wait."""
+"""What people see who wait, at a terminal and in a log."""
 
+import sys
 import time
 
 import pytest
 
-from gan_jax.progress import elapsed
+from gan_jax import progress
 
 
-def test_long_work_shows_how_long_it_has_taken_and_short_work_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with elapsed("adding"):
+def test_long_work_shows_how_long_it_has_taken_and_short_work_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress.elapsed("adding"):
         pass
     assert capsys.readouterr().err == ""
-    with elapsed("compiling", delay=0.2):
+    with progress.elapsed("compiling", delay=0.2):
         time.sleep(1.6)
-    shown = [line for line in capsys.readouterr().err.split("\r") if line.strip()]
+    shown = [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
     assert shown[0] == "compiling: 00:00"
     assert shown[-1] == "compiling: 00:01"
 
 
-def test_it_ends_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
     def fail() -> None:
-        with elapsed("compiling", delay=0.1):
+        with progress.elapsed("compiling", delay=0.1):
             time.sleep(0.3)
             raise ValueError("no")
 
@@ -31,3 +37,23 @@ def test_it_ends_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen.split("\r")[-1].strip() == ""  # the line is wiped
     time.sleep(0.3)
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_gets_a_line_now_and_then_and_nothing_that_moves_a_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_LOG", 0.2)
+    with progress.bar(total=100, desc="training") as bar:
+        for _ in range(100):
+            bar.update()
+            time.sleep(0.005)
+            for _ in progress.bar(range(2), desc="within", leave=False):
+                pass
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    assert "\x1b" not in err
+    lines = [line for line in err.splitlines() if line.startswith("training")]
+    assert 3 <= len(lines) <= 8
+    assert lines[0].startswith("training:   0%")
+    assert lines[-1].startswith("training: 100%")
+    assert "" not in err.splitlines()

@@ -137,7 +137,7 @@ def test_programs_are_forgotten_one_after_another(tmp_path: Path, monkeypatch: p
     ("trials", "message"),
     [
         ([], "no trials"),
-        ([{"sed": 1}], "unknown config key in trial 0 of the sweep 'sed'; did you mean 'seed'?"),
+        ([{"sed": 1}], "trial 0: unknown config key 'sed'; did you mean 'seed'?"),
         ([{}, {"loss": "hing"}], "trial 1 of the sweep (loss=hing): unknown loss 'hing'"),
         ([{"steps": "many"}], "trial 0 of the sweep (steps=many): config.steps must be of type int, not 'many'"),
         ([{"optimizer.generator.b1": "x"}], "config.optimizer.generator.b1 must be of type float, not 'x'"),

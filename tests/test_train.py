@@ -226,6 +226,29 @@ def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path
     assert not (tmp_path / "config.json").exists()
 
 
+def test_a_run_of_which_nothing_came_makes_way_for_another(tmp_path: Path) -> None:
+    """As one that was ended before its first step, for a value that the plan showed to be wrong."""
+    config, place = small("gan"), Workdir(tmp_path)
+    place.claim(config)
+    place.check_data("digits", "1234")
+    config.loss = "hinge"
+    place.check(config)
+    place.check_data("others", "5678")
+    place.claim(config)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds": 0.5}\n')
+    config.loss = "least_squares"
+    with pytest.raises(UserError, match="loss: hinge -> least_squares"):
+        place.check(config)
+    with pytest.raises(UserError, match="images of digits are not those"):
+        place.check_data("digits", "1234")
+
+
+def test_a_run_is_refused_the_workdir_of_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "000").mkdir()
+    with pytest.raises(UserError, match="holds a sweep or a search: give another --workdir"):
+        train.train(small("gan"), tmp_path, ONE)
+
+
 def images_in(folder: Path, count: int) -> None:
     folder.mkdir(exist_ok=True)
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)):

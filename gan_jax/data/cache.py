@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.options import Options
 from gan_jax.errors import UserError
@@ -140,7 +140,7 @@ def _decode_all(images: Decoded, file: BinaryIO | None, what: str) -> Unreadable
     slices = [np.arange(i, min(i + _SLICE, len(images))) for i in range(0, len(images), _SLICE)]
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(images), desc=f"decoding {what}", unit="image", delay=1, mininterval=1, leave=False) as bar,
+        progress.bar(total=len(images), desc=f"decoding {what}", unit="image", delay=1, leave=False) as bar,
     ):
         for start in range(0, len(slices), 4 * threads):  # so that what waits to be written stays small
             some = slices[start : start + 4 * threads]

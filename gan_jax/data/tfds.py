@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.data.cache import Cache
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
@@ -95,7 +95,7 @@ def _part(builder: Any, split: str, image_key: str, label_key: str, options: Opt
 
 def _read_all(read: _Records, count: int, what: str) -> np.ndarray:
     numbers = np.arange(count)
-    with tqdm(total=count, desc=f"reading {what}", delay=1, mininterval=1, leave=False) as bar:
+    with progress.bar(total=count, desc=f"reading {what}", delay=1, leave=False) as bar:
         slices = []
         for start in range(0, count, _SLICE):
             slices.append(np.asarray(read(numbers[start : start + _SLICE])))

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax import traverse_util
-from tqdm import trange
 
+from gan_jax import progress
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
 from gan_jax.files import read_arrays, write_arrays
@@ -97,7 +97,9 @@ def fit(images: Any, labels: np.ndarray, classes: int, seed: int = 0) -> Variabl
     params = jax.jit(lambda key: module.init(key, sample, train=False))(key)["params"]
     opt_state = optax.adam(_RECIPE["rate"]).init(params)
     index = np.arange(_RECIPE["batch"])
-    for step in trange(int(_RECIPE["steps"]), desc="training the classifier", unit="step", delay=1, leave=False):
+    for step in progress.bar(
+        range(int(_RECIPE["steps"])), desc="training the classifier", unit="step", delay=1, leave=False
+    ):
         chosen = sample_index(step, index, len(images), len(index), 1, np.uint32(seed), np)[0].astype(np.int64)
         params, opt_state = _step(module, params, opt_state, images[chosen], labels[chosen], key, step)
     return jax.device_get({"params": params})

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.data import Dataset
 from gan_jax.evaluate import classifier
 
@@ -28,7 +28,7 @@ def gan_train(dataset: Dataset, images: np.ndarray, labels: np.ndarray, seeds: i
     both = Joined(dataset.train_images, images), np.concatenate([dataset.train_labels, labels])
     test = dataset.test_images, dataset.test_labels
     found: dict[str, list[float]] = {"gan_train": [], "gan_test": [], "real_train": [], "augmented": []}
-    with tqdm(total=3 * seeds, desc="GAN-train", unit="classifier", leave=False) as bar:
+    with progress.bar(total=3 * seeds, desc="GAN-train", unit="classifier", leave=False) as bar:
 
         def learnt(images: Any, labels: np.ndarray, seed: int) -> Any:
             variables = classifier.fit(images, labels, dataset.classes, seed)

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from tqdm import tqdm
 
+from gan_jax import progress
 from gan_jax.errors import UserError
 from gan_jax.files import write_atomically
 
@@ -223,7 +223,7 @@ def fetched(folder: Path) -> Path:
     try:
         with urllib.request.urlopen(_URL, timeout=20) as response:
             size = int(response.headers.get("Content-Length", 0))
-            with tqdm(total=size, desc=f"fetching {_FILE}", unit="B", unit_scale=True, leave=False) as bar:
+            with progress.bar(total=size, desc=f"fetching {_FILE}", unit="B", unit_scale=True, leave=False) as bar:
                 write_atomically(path, lambda file: _copy_checked(response, file, bar))
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)

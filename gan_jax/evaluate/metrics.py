@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+
+from gan_jax import progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,7 +106,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, subsets: int = 100, size
     generator = np.random.RandomState(_SEED)
     real, fake = (np.asarray(features, np.float32) for features in (real, fake))
     estimates = []
-    for _ in tqdm(range(subsets), desc="KID", unit="subset", delay=2, leave=False):
+    for _ in progress.bar(range(subsets), desc="KID", unit="subset", delay=2, leave=False):
         x, y = (features[generator.choice(len(features), size, replace=False)] for features in (fake, real))
         estimates.append(_mmd(x, y))
     found = np.asarray(estimates)
@@ -166,7 +167,7 @@ def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: 
         raise ValueError(f"{min(len(real), len(fake))} samples are too few for {max(k, k_density)} neighbours")
     x, y = _centred(real, fake)
     total = 3 * (-(-len(x) // _ROWS)) + -(-len(y) // _ROWS)
-    with tqdm(total=total, desc="neighbours", unit="block", delay=2, leave=False) as bar:
+    with progress.bar(total=total, desc="neighbours", unit="block", delay=2, leave=False) as bar:
         real_radii = np.concatenate([_radii(rows, x, (k, k_density)) for rows in _blocks(x, bar)])
         fake_radii = np.concatenate([_radii(rows, y, (k,)) for rows in _blocks(y, bar)])
         in_fake, in_real, balls, covered = [], np.zeros(len(y), bool), np.zeros(len(y), int), []
