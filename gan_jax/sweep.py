@@ -270,7 +270,7 @@ class _Population:
                 place = member.workdir
                 stack.enter_context(place.locked())
                 place.claim(member.config)
-                place.check_data(dataset.name, dataset.digest)
+                place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]
             first, states = together(kept, jax.device_get(begun))
@@ -357,7 +357,8 @@ class _Population:
             write_json(file, known)
         together = known[key] > _WORTH
         order = "at once" if together else "in turn"
-        print(f"{self.each} trials a device {order}: at once they are {known[key]:.2f} times as fast as in turn")
+        speed = f"at once they are {known[key]:.2f} times as fast as in turn, and {_WORTH} are wanted"
+        print(f"{self.each} trials a device {order}: {speed}")
         return both[together]
 
     def look(self, pending: Pending, population: parallel.Population, states: list[Any], due: bool) -> None:

@@ -74,7 +74,7 @@ def train(
                 workdir.check(config)
             evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
             workdir.claim(config)
-            workdir.check_data(dataset.name, dataset.digest)
+            workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images))
         distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)

@@ -41,7 +41,7 @@ class Workdir:
         self._metrics = path / "metrics.jsonl"
         self._summary = path / "summary.json"
         self._data = path / "data.json"
-        self.data: dict[str, str] = {}  # what `check_data` was told
+        self.data: dict[str, Any] = {}  # what `check_data` was told
         self._rollbacks = self.diverged / "rollbacks.json"
 
     @contextmanager
@@ -76,18 +76,20 @@ class Workdir:
             os.close(file)
 
     def check(self, config: ConfigDict) -> None:
-        """Refuses a directory that holds the run of another config.
+        """Refuses a directory that holds the run of another config, if anything came of that, or a sweep.
 
         Raises:
           UserError: names the keys that differ.
         """
         if (self.path / "000").is_dir():
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
-        if not self.holds_run():
-            return
+        if self.holds_run():
+            self._refuse_another(config, if_begun=True)
+
+    def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
         differing = configuration.differences(theirs, ours, ignored=configuration.WITHOUT_EFFECT)
-        if differing and self.begun():
+        if differing and (self.begun() or not if_begun):
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
                 "give another --workdir, or the values that the run has"
@@ -121,29 +123,32 @@ class Workdir:
             reason = "it is a file"
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
-    def check_data(self, name: str, digest: str) -> None:
+    def check_data(self, name: str, digest: str, count: int) -> None:
         """Remembers the data of the run in ``data.json``; refuses to go on with other data.
 
         Args:
           name: of the data, for people.
           digest: changes when its content does.
+          count: of images to train on.
 
         Raises:
           UserError: the run here began with other data.
         """
-        before = read_json(self._data)
-        begun = self.begun()
-        if begun and self._data.exists() and not (isinstance(before, dict) and "digest" in before):
-            raise UserError(
-                f"{self._data}, which says what the run here was trained on, is damaged: restore it, or remove it "
-                f"if that was {name}"
-            )
-        if isinstance(before, dict) and before["digest"] != digest and begun:
-            raise UserError(
-                f"the images of {name} are not those that the run in {self.path} began with: "
-                "restore them, or give another --workdir"
-            )
-        self.data = {"name": name, "digest": digest}
+        if self.begun() and self._data.exists():
+            before = read_json(self._data)
+            if not (isinstance(before, dict) and "digest" in before):
+                raise UserError(
+                    f"{self._data}, which says what the run here was trained on, is damaged: restore it, or remove it "
+                    f"if that was {name}"
+                )
+            if before["digest"] != digest:
+                known = before.get("images")
+                then = f" ({count:,} to train on, {known:,} then)" if isinstance(known, int) else ""
+                raise UserError(
+                    f"the images of {name} are not those that the run in {self.path} began with{then}: "
+                    "restore them, or give another --workdir"
+                )
+        self.data = {"name": name, "digest": digest, "images": count}
         self._write_json(self._data, self.data)
 
     def config(self) -> ConfigDict:
@@ -357,15 +362,6 @@ class Onlooker(Workdir):
         """Process 0 has the lock."""
         yield
 
-    def holds_run(self) -> bool:
-        """Whether there is one, begun or not: its config."""
-        return self._config.exists() or self._config_of_checkpoint() is not None
-
-    def begun(self) -> bool:
-        """Whether something came of the run here, a logged step, a checkpoint or more: else another may take its
-        place."""
-        return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
-
     def claim(self, config: ConfigDict) -> None:
         """Finds what process 0 wrote.
 
@@ -377,7 +373,7 @@ class Onlooker(Workdir):
                 f"there is no {self._config} here, which process 0 just wrote: "
                 "give a --workdir on a file system that all hosts of the run share"
             )
-        self.check(config)
+        self._refuse_another(config, if_begun=False)
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
         """Does nothing but say where process 0 keeps it."""

@@ -293,7 +293,7 @@ def test_an_onlooker_finds_the_run_and_writes_nothing(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     place = Onlooker(tmp_path / "run")
     place.claim(config)
-    place.check_data("digits", "1234")
+    place.check_data("digits", "1234", 5)
     place.save_grid(1, np.zeros((2, 2, 1), np.uint8))
     place.save_animation()
     place.save_summary({})

@@ -333,7 +333,7 @@ def test_any_json_in_a_workdir_is_left_out_or_is_one_line(tmp_path_factory: pyte
         (path / name).write_text(text)
     workdir = Workdir(path)
     one_line(workdir.config)
-    one_line(lambda: workdir.check_data("x", "y"))
+    one_line(lambda: workdir.check_data("x", "y", 5))
     assert workdir.summary() is None or isinstance(workdir.summary(), dict)
     for record in workdir.records():
         assert math.isfinite(record["step"] + record["seconds"])

@@ -230,17 +230,17 @@ def test_a_run_of_which_nothing_came_makes_way_for_another(tmp_path: Path) -> No
     """As one that was ended before its first step, for a value that the plan showed to be wrong."""
     config, place = small("gan"), Workdir(tmp_path)
     place.claim(config)
-    place.check_data("digits", "1234")
+    place.check_data("digits", "1234", 5)
     config.loss = "hinge"
     place.check(config)
-    place.check_data("others", "5678")
+    place.check_data("others", "5678", 6)
     place.claim(config)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds": 0.5}\n')
     config.loss = "least_squares"
     with pytest.raises(UserError, match="loss: hinge -> least_squares"):
         place.check(config)
-    with pytest.raises(UserError, match="images of digits are not those"):
-        place.check_data("digits", "1234")
+    with pytest.raises(UserError, match=r"images of digits are not those .* began with \(5 to train on, 6 then\)"):
+        place.check_data("digits", "1234", 5)
 
 
 def test_a_run_is_refused_the_workdir_of_a_sweep(tmp_path: Path) -> None:

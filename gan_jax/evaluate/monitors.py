@@ -74,7 +74,7 @@ def verdict(records: Sequence[Mapping[str, float]]) -> tuple[str, str]:
     else:
         name = "healthy"
     said = ", ".join(f"{figure.replace('_', ' ')} {value:.3g}" for figure, value in known.items())
-    return name, said
+    return name, f"{said} (means of the last fifth of the log)"
 
 
 def oscillation(records: Sequence[Mapping[str, float]], name: str = "g_loss") -> float:
