@@ -306,6 +306,23 @@ def test_an_onlooker_finds_the_run_and_writes_nothing(tmp_path: Path) -> None:
         place.claim(config)
 
 
+def test_the_last_line_is_the_last_whatever_other_threads_say() -> None:
+    code = dedent("""
+        import os
+        from gan_jax import distributed
+
+        def leave(code, honest=os._exit):
+            os.write(2, b"what JAX's own thread found out meanwhile")
+            honest(code)
+
+        os._exit = leave
+        distributed._last_words("error: it died")
+        distributed.leave("error: the end", 75)
+    """)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (75, "error: the end\n")
+
+
 def test_alone_nothing_waits_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def called(**_: Any) -> None:
         raise AssertionError
