@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from gan_jax.signals import Stop
 from gan_jax.workdir import Workdir
 
 # What can be searched for, by the name before the bracket of its features.
-OBJECTIVES = {
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     **dict.fromkeys(("fid", "kid", "duplicates"), "minimize"),
     **dict.fromkeys(("precision", "recall", "density", "coverage", "inception_score", "class_entropy"), "maximize"),
 }
