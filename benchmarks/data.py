@@ -34,12 +34,11 @@ import jax
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks import tfds_writer
 from benchmarks.program import Program
 from configs import dcgan
-from gan_jax import data
+from gan_jax import data, progress
 from gan_jax.data import shapes
 from gan_jax.data.decode import decode
 from gan_jax.data.stream import Reader, read
@@ -81,7 +80,7 @@ def measure(place: Path, folder: Path | None, workers: list[int], repeats: int) 
         for name, images in loaded.items():
             runs[f"{name}, {count} workers"] = lambda images=images, count=count: ours(images, count)  # type: ignore[misc]
         runs[f"DataLoader of the folder, {count} workers"] = lambda count=count: theirs(files, count)  # type: ignore[misc]
-    for _ in tqdm(range(repeats), desc="reading"):
+    for _ in progress.bar(range(repeats), desc="reading"):
         for name, start in runs.items():
             rates.setdefault(name, []).append(rate(start()))
     medians = {name: statistics.median(values) for name, values in rates.items()}

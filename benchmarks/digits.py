@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import trange
 
 from benchmarks.torch_reference import Trainer, dcgan_discriminator, dcgan_generator
-from gan_jax import visualize
+from gan_jax import progress, visualize
 from gan_jax.build import build_dataset
 from gan_jax.workdir import Workdir
 
@@ -51,7 +50,7 @@ def main() -> None:
     fixed = torch.randn(config.sample.rows**2, config.latent_dim)
     order = torch.randperm(len(data))
     steps = flags.steps or config.steps
-    for _ in trange(steps, unit="step"):
+    for _ in progress.bar(range(steps), unit="step"):
         if len(order) < config.batch_size:
             order = torch.randperm(len(data))
         chosen, order = order[: config.batch_size], order[config.batch_size :]

@@ -27,11 +27,10 @@ from unittest import mock
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from benchmarks import gpu_program
 from benchmarks.program import Program, named_config, parts, with_devices
-from gan_jax import process
+from gan_jax import process, progress
 from gan_jax.resources import flops_before_compilation
 
 # A device's links (bytes a second that it can send, as its maker has it), its arithmetic in bfloat16 (FLOP/s), and
@@ -80,7 +79,7 @@ def main() -> None:
 def measured(counts: list[int], batch: int, repeats: int, same: list[str]) -> list[dict[str, Any]]:
     """A row for each number of devices, whose processes get the ``same`` flags."""
     turns: list[dict[int, Any]] = [{} for _ in range(repeats)]
-    for turn, count in tqdm([*product(turns, counts)], desc="processes"):
+    for turn, count in progress.bar([*product(turns, counts)], desc="processes"):
         turn[count] = with_devices(count, "benchmarks.scaling", *same, f"--only={count}")
 
     def ratio(a: int, one: str, b: int, other: str) -> float:

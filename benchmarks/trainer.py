@@ -16,21 +16,22 @@ import argparse
 import json
 import os
 import platform
+import pty
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import trange
 
 from benchmarks.program import Program, case_config
 from configs import dcgan
-from gan_jax import process, train
+from gan_jax import process, progress, train
 
 _LAUNCH = (sys.executable, "launch.py", "--config=configs/dcgan.py")
 
@@ -57,7 +58,7 @@ def starts(path: Path, repeats: int) -> dict[str, Any]:
     """Seconds of launches: cold, warm, of the help, and to their end after SIGTERM."""
     seen: dict[str, list[tuple[float, float, float]]] = {"cold": [], "warm": []}
     stops, helps = [], []
-    for turn in trange(repeats, desc="starts, cold and warm"):
+    for turn in progress.bar(range(repeats), desc="starts, cold and warm"):
         begin = time.perf_counter()
         subprocess.run([*_LAUNCH[:2], "--help"], check=False, capture_output=True)
         helps.append(time.perf_counter() - begin)
@@ -74,24 +75,39 @@ def starts(path: Path, repeats: int) -> dict[str, Any]:
 
 
 def launched(workdir: Path, cache: Path) -> tuple[float, float, float, float]:
-    """Seconds until the plan is printed, the progress bar is there, and it moves; then from SIGTERM to the end."""
+    """Seconds until the plan is printed, the progress bar is there, and it moves; then from SIGTERM to the end.
+
+    On a terminal, as users have it: in a log a bar is a line every 10 s.
+    """
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
     begin, marks, text = time.perf_counter(), [], b""
     command = [*_LAUNCH, f"--workdir={workdir}/run"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
-        assert process.stdout is not None
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (30, 200))
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
         for sign in (b"output  ", b"0%|", b"images/s"):
             while sign not in text:
-                new = os.read(process.stdout.fileno(), 4096)
+                new = _read(screen)
                 assert new, text.decode()
                 text += new
             marks.append(time.perf_counter() - begin)
         time.sleep(3)
         asked = time.perf_counter()
         process.send_signal(signal.SIGTERM)
-        process.stdout.read()
+        while _read(screen):
+            pass
         assert process.wait() == 75
+    os.close(screen)
     return marks[0], marks[1], marks[2], time.perf_counter() - asked
+
+
+def _read(screen: int) -> bytes:
+    """What has come, or nothing once the other side is closed, of which Linux makes an error."""
+    try:
+        return os.read(screen, 4096)
+    except OSError:
+        return b""
 
 
 def kept(path: Path, repeats: int, steps: int) -> dict[str, Any]:
@@ -105,7 +121,7 @@ def kept(path: Path, repeats: int, steps: int) -> dict[str, Any]:
         program = Program(config, devices)
         program.run(1)
         bare, whole, nothing = [], [], []
-        for turn in trange(repeats, desc=f"whole runs of {name}"):
+        for turn in progress.bar(range(repeats), desc=f"whole runs of {name}"):
             begin = time.perf_counter()
             program.run(count)
             bare.append((time.perf_counter() - begin) / count)
