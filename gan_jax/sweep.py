@@ -107,7 +107,6 @@ def sweep(
       EndedError: ``stop`` asked for an early end, and all trials were saved after the same step.
     """
     members = plan(config, trials, path)
-    refuse_a_run(path)
     with Workdir(path).locked():
         train(members, jax.local_devices() if devices is None else devices, stop=stop, fallback=fallback)
     return conclude({member.name: member.overrides for member in members}, path)
@@ -169,10 +168,11 @@ def plan(
     """Every trial, built and checked; ``numbers``, of their workdirs, count from 0 if none are given.
 
     Raises:
-      UserError: an override is unknown, of a wrong type, or can't be built; names the trial.
+      UserError: an override is unknown, of a wrong type, or can't be built; names the trial. Or see `refuse_a_run`.
     """
     if not trials:
         raise UserError("the sweep has no trials")
+    refuse_a_run(path)
     members, known = [], dotted_keys(config)
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
         own = ConfigDict(config.to_dict())

@@ -171,6 +171,13 @@ def test_a_damaged_record_of_jobs_is_one_line_and_nothing_is_submitted_twice(con
     assert submitted(tmp_path) == 0
 
 
+def test_jobs_are_refused_the_workdir_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run: give another --workdir"):
+        jobs.sweep_by_jobs(small("gan"), [{}], tmp_path, "local", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_without_submitit_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "submitit"] + ["gan_jax.jobs"]:
         monkeypatch.delitem(sys.modules, name)
