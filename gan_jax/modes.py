@@ -21,7 +21,9 @@ def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fall
     from gan_jax.workdir import Workdir
 
     place = Workdir(workdir)
-    config = _needed("training", place.config() if config is None and place.holds_run() else config)
+    if config is None and place.holds_run():
+        config = place.config()
+    config = _needed("training", config, ", or the --workdir of a run to go on with")
     train(config, workdir, stop=stop, fallback=fallback)
 
 
@@ -214,13 +216,12 @@ MODES: dict[str, Callable[..., None]] = {
 }
 
 
-def _needed(what: str, config: ConfigDict | None) -> ConfigDict:
-    """``config``, in float64 mode if it asks for it."""
+def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> ConfigDict:
+    """``config``, in float64 mode if it asks for it; there must be one, or what an error says ``otherwise``."""
     from gan_jax import build
 
     if config is None:
-        also = ", or the --workdir of a run to go on with" if what == "training" else ""
-        raise UserError(f"{what} needs a config: --config=configs/dcgan.py{also}")
+        raise UserError(f"{what} needs a config: --config=configs/dcgan.py{otherwise}")
     build.enable_float64(config)
     return config
 

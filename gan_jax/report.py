@@ -61,21 +61,18 @@ def write_report(workdir: Workdir) -> Path:
     summary, records = workdir.summary() or {}, workdir.records()
     config = workdir.config().to_dict()
     verdict = str(summary.get("verdict", "not finished"))
-    grids = sorted((workdir.path / "samples").glob("step_*.png"))
+    grids, again, beside = (workdir.grids(folder) for folder in ("samples", "reconstructions", "neighbours"))
     chosen = [grids[round(i * (len(grids) - 1) / _GRIDS)] for i in range(_GRIDS)] if len(grids) > _GRIDS else grids[:-1]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
-    again, beside = (
-        sorted((workdir.path / folder).glob("step_*.png"))[-1:] for folder in ("reconstructions", "neighbours")
-    )
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
         "The same latents through training": _row(
             _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
         ),
-        "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again),
+        "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again[-1:]),
         "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
         "Samples, each before the training images nearest to it": "".join(
-            _picture(grid, 420, _step(grid)) for grid in beside
+            _picture(grid, 420, _step(grid)) for grid in beside[-1:]
         ),
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
@@ -112,7 +109,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     for title, names in _CURVES.items():
         lines = {trial: line for trial, log in records.items() for line in _series(log, names[:1]).values()}
         charts.append(_chart(title if len(names) == 1 else f"{title}: {names[0].replace('_', ' ')}", lines))
-    last = {str(row["trial"]): sorted((path / str(row["trial"]) / "samples").glob("*.png"))[-1:] for row in rows}
+    last = {str(row["trial"]): Workdir(path / str(row["trial"])).grids()[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">

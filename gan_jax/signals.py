@@ -55,8 +55,10 @@ def listening() -> Iterator[Stop]:
 def _listen(heard: socket.socket, stop: Stop) -> None:
     begin = 0.0
     while number := heard.recv(1):
+        if number[0] not in _HEARD:
+            continue
         name = signal.Signals(number[0]).name
-        if number[0] not in _HEARD or (stop.asked == name and time.monotonic() - begin < _ONE):
+        if stop.asked == name and time.monotonic() - begin < _ONE:
             continue
         if stop.asked:
             last = "the same command resumes from the last checkpoint, if there is one"

@@ -216,9 +216,13 @@ class Workdir:
         visualize.save_png(picture, path)
         return path
 
+    def grids(self, folder: str = "samples") -> list[Path]:
+        """The files that `save_grid` wrote to ``folder``, by step."""
+        return sorted((self.path / folder).glob("step_*.png"))
+
     def save_animation(self) -> None:
         """``training.gif``, of all sample grids."""
-        visualize.save_animation(sorted((self.path / "samples").glob("step_*.png")), self.path / "training.gif")
+        visualize.save_animation(self.grids(), self.path / "training.gif")
 
     def records(self) -> list[dict[str, Any]]:
         """All whole records of ``metrics.jsonl``; a line torn by a crash is left out."""

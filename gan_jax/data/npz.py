@@ -17,8 +17,8 @@ def find(options: Options) -> Source:
     """The arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``labels`` ``[N]``.
 
     ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
-    are the test part. What `numpy.savez` wrote is read from its place in the
-    file as it is needed, what `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
+    are the test part. What `numpy.savez` wrote is read from its place in the file as it is needed, what
+    `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
 
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
