@@ -162,7 +162,7 @@ def _goes_on(job: "submitit.Job[None]") -> bool:
 
 
 def _done(part: Sequence[sweep.Member]) -> bool:
-    return all(member.workdir.summary() for member in part)
+    return all(member.workdir.finished(member.config.steps) for member in part)
 
 
 def _names(part: Sequence[sweep.Member]) -> str:

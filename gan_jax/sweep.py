@@ -130,7 +130,7 @@ def train(
     populations = split(members, devices)
     print(describe(members, populations, devices))
     for number, population in enumerate(populations):
-        waiting = [member for member in population if not member.workdir.summary()]
+        waiting = [member for member in population if not member.workdir.finished(member.config.steps)]
         if waiting:
             print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
             _Population(waiting, devices, observe, stop or Stop(), fallback).go()

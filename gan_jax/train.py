@@ -60,10 +60,10 @@ def train(
     with ExitStack() as stack:
         with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
             workdir.check(config)
-            if distributed.agreed(bool(workdir.summary())):
+            if distributed.agreed(workdir.finished(config.steps)):
                 if not (path / "report.html").exists():
                     write_report(workdir)
-                print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do")
+                print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do (more: --config.steps=N)")
                 return None
             if known := path.is_dir():  # else not before it is clear that the run can start
                 stack.enter_context(workdir.locked())

@@ -76,7 +76,8 @@ class Workdir:
             os.close(file)
 
     def check(self, config: ConfigDict) -> None:
-        """Refuses a directory that holds the run of another config, if anything came of that, or a sweep.
+        """Refuses a directory that holds the run of another config (`gan_jax.config.refused`), if anything came of
+        that, or a sweep.
 
         Raises:
           UserError: names the keys that differ.
@@ -88,11 +89,13 @@ class Workdir:
 
     def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
-        differing = configuration.differences(theirs, ours, ignored=configuration.WITHOUT_EFFECT)
+        differing = configuration.refused(theirs, ours)
         if differing and (self.begun() or not if_begun):
+            steps = any(line.startswith("steps:") for line in differing)
+            also = "; steps may only grow, and only where no learning rate's schedule ends with them" if steps else ""
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
-                "give another --workdir, or the values that the run has"
+                f"give another --workdir, or the values that the run has{also}"
             )
 
     def holds_run(self) -> bool:
@@ -105,7 +108,7 @@ class Workdir:
         return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
 
     def claim(self, config: ConfigDict) -> None:
-        """Makes the directory, and ``config.json`` in it.
+        """Makes the directory, and ``config.json`` in it; a run that ended with fewer steps is no longer finished.
 
         Raises:
           UserError: it can't be written.
@@ -113,6 +116,8 @@ class Workdir:
         try:
             for folder in (self.path, self.checkpoints, self.path / "samples", self.path / "tensorboard"):
                 folder.mkdir(parents=True, exist_ok=True)
+            if not self.finished(config.steps):
+                self._summary.unlink(missing_ok=True)
             self._write_json(self._config, configuration.to_plain(config))
         except OSError as error:
             raise self._unwritable(error) from error
@@ -188,6 +193,12 @@ class Workdir:
         """The final figures of a finished run, or None."""
         summary = read_json(self._summary)
         return summary if isinstance(summary, dict) else None
+
+    def finished(self, steps: int) -> bool:
+        """Whether the run here is at its end, if it has ``steps``: it made them, or ended early for good."""
+        summary = self.summary()
+        made = summary.get("steps", steps) if summary else 0
+        return summary is not None and not (isinstance(made, int) and made < steps)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``, by which a run counts as finished."""

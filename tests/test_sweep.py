@@ -84,6 +84,22 @@ def test_a_trial_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
 
 
+def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path) -> None:
+    """What diverged before stays so."""
+    config = small("gan")
+    trials: list[dict[str, Any]] = [{"seed": 1}, {"optimizer.discriminator.learning_rate": 1e30}, {"seed": 2}]
+    whole = sweep.sweep(config, trials, tmp_path / "whole", TWO)
+    config.steps = 5
+    sweep.sweep(config, trials, tmp_path / "sweep", TWO)
+    config.steps = 10
+    rows = sweep.sweep(config, trials, tmp_path / "sweep", TWO)
+    assert [row.get("steps") for row in rows] == [10, None, 10] == [row.get("steps") for row in whole]
+    assert [row["d_loss"] for row in rows if "d_loss" in row] == [row["d_loss"] for row in whole if "d_loss" in row]
+    for name, seed in (("000", 1), ("002", 2)):
+        config.seed = seed
+        assert_identical(saved(config, tmp_path / "sweep" / name), saved(config, tmp_path / "whole" / name))
+
+
 def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     config, trials = small("gan"), [{"seed": 1}, {"seed": 2}, {"seed": 3}]
     sweep.sweep(config, trials, tmp_path / "whole", TWO)

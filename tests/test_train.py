@@ -199,6 +199,52 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
+def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path) -> None:
+    """Finished or not; its log has one step more, that of the first end."""
+    config.log.every = config.eval.every = 2
+    whole = run(config, tmp_path / "whole")
+    config.steps = 5
+    run(config, tmp_path / "finished")
+    run_until(config, tmp_path / "unfinished", ONE, "pause", 5)
+    for path in (tmp_path / "finished", tmp_path / "unfinished"):
+        config.steps = 10
+        assert_identical(run(config, path), whole)
+        known = [record for record in records(path) if record["step"] != 5]
+        assert known == records(tmp_path / "whole")
+        assert json.loads((path / "config.json").read_text())["steps"] == 10
+        summary = json.loads((path / "summary.json").read_text())
+        assert (summary["steps"], summary["images"]) == (10, 160)
+        assert "10 steps<h2>" in (path / "report.html").read_text()
+        assert train.train(config, path, ONE) is None
+        config.steps = 9
+        with pytest.raises(UserError, match=r"\(steps: 10 -> 9\).*; steps may only grow"):
+            train.train(config, path, ONE)
+
+
+def test_a_run_made_longer_and_killed_before_it_began_is_finished_off(tmp_path: Path) -> None:
+    """Whatever of the two was written: the summary's end, or the config too."""
+    config = small("gan")
+    run(config, tmp_path)
+    (tmp_path / "summary.json").rename(tmp_path / "away")
+    assert train.train(config, tmp_path, ONE) is not None
+    (tmp_path / "away").replace(tmp_path / "summary.json")
+    config.steps = 12
+    Workdir(tmp_path).claim(config)
+    assert not (tmp_path / "summary.json").exists()
+    assert int(run(config, tmp_path).step) == 12
+
+
+def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -> None:
+    config = small("gan")
+    config.optimizer.discriminator.schedule = "linear"
+    run(config, tmp_path)
+    config.steps = 12
+    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*only where no learning rate's schedule ends with them"):
+        train.train(config, tmp_path, ONE)
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 10
+
+
 def test_a_run_that_died_after_its_last_checkpoint_is_finished_off(tmp_path: Path) -> None:
     config = small("gan")
     run_until(config, tmp_path, ONE, "finish")
