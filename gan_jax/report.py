@@ -18,6 +18,11 @@ from gan_jax.workdir import Workdir
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 _APART = ("floor", "verdict", "resources")  # of the summary, shown elsewhere on the page
+# Columns of a sweep's trials on its page; sweep.csv has all.
+_SHOWN = (
+    *("verdict", "fid", "best_fid", "kid", "precision", "recall", "density", "coverage", "inception_score"),
+    *("duplicates", "class_entropy", "d_loss", "g_loss", "steps"),
+)
 _GRIDS = 6  # shown through time, besides the last
 _POINTS = 300  # of a curve
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 190, 52, 20
@@ -112,15 +117,34 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     last = {str(row["trial"]): Workdir(path / str(row["trial"])).grids()[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
+    best = best_trial(rows, swept)
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{counted(rows, "trial")}, {ended}
+<h1>{html.escape(path.name)}</h1>{counted(rows, "trial")}, {ended}{f"; {html.escape(best)}" if best else ""}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
-<h2>Trials (a click on a head sorts)</h2>{_grid(rows)}
+<h2>Trials (a click on a head sorts; all figures are in sweep.csv)</h2>{_grid(_trials(rows, swept))}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
     report = path / "report.html"
     write_atomically(report, lambda file: file.write(page.encode()))
     return report
+
+
+def best_trial(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> str:
+    """The trial with the lowest FID at its end, in words; nothing where none has one."""
+    measured = [(row[name], name, row) for row in rows for name in row if name.startswith("fid[")]
+    if not measured:
+        return ""
+    value, name, row = min(measured, key=lambda found: found[0])
+    setting = ", ".join(f"{key}={row[key]}" for key in swept if key in row)
+    return f"lowest {name}: {value:.4g}, of trial {row['trial']}{f' ({setting})' if setting else ''}"
+
+
+def _trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
+    """`rows` with the columns that people compare."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    named = [column for name in _SHOWN for column in columns if column.partition("[")[0] == name]
+    chosen = dict.fromkeys(("trial", *swept, *named))
+    return [{key: row[key] for key in chosen if key in row} for row in rows]
 
 
 def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
@@ -142,11 +166,15 @@ def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[d
 
 
 def _grid(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a column for every key of any row."""
+    """A table with a column for every key of any row; features that all of them share are named once, above."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f"<th>{html.escape(column.replace('_', ' '))}" for column in columns)
+    features = {column[column.index("[") : column.rindex("]") + 1] for column in columns if "[" in column}
+    shared = features.pop() if len(features) == 1 else ""
+    names = (column.replace(shared, "") if shared else column for column in columns)
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}" for name in names)
     lines = ("".join(f"<td>{html.escape(_shown(row.get(column, '')))}" for column in columns) for row in rows)
-    return f"<div class=row><table><tr>{head}{''.join(f'<tr>{line}' for line in lines)}</table></div>"
+    by = f"measured by {html.escape(shared[1:-1])}" if shared else ""
+    return f"{by}<div class=row><table><tr>{head}{''.join(f'<tr>{line}' for line in lines)}</table></div>"
 
 
 def _step(grid: Path) -> str:

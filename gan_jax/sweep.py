@@ -27,7 +27,7 @@ from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import dotted_keys, to_plain
 from gan_jax.errors import DivergedError, UserError, unknown_name
 from gan_jax.files import write_atomically
-from gan_jax.report import counted, write_sweep_report
+from gan_jax.report import best_trial, counted, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
@@ -155,7 +155,10 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows."""
     rows = [{"trial": name, **overrides, **_figures(Workdir(path / name))} for name, overrides in trials.items()]
     _write_csv(rows, path / "sweep.csv")
-    report = write_sweep_report(path, rows, list(dict.fromkeys(key for trial in trials.values() for key in trial)))
+    swept = list(dict.fromkeys(key for trial in trials.values() for key in trial))
+    report = write_sweep_report(path, rows, swept)
+    if best := best_trial(rows, swept):
+        print(best)
     missing = sum(row["verdict"] == "not finished" for row in rows)
     of = f"{len(rows) - missing} of " if missing else ""
     print(f"finished: {of}{counted(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
@@ -345,7 +348,8 @@ class _Population:
         if asked != "auto" or self.each == 1:
             return compile(asked == "vmap")
         file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
-        what = json.dumps([_static(self.config), repr(self.gan.generator), repr(self.gan.discriminator)])
+        static = {key: value for key, value in _static(self.config).items() if key != "steps"}  # a sweep may grow
+        what = json.dumps([static, repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
         kept = read_json(file)
         rates = kept.items() if isinstance(kept, dict) else ()

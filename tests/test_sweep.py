@@ -207,6 +207,10 @@ def test_trials_run_at_once_where_that_was_measured_to_be_faster(
         sweep.sweep(config, [{"seed": 1}, {"seed": 2}], path / "second", TWO[:1])
         assert asked == [ratio > 1.5]
         assert_identical(saved(config, path / "first" / "000"), saved(config, path / "second" / "000"))
+        asked.clear()
+        longer = ConfigDict(config.to_dict() | {"steps": 5})
+        sweep.sweep(longer, [{"seed": 1}, {"seed": 2}], path / "second", TWO[:1])
+        assert asked == [ratio > 1.5]
     for damaged in ("garbage", "[]", '{"x": null}'):  # and it is measured again
         (path / "data_cache" / "populations.json").write_text(damaged)
         with pytest.raises(TypeError, match="not callable"):
@@ -241,6 +245,28 @@ def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
         sweep.sweep(config, [{}], tmp_path, TWO)
     assert "\n" not in str(error.value)
     build_gan(config)
+
+
+def test_the_best_trial_is_named_with_its_setting() -> None:
+    rows = [{"trial": "000", "rate": 1, "fid[x]": 3.0}, {"trial": "001", "rate": 2, "fid[x]": 2.0, "best_fid[x]": 1.0}]
+    rows += [{"trial": "002", "rate": 3, "verdict": "diverged"}]
+    assert report.best_trial(rows, ["rate"]) == "lowest fid[x]: 2, of trial 001 (rate=2)"
+    assert report.best_trial(rows[:1], ["seed"]) == "lowest fid[x]: 3, of trial 000"
+    assert report.best_trial(rows[2:], ["rate"]) == ""
+
+
+def test_a_table_names_the_features_that_all_columns_share_once() -> None:
+    page = report._grid([{"trial": "0", "fid[a:b]": 1.0, "fid[a:b], median": 2.0}])
+    assert page.startswith("measured by a:b<")
+    assert "<th>trial<th>fid<th>fid, median<" in page
+    apart = report._grid([{"fid[a]": 1.0, "fid[b]": 2.0}])
+    assert "<th>fid[a]<th>fid[b]<" in apart
+    assert "measured" not in apart
+
+
+def test_a_sweep_page_shows_what_people_compare_first() -> None:
+    rows = [{"trial": "0", "d_grad_norm": 1.0, "d_loss": 0.5, "rate": 1, "fid[x]": 2.0, "verdict": "healthy"}]
+    assert list(report._trials(rows, ["rate"])[0]) == ["trial", "rate", "verdict", "fid[x]", "d_loss"]
 
 
 def test_settings_are_told_by_median_and_range_over_seeds() -> None:
