@@ -102,36 +102,43 @@ def _sample(
     label: int | None,
     **__: Any,
 ) -> None:
-    import numpy as np
-
     from gan_jax import sample, visualize
 
     out = out or workdir / "samples.png"
     visualize.check_ending(out)
     gan, state, step = _restore(workdir, step)
     count = count or 100
-    labels = sample.row_labels(gan, count)
-    if label is not None:
-        if label >= gan.classes:
-            known = f"it has {gan.classes} classes, from 0" if gan.classes else "it was trained without labels"
-            raise UserError(f"--label={label}: the GAN in {workdir} has no such class: {known}")
-        labels = np.full_like(labels, label)
+    labels = _labels(gan, workdir, count, label)
     images = sample.sample(gan, state, seed, labels)
     visualize.save_images(images, out, labels if gan.classes else None)
     print(f"{count} samples of step {step:,}, seed {seed}: {out}")
 
 
 def _interpolate(
-    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, **__: Any
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, label: int | None, **__: Any
 ) -> None:
     from gan_jax import sample, visualize
 
     out = out or workdir / "interpolations.png"
     visualize.check_ending(out)
     gan, state, step = _restore(workdir, step)
-    images = sample.interpolate(gan, state, seed, rows=10, columns=10)
-    visualize.save_images(images, out)
+    labels = _labels(gan, workdir, 100, label)
+    images = sample.interpolate(gan, state, seed, labels)
+    visualize.save_images(images, out, labels if gan.classes else None)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+
+
+def _labels(gan: Any, workdir: Path, count: int, label: int | None) -> Any:
+    """Of ``count`` images: all ``label`` if that is given, else a class a row of ten."""
+    from gan_jax import sample
+
+    labels = sample.row_labels(gan, count)
+    if label is not None:
+        if label >= gan.classes:
+            known = f"it has {gan.classes} classes, from 0" if gan.classes else "it was trained without labels"
+            raise UserError(f"--label={label}: the GAN in {workdir} has no such class: {known}")
+        labels[:] = label
+    return labels
 
 
 def _evaluate(

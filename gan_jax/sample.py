@@ -45,13 +45,15 @@ def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarr
     return _in_batches(gan, state, labels, lambda start: fixed_latents(gan, seed, _BATCH, start))
 
 
-def interpolate(gan: GAN, state: GANState, seed: int, rows: int, columns: int) -> np.ndarray:
-    """Images uint8 ``[rows * columns, H, W, C]``: each row goes on a sphere from one sample of ``seed`` to another."""
+def interpolate(gan: GAN, state: GANState, seed: int, labels: np.ndarray, columns: int = 10) -> np.ndarray:
+    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
+    one sample of ``seed`` to another."""
+    rows = len(labels) // columns
     ends = fixed_latents(gan, seed, 2 * rows).reshape(rows, 2, -1)
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
     z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
     padded = jnp.pad(z, ((0, _BATCH), (0, 0)))
-    return _in_batches(gan, state, row_labels(gan, len(z), columns), lambda start: padded[start : start + _BATCH])
+    return _in_batches(gan, state, labels, lambda start: padded[start : start + _BATCH])
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:

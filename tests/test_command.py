@@ -124,7 +124,8 @@ def test_train_sample_and_interpolate_as_a_user_does(tmp_path: Path) -> None:
     ):
         assert said in printed
     assert "nothing to do" in launch(DCGAN, run, *SMALL, "--config.steps=8")
-    assert "steps: 8 -> 9" in launch(DCGAN, run, *SMALL, "--config.steps=9", code=2)
+    assert "steps: 8 -> 7" in launch(DCGAN, run, *SMALL, "--config.steps=7", code=2)
+    assert "9, resumed from the checkpoint of step 8" in launch(DCGAN, run, *SMALL, "--config.steps=9")
 
     for name in ("a.npz", "b.npz"):
         launch("--mode=sample", run, "--num_samples=5", f"--out={tmp_path}/{name}", "--seed=3")
@@ -195,8 +196,14 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ones["labels"], [1] * 12)
         np.testing.assert_array_equal(every["images"][10:], ones["images"][10:])
         assert (every["images"][:10] != ones["images"][:10]).any()
-    line = launch("--mode=sample", f"--workdir={tmp_path}", "--label=10", code=2)
-    assert "no such class: it has 10 classes, from 0" in line
+    launch("--mode=interpolate", f"--workdir={tmp_path}", f"--out={tmp_path / 'between.npz'}", "--label=1")
+    with np.load(tmp_path / "between.npz") as between, np.load(tmp_path / "ones.npz") as ones:
+        np.testing.assert_array_equal(between["labels"], [1] * 100)
+        ends = between["images"][[0, 9, 10, 19]].astype(int)
+        np.testing.assert_allclose(ends, ones["images"][:4].astype(int), atol=1)
+    for mode in ("sample", "interpolate"):
+        line = launch(f"--mode={mode}", f"--workdir={tmp_path}", "--label=10", code=2)
+        assert "no such class: it has 10 classes, from 0" in line
 
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:
