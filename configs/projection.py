@@ -3,8 +3,8 @@ networks.
 
     python launch.py --config=configs/projection.py
 
-3,000 steps of 32 take 15 minutes of one CPU core and end at an FID by the classifier of 14, where DCGAN's is 35 and
-unseen digits' 7.
+3,000 steps of 32 take 7 minutes of one CPU core and end at an FID by the classifier of 17 (12 to 19, by the seed),
+where DCGAN's is 35 and unseen digits' 7.
 """
 
 from typing import Any

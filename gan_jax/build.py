@@ -63,7 +63,6 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     _check_classes(config)
     _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
-    warm = config.warm_start
     gan = GAN(
         generator=_module(config, "generator", family.Generator, given, compute, wide),
         discriminator=_module(config, "discriminator", family.Discriminator, given, compute, wide),
@@ -80,7 +79,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         penalty_every=config.penalty.every,
         d_terms=_terms(config, "auxiliary_discriminator"),
         g_terms=_terms(config, "feature_matching", "auxiliary_generator"),
-        hold=WarmStart(warm.g_steps, warm.factor, warm.period) if warm.g_steps else never,
+        hold=WarmStart(**config.warm_start) if config.warm_start.g_steps else never,
         dtype=wide,
     )
     try:
@@ -227,6 +226,12 @@ class WarmStart:
         later = (step - begin) % (self.period + self.factor - 1) >= self.period
         return jnp.where(step < begin, (step + 1) % self.factor != 0, later)
 
+    def moves(self, steps: int) -> int:
+        """How often G moves in the first ``steps``."""
+        begin, turn = self.g_steps * self.factor, self.period + self.factor - 1
+        whole, rest = divmod(max(steps - begin, 0), turn)
+        return min(steps, begin) // self.factor + whole * self.period + min(rest, self.period)
+
 
 def _module(
     config: ConfigDict, player: str, kind: type[nn.Module], given: dict[str, Any], compute: Any, wide: Any
@@ -263,8 +268,10 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.R
     final, clip, historical = (values.pop(key, 0.0) for key in ("final_rate", "clip", "historical_averaging"))
     recipe = optimizers.Recipe(name, schedule, historical=historical > 0, clipped=clip > 0)
     if schedule != "constant":
-        steps = config.steps * (config.d_steps if player == "discriminator" else 1)
-        values |= {"updates": steps, "final_rate": final}
+        moves = config.steps * config.d_steps
+        if player == "generator":
+            moves = WarmStart(**config.warm_start).moves(config.steps) if config.warm_start.g_steps else config.steps
+        values |= {"updates": max(moves, 1), "final_rate": final}
     values |= {"historical_averaging": historical} if historical else {}
     values |= {"clip": clip} if clip else {}
     return recipe, {key: np.asarray(value, wide) for key, value in values.items()}

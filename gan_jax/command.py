@@ -110,7 +110,7 @@ def check_overrides(mode: str, overrides: Mapping[str, Any]) -> None:
     """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own."""
     for key in overrides:
         if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
-            also = "".join(f", but for {other}" for other in OWN_CONFIG[mode])
+            also = f", but for {' and '.join(OWN_CONFIG[mode])}" if OWN_CONFIG[mode] else ""
             raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
 
 

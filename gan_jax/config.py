@@ -219,15 +219,9 @@ def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
 
 
-def refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What keeps a run that began with the config ``before`` from going on with ``now``, as `differences`.
-
-    It may have other values of keys that have no effect, and more ``steps``, unless a learning rate's schedule ends
-    with them: what it did so far is what the longer run does.
-    """
-    scheduled = any(player.get("schedule", "constant") != "constant" for player in now["optimizer"].values())
-    longer = now["steps"] > before["steps"] and not scheduled
-    return differences(before, now, ignored=(*WITHOUT_EFFECT, *(("steps",) if longer else ())))
+def open_ended(config: ConfigDict) -> bool:
+    """Whether what a run does at a step depends in nothing on how many steps it will have: no rate has a schedule."""
+    return all(player.get("schedule", "constant") == "constant" for player in config.optimizer.values())
 
 
 def dotted_keys(config: ConfigDict) -> list[str]:

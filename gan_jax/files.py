@@ -1,6 +1,7 @@
 """Writing files so that nobody ever reads half of one."""
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], T], sync: bool = Fa
     With ``sync`` this holds even where the machine dies. Returns what ``write`` returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Not the process' number, which one on another host or in another container may have, too.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:
             result = write(file)

@@ -85,6 +85,7 @@ class _Jobs:
         self.config, self.path, self.executor, self.at_once = config, path, executor, at_once
         self.folder = Path(executor.folder)
         self.record = self.folder / "submitted.json"
+        self.own: set[str] = set()  # jobs that this process submitted
         self.submitted: dict[str, str] = read_json(self.record) if self.record.exists() else {}
         if not (isinstance(self.submitted, dict) and all(isinstance(job, str) for job in self.submitted.values())):
             raise UserError(
@@ -105,8 +106,12 @@ class _Jobs:
                     time.sleep(pause)
                     for part, job in [both for both in running if not _goes_on(both[1])]:
                         running.remove((part, job))
+                        error = job.exception()
+                        if error is None and not _done(part) and job.job_id not in self.own:
+                            queue.append(part)  # an earlier start's, of fewer steps or of other trials
+                            continue
                         bar.update()
-                        if job.exception() is not None:
+                        if error is not None or not _done(part):
                             failed += 1
                             print(f"\njob {job.job_id} ({_names(part)}) failed: {job.paths.stderr}", file=sys.stderr)
         finally:
@@ -129,6 +134,7 @@ class _Jobs:
         except (RuntimeError, OSError) as error:
             raise UserError(f"no job could be submitted for {_names(part)}: {' '.join(str(error).split())}") from error
         self.submitted[name] = str(job.job_id)
+        self.own.add(str(job.job_id))
         write_json(self.record, self.submitted)
         return job
 

@@ -168,6 +168,7 @@ def _evaluate(
     config = place.config()
     config.update_from_flattened_dict(overrides or {})
     dataset = build.build_dataset(config, place.cache)
+    place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
     if classifiers:
         reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
@@ -210,7 +211,7 @@ def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
 OWN_CONFIG: dict[str, tuple[str, ...]] = {  # modes that take the config of the run, but for these keys
     "sample": (),
     "interpolate": (),
-    "evaluate": ("eval.features",),
+    "evaluate": ("eval.features", "data.dir"),
 }
 MODES: dict[str, Callable[..., None]] = {
     "train": _train,

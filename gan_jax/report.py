@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import cycle
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,10 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     last = {str(row["trial"]): Workdir(path / str(row["trial"])).grids()[-1:] for row in rows}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
-    best = best_trial(rows, swept)
+    best = "".join(f"; {html.escape(line)}" for line in best_trials(rows, swept))
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(path.name)}</title><style>{_STYLE}th{{text-align:left;padding-right:14px;cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{counted(rows, "trial")}, {ended}{f"; {html.escape(best)}" if best else ""}
+<h1>{html.escape(path.name)}</h1>{counted(rows, "trial")}, {ended}{best}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
 <h2>Trials (a click on a head sorts; all figures are in sweep.csv)</h2>{_grid(_trials(rows, swept))}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
@@ -129,14 +130,15 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     return report
 
 
-def best_trial(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> str:
-    """The trial with the lowest FID at its end, in words; nothing where none has one."""
-    measured = [(row[name], name, row) for row in rows for name in row if name.startswith("fid[")]
-    if not measured:
-        return ""
-    value, name, row = min(measured, key=lambda found: found[0])
-    setting = ", ".join(f"{key}={row[key]}" for key in swept if key in row)
-    return f"lowest {name}: {value:.4g}, of trial {row['trial']}{f' ({setting})' if setting else ''}"
+def best_trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[str]:
+    """For each FID (those of different features don't compare) the trial with the lowest at its end, in words."""
+    lines = []
+    for name in dict.fromkeys(key for row in rows for key in row if key.startswith("fid[")):
+        row = min((row for row in rows if math.isfinite(row.get(name, math.nan))), key=itemgetter(name), default=None)
+        if row is not None:
+            setting = ", ".join(f"{key}={row[key]}" for key in swept if key in row)
+            lines.append(f"lowest {name}: {row[name]:.4g}, of trial {row['trial']}{f' ({setting})' if setting else ''}")
+    return lines
 
 
 def _trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:

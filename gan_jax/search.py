@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from gan_jax import parallel, sweep
-from gan_jax.config import WITHOUT_EFFECT, differences, to_plain
+from gan_jax.config import WITHOUT_EFFECT, completed, differences, to_plain
 from gan_jax.errors import UserError, unknown_name
 from gan_jax.signals import Stop
 from gan_jax.workdir import Workdir
@@ -107,7 +107,7 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     ours = {"objective": objective, **to_plain(config)}
     if "config" not in study.user_attrs:
         study.set_user_attr("config", ours)
-    differing = differences(study.user_attrs["config"], ours, ignored=WITHOUT_EFFECT)
+    differing = differences(completed(study.user_attrs["config"]), ours, ignored=WITHOUT_EFFECT)
     if differing:
         raise UserError(f"{path} holds another search ({'; '.join(differing)}): give another --workdir")
     return study

@@ -25,9 +25,9 @@ from ml_collections import ConfigDict
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import dotted_keys, to_plain
-from gan_jax.errors import DivergedError, UserError, unknown_name
+from gan_jax.errors import DivergedError, EndedError, UserError, unknown_name
 from gan_jax.files import write_atomically
-from gan_jax.report import best_trial, counted, write_sweep_report
+from gan_jax.report import best_trials, counted, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
@@ -38,7 +38,7 @@ _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Member:
     """A trial as it is planned: its overrides, the config with them, both halves of its GAN, its workdir."""
 
@@ -129,13 +129,12 @@ def train(
     """Trains those of ``members`` that aren't finished, program by program; ``observe`` may end one early."""
     populations = split(members, devices)
     print(describe(members, populations, devices))
-    for number, population in enumerate(populations):
-        waiting = [member for member in population if not member.workdir.finished(member.config.steps)]
-        if waiting:
-            print(f"program {number + 1} of {len(populations)}: {', '.join(member.name for member in waiting)}")
-            _Population(waiting, devices, observe, stop or Stop(), fallback).go()
-            if number + 1 < len(populations):
-                parallel.forget()
+    ready = [(number, part) for number, population in enumerate(populations, 1) for part in in_step(population)]
+    for at, (number, (going, ended_early)) in enumerate(ready):
+        if at:
+            parallel.forget()
+        print(f"program {number} of {len(populations)}: {', '.join(member.name for member in going)}")
+        _Population(going, ended_early, devices, observe, stop or Stop(), fallback).go()
 
 
 def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
@@ -157,8 +156,8 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     _write_csv(rows, path / "sweep.csv")
     swept = list(dict.fromkeys(key for trial in trials.values() for key in trial))
     report = write_sweep_report(path, rows, swept)
-    if best := best_trial(rows, swept):
-        print(best)
+    for line in best_trials(rows, swept):
+        print(line)
     missing = sum(row["verdict"] == "not finished" for row in rows)
     of = f"{len(rows) - missing} of " if missing else ""
     print(f"finished: {of}{counted(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
@@ -218,6 +217,28 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
     return populations
 
 
+def in_step(population: Sequence[Member]) -> list[tuple[list[Member], list[Member]]]:
+    """Those that aren't finished, in parts that go on together, each with those that ended early.
+
+    Trials of a part lose no more than the steps of one checkpoint by going on from the last step that all have saved.
+    As a rule there is one part; but others may have been added to trials that had come far.
+    """
+    parts: list[list[Member]] = []
+    waiting = [member for member in population if not member.workdir.finished(member.config.steps)]
+    for member in sorted(waiting, key=_reached):
+        saved = [set(one.workdir.saved()) for one in [*parts[-1], member]] if parts else []
+        if saved and _reached(member) - max(set.intersection(*saved), default=0) <= member.config.checkpoint.every:
+            parts[-1].append(member)
+        else:
+            parts.append([member])
+    ended_early = [member for member in population if member not in waiting and member.workdir.made() is None]
+    return [(sorted(part, key=lambda member: member.name), ended_early) for part in parts]
+
+
+def _reached(member: Member) -> int:
+    return max(member.workdir.saved(), default=0)
+
+
 def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:
     """The plan, in words."""
     kind = devices[0].device_kind
@@ -239,24 +260,33 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
 
 
 class _Population:
-    """Trials that one program trains."""
+    """Trials that one program trains, those that are ``going``.
+
+    Those that ``ended_early`` keep their slots: where trials go at once, rounding depends on how many there are.
+    """
 
     def __init__(
         self,
-        members: Sequence[Member],
+        going: Sequence[Member],
+        ended_early: Sequence[Member],
         devices: Sequence[jax.Device],
         observe: Observe | None,
         stop: Stop,
         fallback: Path | None,
     ) -> None:
         self.observe, self.stop, self.fallback = observe, stop, fallback
-        self.members, self.devices = members, devices[: len(members)]
-        self.each = -(-len(members) // len(self.devices))  # slots on a device
-        self.config, self.gan = members[0].config, members[0].gan
+        self.members = sorted([*going, *ended_early], key=lambda member: member.name)
+        self.devices = devices[: len(self.members)]
+        self.each = -(-len(self.members) // len(self.devices))  # slots on a device
+        self.config, self.gan = going[0].config, going[0].gan
+        self.going = {number: member for number, member in enumerate(self.members) if member in going}  # by slot
         self.trials: dict[int, Trial] = {}  # those that still go on, by slot
 
     def go(self) -> None:
         """From the last step that all have a checkpoint of, to the end."""
+        self.stop.looked_at = False  # nothing is lost until there are steps
+        if self.stop.asked:
+            raise EndedError(f"{self.stop.asked}: ended before the next program; the same command resumes")
         config, cache = self.config, self.members[0].workdir.cache
         dataset = build.build_dataset(config, cache)
         feed = build.build_feed(config, self.gan, dataset, self.devices[:1])
@@ -269,17 +299,19 @@ class _Population:
         print(f"evaluation: {evaluator.description}")
         with ExitStack() as stack:
             kept = []
-            for member in self.members:
+            for member in self.going.values():
                 place = member.workdir
                 stack.enter_context(place.locked())
-                place.claim(member.config)
                 place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
+                place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]
-            first, states = together(kept, jax.device_get(begun))
+            states = jax.device_get(begun)
+            first, found = together(kept, [states[number] for number in self.going])
             if first:
                 print(f"resumed from the checkpoints of step {first:,}")
-            for number, (member, checkpoints) in enumerate(zip(self.members, kept, strict=True)):
+            for (number, member), state, checkpoints in zip(self.going.items(), found, kept, strict=True):
+                states[number] = state
                 logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
                 own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
                 self.trials[number] = Trial(*own, self.stop, self.fallback)
@@ -299,7 +331,7 @@ class _Population:
             trial.start(population.state(states, number))
         self.stop.looked_at = True
         pending: Pending | None = None
-        count = len(self.members)
+        count = len(self.trials)
         total = self.config.steps * count
         pace = Pace(self.config.steps_per_dispatch, feed.capacity)
         with progress.bar(total=total, initial=first * count, unit="step", dynamic_ncols=True) as bar:
@@ -351,13 +383,18 @@ class _Population:
         static = {key: value for key, value in _static(self.config).items() if key != "steps"}  # a sweep may grow
         what = json.dumps([static, repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
-        kept = read_json(file)
-        rates = kept.items() if isinstance(kept, dict) else ()
-        known = {name: rate for name, rate in rates if isinstance(rate, int | float)}
+
+        def rates() -> dict[str, float]:
+            kept = read_json(file)
+            found = kept.items() if isinstance(kept, dict) else ()
+            return {name: rate for name, rate in found if isinstance(rate, int | float)}
+
+        known = rates()
         both = {together: compile(together) for together in ((known[key] > _WORTH,) if key in known else (False, True))}
         if key not in known:
             print("measuring whether trials are faster at once or in turn; what is found is kept", flush=True)
-            known[key] = round(parallel.measured(both[True], both[False], begun, data, share), 3)
+            found = round(parallel.measured(both[True], both[False], begun, data, share), 3)
+            known = {key: found} | rates()  # another job may have been first
             write_json(file, known)
         together = known[key] > _WORTH
         order = "at once" if together else "in turn"

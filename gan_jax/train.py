@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, distributed, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.config import open_ended
 from gan_jax.data import Dataset
-from gan_jax.errors import DivergedError
+from gan_jax.errors import DivergedError, EndedError
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
 from gan_jax.report import write_report
@@ -63,7 +64,7 @@ def train(
             if distributed.agreed(workdir.finished(config.steps)):
                 if not (path / "report.html").exists():
                     write_report(workdir)
-                print(f"{path} holds a finished run of {config.steps:,} steps: nothing to do (more: --config.steps=N)")
+                print(f"{path} holds {_ending(config, workdir)}")
                 return None
             if known := path.is_dir():  # else not before it is clear that the run can start
                 stack.enter_context(workdir.locked())
@@ -73,8 +74,8 @@ def train(
                 stack.enter_context(workdir.locked())
                 workdir.check(config)
             evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
-            workdir.claim(config)
             workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images))
+            workdir.claim(config)
         distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)
@@ -86,6 +87,16 @@ def train(
                 if config.on_divergence != "rollback":
                     raise
                 go_back(config, workdir, error)
+
+
+def _ending(config: ConfigDict, workdir: Workdir) -> str:
+    """What a run is that has ended, in words."""
+    if workdir.made() is None:
+        summary = workdir.summary() or {}
+        verdict, why = summary.get("verdict", "ended"), summary.get("why", "summary.json has no steps")
+        return f"a run that {verdict} before its last step ({why}): nothing to do"
+    more = "; more steps make it longer" if open_ended(config) else ""
+    return f"a finished run of {config.steps:,} steps: nothing to do{more}"
 
 
 def _attempt(
@@ -100,6 +111,9 @@ def _attempt(
     fallback: Path | None,
 ) -> GANState:
     """From the last checkpoint to the end."""
+    stop.looked_at = False  # nothing is lost until there are steps
+    if stop.asked:
+        raise EndedError(f"{stop.asked}: ended before the rollback's first step; the same command resumes")
     with ExitStack() as stack:
         checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep, workdir.damaged)
         stack.enter_context(checkpoints)

@@ -290,6 +290,8 @@ class Trial:
         """
         self.workdir.save_animation()
         records = self.workdir.records()
+        if not records:
+            raise UserError(f"{self.workdir.path} has lost its metrics.jsonl: restore it, or give another --workdir")
         last, (verdict, why) = records[-1], monitors.verdict(records)
         steps = self.config.steps
         summary = {

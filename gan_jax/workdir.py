@@ -76,8 +76,10 @@ class Workdir:
             os.close(file)
 
     def check(self, config: ConfigDict) -> None:
-        """Refuses a directory that holds the run of another config (`gan_jax.config.refused`), if anything came of
-        that, or a sweep.
+        """Refuses a directory that holds the run of another config, if anything came of that, or a sweep.
+
+        A run may get other ``steps`` than it had, if it hasn't made more and is `open_ended`: what it did so far is
+        what it would have done.
 
         Raises:
           UserError: names the keys that differ.
@@ -86,16 +88,25 @@ class Workdir:
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
         if self.holds_run():
             self._refuse_another(config, if_begun=True)
+            made = self.made()
+            if made is not None and made < config.steps and not self.saved():
+                raise UserError(
+                    f"{self.path} holds a run that ended at step {made:,}, and its checkpoints are gone: "
+                    "restore them, or give another --workdir"
+                )
 
     def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
-        differing = configuration.refused(theirs, ours)
+        made, last = self.made(), max(self.saved(), default=0)
+        movable = configuration.open_ended(config) and (config.steps > max(last, made or 0) or config.steps == made)
+        ignored = (*configuration.WITHOUT_EFFECT, *(("steps",) if movable else ()))
+        differing = configuration.differences(theirs, ours, ignored)
         if differing and (self.begun() or not if_begun):
+            why = "; steps can't be fewer than it has made, nor others where a learning rate's schedule ends with them"
             steps = any(line.startswith("steps:") for line in differing)
-            also = "; steps may only grow, and only where no learning rate's schedule ends with them" if steps else ""
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
-                f"give another --workdir, or the values that the run has{also}"
+                f"give another --workdir, or the values that the run has{why if steps else ''}"
             )
 
     def holds_run(self) -> bool:
@@ -108,7 +119,7 @@ class Workdir:
         return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
 
     def claim(self, config: ConfigDict) -> None:
-        """Makes the directory, and ``config.json`` in it; a run that ended with fewer steps is no longer finished.
+        """Makes the directory, and in it ``config.json`` and ``data.json``, of what `check_data` was told.
 
         Raises:
           UserError: it can't be written.
@@ -116,9 +127,9 @@ class Workdir:
         try:
             for folder in (self.path, self.checkpoints, self.path / "samples", self.path / "tensorboard"):
                 folder.mkdir(parents=True, exist_ok=True)
-            if not self.finished(config.steps):
-                self._summary.unlink(missing_ok=True)
             self._write_json(self._config, configuration.to_plain(config))
+            if self.data:
+                self._write_json(self._data, self.data)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -129,7 +140,7 @@ class Workdir:
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
     def check_data(self, name: str, digest: str, count: int) -> None:
-        """Remembers the data of the run in ``data.json``; refuses to go on with other data.
+        """Takes the data of the run, for `claim` to remember; refuses other data than the run here began with.
 
         Args:
           name: of the data, for people.
@@ -151,10 +162,9 @@ class Workdir:
                 then = f" ({count:,} to train on, {known:,} then)" if isinstance(known, int) else ""
                 raise UserError(
                     f"the images of {name} are not those that the run in {self.path} began with{then}: "
-                    "restore them, or give another --workdir"
+                    "restore them, or train anew in another --workdir"
                 )
         self.data = {"name": name, "digest": digest, "images": count}
-        self._write_json(self._data, self.data)
 
     def config(self) -> ConfigDict:
         """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
@@ -194,11 +204,15 @@ class Workdir:
         summary = read_json(self._summary)
         return summary if isinstance(summary, dict) else None
 
+    def made(self) -> int | None:
+        """The steps of the finished run here; None if there is none, or if it ended before its last."""
+        steps = (self.summary() or {}).get("steps")
+        return steps if isinstance(steps, int) else None
+
     def finished(self, steps: int) -> bool:
-        """Whether the run here is at its end, if it has ``steps``: it made them, or ended early for good."""
-        summary = self.summary()
-        made = summary.get("steps", steps) if summary else 0
-        return summary is not None and not (isinstance(made, int) and made < steps)
+        """Whether the run here is at its end, if it has ``steps``; also if it ended before, for good."""
+        made = self.made()
+        return self.summary() is not None and (made is None or made >= steps)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``, by which a run counts as finished."""
@@ -248,10 +262,12 @@ class Workdir:
         return records
 
     def logs(self, after: int) -> "Logs":
-        """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped."""
+        """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped, and a
+        run that ended with fewer steps isn't finished any more."""
         known = [record for record in self.records() if record["step"] <= after]
         text = "".join(json.dumps(record) + "\n" for record in known if "ended" not in record)
         write_atomically(self._metrics, lambda file: file.write(text.encode()), sync=True)
+        self._summary.unlink(missing_ok=True)
         return Logs(self._metrics, self.path / "tensorboard", after, known[-1]["seconds"] if known else 0.0)
 
     def rollbacks(self, after: int) -> list[dict[str, Any]]:
@@ -270,8 +286,8 @@ class Workdir:
         """Writes to ``other`` what is known of the run here without reading anything here, for the case that it is
         gone."""
         other.check(config)
+        other.data = self.data
         other.claim(config)
-        other._write_json(other._data, self.data)
         write_atomically(other._metrics, lambda file: file.write(logs.content()), sync=True)
 
     def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:

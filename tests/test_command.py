@@ -252,7 +252,7 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     assert "no features (eval.features)" in launch(DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other)
     names = {path.name for path in (tmp_path / "run").glob("evaluation_00000010_*")}
     assert names == {f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-test_evaluate-means")}
-    for mode, but in (("evaluate", ", but for eval.features"), ("sample", "")):
+    for mode, but in (("evaluate", ", but for eval.features and data.dir"), ("sample", "")):
         (line,) = launch(DCGAN, f"--mode={mode}", workdir, "--config.steps=20", code=2).splitlines()
         expected = f"error: --config.steps: --mode={mode} takes the config of the run{but}: leave it out"
         assert line == expected

@@ -1,6 +1,7 @@
 """Populations: each trial is the run that it would be alone."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import arguments, build, hyper, parallel, report, sweep
+from gan_jax import arguments, build, hyper, parallel, report, sweep, train
 from gan_jax.build import build_gan
 from gan_jax.errors import UserError
 from gan_jax.state import init_state
@@ -84,8 +85,8 @@ def test_a_trial_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
 
 
-def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path) -> None:
-    """What diverged before stays so."""
+def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What diverged before stays so, and keeps its slot."""
     config = small("gan")
     trials: list[dict[str, Any]] = [{"seed": 1}, {"optimizer.discriminator.learning_rate": 1e30}, {"seed": 2}]
     whole = sweep.sweep(config, trials, tmp_path / "whole", TWO)
@@ -98,6 +99,27 @@ def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path) -> None:
     for name, seed in (("000", 1), ("002", 2)):
         config.seed = seed
         assert_identical(saved(config, tmp_path / "sweep" / name), saved(config, tmp_path / "whole" / name))
+    capsys.readouterr()
+    wild = ConfigDict(config.to_dict())
+    wild.update_from_flattened_dict(trials[1])
+    wild.seed = small("gan").seed
+    assert train.train(wild, tmp_path / "sweep" / "001", TWO[:1]) is None
+    assert "holds a run that diverged before its last step (" in capsys.readouterr().out
+
+
+def test_trials_that_are_added_leave_the_others_where_they_are(tmp_path: Path) -> None:
+    config = small("gan")
+    config.steps = 5
+    sweep.sweep(config, [{"seed": 1}, {"seed": 2}], tmp_path / "sweep", TWO[:1])
+    before = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
+    config.steps = 10
+    members = sweep.plan(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep")
+    assert [[m.name for m in going] for going, _ in sweep.in_step(members)] == [["002"], ["000", "001"]]
+    sweep.sweep(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep", TWO[:1])
+    log = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
+    assert log.startswith(before)  # with the times of then
+    for number in range(3):
+        assert [record["step"] for record in records(tmp_path / "sweep" / f"{number:03d}")] == [*range(1, 11)]
 
 
 def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
@@ -250,9 +272,11 @@ def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_the_best_trial_is_named_with_its_setting() -> None:
     rows = [{"trial": "000", "rate": 1, "fid[x]": 3.0}, {"trial": "001", "rate": 2, "fid[x]": 2.0, "best_fid[x]": 1.0}]
     rows += [{"trial": "002", "rate": 3, "verdict": "diverged"}]
-    assert report.best_trial(rows, ["rate"]) == "lowest fid[x]: 2, of trial 001 (rate=2)"
-    assert report.best_trial(rows[:1], ["seed"]) == "lowest fid[x]: 3, of trial 000"
-    assert report.best_trial(rows[2:], ["rate"]) == ""
+    rows += [{"trial": "003", "rate": 4, "fid[y]": 1.0}, {"trial": "004", "fid[y]": math.nan}]  # another's compare not
+    lines = ["lowest fid[x]: 2, of trial 001 (rate=2)", "lowest fid[y]: 1, of trial 003 (rate=4)"]
+    assert report.best_trials(rows, ["rate"]) == lines
+    assert report.best_trials(rows[:1], ["seed"]) == ["lowest fid[x]: 3, of trial 000"]
+    assert report.best_trials(rows[2:3], ["rate"]) == []
 
 
 def test_a_table_names_the_features_that_all_columns_share_once() -> None:

@@ -218,21 +218,56 @@ def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path)
         assert "10 steps<h2>" in (path / "report.html").read_text()
         assert train.train(config, path, ONE) is None
         config.steps = 9
-        with pytest.raises(UserError, match=r"\(steps: 10 -> 9\).*; steps may only grow"):
+        with pytest.raises(UserError, match=r"\(steps: 10 -> 9\).*; steps can't be fewer than it has made"):
             train.train(config, path, ONE)
 
 
-def test_a_run_made_longer_and_killed_before_it_began_is_finished_off(tmp_path: Path) -> None:
-    """Whatever of the two was written: the summary's end, or the config too."""
+def test_an_unfinished_run_may_end_earlier_too(tmp_path: Path) -> None:
+    config = small("gan")
+    run_until(config, tmp_path / "cut", ONE, "pause", 8)
+    config.steps = 4  # its checkpoint
+    with pytest.raises(UserError, match=r"\(steps: 10 -> 4\)"):
+        train.train(config, tmp_path / "cut", ONE)
+    config.steps = 6
+    assert_identical(run(config, tmp_path / "cut"), run(config, tmp_path / "whole"))
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+
+
+def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path) -> None:
+    config, file = small("gan"), tmp_path / "images.npz"
+    config.data.update({"source": "npz", "dir": str(file)})
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.savez(file, images=images)
+    run(config, tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+    def stays() -> None:
+        assert train.train(config, tmp_path / "run", ONE) is None
+        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+    longer = ConfigDict(config.to_dict() | {"steps": 12})
+    np.savez(file, images=images[1:])
+    with pytest.raises(UserError, match="the images of npz:images are not those"):
+        train.train(longer, tmp_path / "run", ONE)
+    stays()
+    np.savez(file, images=images)
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "away")
+    with pytest.raises(UserError, match="ended at step 10, and its checkpoints are gone: restore them"):
+        train.train(longer, tmp_path / "run", ONE)
+    (tmp_path / "away").rename(tmp_path / "run" / "checkpoints")
+    stays()
+    Workdir(tmp_path / "run").claim(longer)  # and killed
+    assert train.train(config, tmp_path / "run", ONE) is None
+    assert int(run(longer, tmp_path / "run").step) == 12
+
+
+def test_a_finished_run_without_its_log_is_one_clear_error(tmp_path: Path) -> None:
     config = small("gan")
     run(config, tmp_path)
-    (tmp_path / "summary.json").rename(tmp_path / "away")
-    assert train.train(config, tmp_path, ONE) is not None
-    (tmp_path / "away").replace(tmp_path / "summary.json")
-    config.steps = 12
-    Workdir(tmp_path).claim(config)
-    assert not (tmp_path / "summary.json").exists()
-    assert int(run(config, tmp_path).step) == 12
+    for name in ("metrics.jsonl", "summary.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"has lost its metrics\.jsonl: restore it"):
+        train.train(config, tmp_path, ONE)
 
 
 def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -> None:
@@ -240,7 +275,7 @@ def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -
     config.optimizer.discriminator.schedule = "linear"
     run(config, tmp_path)
     config.steps = 12
-    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*only where no learning rate's schedule ends with them"):
+    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*nor others where a learning rate's schedule ends"):
         train.train(config, tmp_path, ONE)
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 10
 
@@ -275,8 +310,8 @@ def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path
 def test_a_run_of_which_nothing_came_makes_way_for_another(tmp_path: Path) -> None:
     """As one that was ended before its first step, for a value that the plan showed to be wrong."""
     config, place = small("gan"), Workdir(tmp_path)
-    place.claim(config)
     place.check_data("digits", "1234", 5)
+    place.claim(config)
     config.loss = "hinge"
     place.check(config)
     place.check_data("others", "5678", 6)

@@ -58,19 +58,32 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """A hash of the train images and all labels; of sets beyond 1 GB, of 1,000 images spread over them."""
-        count = len(self.train_images)
-        hashed = hashlib.blake2b(f"{self.train_images.shape} {self.classes}".encode(), digest_size=12)
-        numbers = np.arange(count) if self.megabytes <= 1024 else np.linspace(0, count - 1, 1000).astype(int)
-        for start in range(0, len(numbers), 1000):
-            hashed.update(self.train_images[numbers[start : start + 1000]].tobytes())
+        hashed = _hashed(self.train_images, f"{self.train_images.shape} {self.classes}")
         for labels in (self.train_labels, self.test_labels):
             hashed.update(labels.tobytes())
         return hashed.hexdigest()
 
+    @cached_property
+    def test_digest(self) -> str:
+        """A hash of the test images, as `digest` is one of the train images: no training depends on them."""
+        return _hashed(self.test_images, str(self.test_images.shape)).hexdigest()
+
     @property
     def megabytes(self) -> float:
         """Size of the train images as uint8, in units of 2^20 bytes."""
-        return math.prod(self.train_images.shape) / 2**20
+        return _megabytes(self.train_images)
+
+
+def _megabytes(images: Images) -> float:
+    return math.prod(images.shape) / 2**20
+
+
+def _hashed(images: Images, what: str) -> "hashlib.blake2b":
+    hashed, count = hashlib.blake2b(what.encode(), digest_size=12), len(images)
+    numbers = np.arange(count) if _megabytes(images) <= 1024 else np.linspace(0, count - 1, 1000).astype(int)
+    for start in range(0, len(numbers), 1000):
+        hashed.update(images[numbers[start : start + 1000]].tobytes())
+    return hashed
 
 
 def load(options: Options, cache: Path | None) -> Dataset:

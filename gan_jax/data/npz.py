@@ -39,6 +39,10 @@ def find(options: Options) -> Source:
                 raise UserError(f"{path} has no array {label_key!r}, but {', '.join(map(repr, keys))}")
             train, test = _part(archive, image_key, label_key, keys, options), None
             if f"test_{image_key}" in keys:
+                if label_key in keys and f"test_{label_key}" not in keys:
+                    raise UserError(
+                        f"{path} has {label_key!r}, but no 'test_{label_key}' beside 'test_{image_key}': add them"
+                    )
                 test = _part(archive, f"test_{image_key}", f"test_{label_key}", keys, options)
     except UserError:
         raise

@@ -8,6 +8,8 @@ from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.order import shuffled
 from gan_jax.errors import UserError
 
+MOST_CLASSES = 100_000  # networks have a row of weights for each
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -56,8 +58,12 @@ def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
     """``labels`` as int32 ``[count]``.
 
     Raises:
-      UserError: they are not whole numbers from 0 up, one an image.
+      UserError: they are not whole numbers from 0 up to `MOST_CLASSES`, one an image.
     """
+    if count and labels.shape == (count,) and labels.dtype.kind in "iu" and int(labels.max()) >= MOST_CLASSES:
+        raise UserError(
+            f"{where}: a label is {int(labels.max()):,}, and there may be {MOST_CLASSES:,} classes: number them from 0"
+        )
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and int(labels.min()) < 0):
         raise UserError(
             f"{where}: labels must be whole numbers from 0 up, one for each of the {count:,} images, "

@@ -144,7 +144,7 @@ class Evaluator:
             quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
         found |= {self.named(name): value for name, value in quality.items()}
         found["duplicates"] = monitors.duplicates(self.real, fake)
-        if self.extractor.classes:
+        if self.extractor.classes and logits.shape[1] > 1:
             found["class_entropy"] = monitors.class_entropy(logits)
         return found
 
@@ -175,7 +175,7 @@ def _features(
     dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
-    key = json.dumps([1, extractor.name, dataset.digest, len(numbers), len(dataset.test_images)])
+    key = json.dumps([2, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
     path = (
         None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
     )
