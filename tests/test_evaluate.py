@@ -21,6 +21,7 @@ from gan_jax.evaluate import Evaluator, classifier, find, gan_train, inception, 
 from gan_jax.evaluate.extractors import Extractor
 from gan_jax.evaluate.gan_train import Joined
 from gan_jax.evaluate.held_out import held_out
+from gan_jax.modes import MODES
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.train import train
 from tests.conftest import data_options, fidelity_without_torchvision, small
@@ -178,6 +179,40 @@ def test_features_of_the_data_are_kept_by_their_extractors_name(
     np.testing.assert_array_equal(judge(other).real, 2 * first.real)
     judge(dataclasses.replace(one, name="a.module:function", pure=False))
     assert len(list(tmp_path.glob("features-*.npz"))) == 2
+    others = dataclasses.replace(mnist(), test_images=255 - np.asarray(mnist().test_images))
+    floor = Evaluator(gan, others, lambda: one, 40, jax.devices()[:1], tmp_path).floor
+    assert floor["fid[one]"] > 2 * first.floor["fid[one]"]
+
+
+def test_a_run_is_evaluated_on_its_own_images_wherever_they_lie(tmp_path: Path) -> None:
+    config, file = small("gan"), tmp_path / "images.npz"
+    config.data.update({"source": "npz", "dir": str(file), "labels": True})
+    config.eval.features = MEANS
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.savez(file, images=images, labels=np.zeros(40, int))
+    train(config, tmp_path / "run", jax.devices()[:1])
+
+    def evaluate(**overrides: Any) -> dict[str, Any]:
+        for old in (tmp_path / "run").glob("evaluation_*.json"):
+            old.unlink()
+        flags: dict[str, Any] = {"out": None, "count": 12, "step": None, "classifiers": 0}
+        MODES["evaluate"](None, tmp_path / "run", overrides=overrides, **flags)
+        (found,) = (tmp_path / "run").glob("evaluation_*.json")
+        figures: dict[str, Any] = json.loads(found.read_text())
+        return figures
+
+    first = evaluate()
+    file.rename(tmp_path / "moved.npz")
+    assert evaluate(**{"data.dir": str(tmp_path / "moved.npz")}) == first
+    np.savez(file, images=images[::-1], labels=np.zeros(40, int))
+    with pytest.raises(UserError, match="the images of npz:images are not those that the run"):
+        evaluate()
+
+
+def test_one_class_has_no_entropy() -> None:
+    gan, state = trained_gan()
+    one = Extractor("one", lambda _, images: (means(images), jnp.zeros((len(images), 1))), {}, classes=True)
+    assert "class_entropy" not in Evaluator(gan, mnist(), lambda: one, 40, jax.devices()[:1]).figures(state)
 
 
 def test_figures_are_the_same_on_any_number_of_devices_and_leave_the_state_alone() -> None:

@@ -101,6 +101,25 @@ def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
         assert records(tmp_path / "cut" / name) == records(tmp_path / "whole" / name)
 
 
+def test_a_signal_between_two_programs_ends_a_sweep_before_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, stop, honest = hyper.sweep("loss", ["hinge", "minimax"]), Stop(), Trial.finish
+
+    def finish(self: Trial, resources: Any) -> str:
+        assert stop.looked_at
+        stop.asked = "SIGTERM"
+        return honest(self, resources)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "finish", finish)
+        with pytest.raises(EndedError, match="SIGTERM: ended before the next program; the same command resumes"):
+            sweep.sweep(gan(), trials, tmp_path, ONE, stop=stop)
+    assert not stop.looked_at  # a second one ends the process at once
+    assert (tmp_path / "000" / "summary.json").exists()
+    assert not (tmp_path / "001").exists()
+
+
 LONG = [
     "--config=configs/gan.py",
     *SMALL,

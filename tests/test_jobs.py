@@ -71,6 +71,34 @@ def test_jobs_train_what_the_sweep_trains_and_one_that_fails_harms_no_other(
     assert submitted(path) == 3
 
 
+class Earlier:
+    """A job of an earlier start of the command, which was of fewer steps."""
+
+    job_id = "1"
+    paths = None
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> None:
+        return None
+
+
+def test_the_end_of_a_job_of_fewer_steps_is_not_that_of_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, honest, asked = small("gan"), jobs._Jobs.job, []
+
+    def job(self: Any, part: Any) -> Any:
+        asked.append(part)
+        return honest(self, part) if len(asked) > 1 else Earlier()
+
+    monkeypatch.setattr(jobs._Jobs, "job", job)
+    (row,) = jobs.sweep_by_jobs(config, [{"seed": 1}], tmp_path / "sweep", "local", {}, pause=0.05)
+    assert row["steps"] == config.steps
+    assert len(asked) == 2
+
+
 @pytest.mark.slow
 def test_a_command_that_was_killed_waits_for_its_job_and_submits_the_rest(tmp_path: Path) -> None:
     line = [sys.executable, "launch.py", "--config=configs/gan.py", "--mode=sweep", "--sweep=seed=1,2,3"]

@@ -369,6 +369,14 @@ def test_a_test_part_of_its_own_and_other_keys_and_shapes(tmp_path: Path) -> Non
 
 
 WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
+    "labels of a part only": (
+        {"images": noise(2, 8, 8, 3), "labels": np.arange(2), "test_images": noise(1, 8, 8, 3)},
+        "has 'labels', but no 'test_labels' beside 'test_images': add them",
+    ),
+    "a class beyond all": (
+        {"images": noise(2, 8, 8, 3), "labels": np.array([0, 3_000_000_000], np.uint32)},
+        "a label is 3,000,000,000, and there may be 100,000 classes: number them from 0",
+    ),
     "no images": ({"pictures": noise(2, 8, 8, 3)}, "has no array 'images', but 'pictures'"),
     "floats": ({"images": np.zeros((2, 8, 8, 3))}, "images must be uint8 .* not float64"),
     "two channels": ({"images": noise(2, 8, 8, 2)}, r"images must be uint8 .* not uint8 \[2, 8, 8, 2\]"),

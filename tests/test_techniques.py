@@ -458,6 +458,20 @@ def test_a_warm_start_gives_the_critic_more_steps_before_each_of_the_generators(
     np.testing.assert_array_equal(between[:20], [4, 4, 4] + [1, 1, 1, 1, 1, 4] + [1, 1, 1, 1, 4] * 2 + [1])
 
 
+def test_a_schedule_counts_the_generators_own_moves() -> None:
+    hold = WarmStart(g_steps=3, factor=4, period=5)
+    held = np.array([hold(jnp.int32(step)) for step in range(60)])
+    assert [hold.moves(steps) for steps in range(61)] == [0, *np.cumsum(~held)]
+    config = small("wgan")
+    config.steps = 20
+    config.warm_start.update({"g_steps": 3, "factor": 4, "period": 5})
+    for player in ("generator", "discriminator"):
+        config.optimizer[player].schedule = "linear"
+    _, leaves = build_gan(config)
+    assert leaves["generator"]["updates"] == (~held[:20]).sum() == 8
+    assert leaves["discriminator"]["updates"] == 20 * config.d_steps
+
+
 def test_a_generator_that_is_held_changes_nothing_of_its_own() -> None:
     config = small("wgan")
     config.warm_start.update({"g_steps": 2, "factor": 3})

@@ -125,6 +125,19 @@ def test_a_write_replaces_the_file_whole(tmp_path: Path) -> None:
         assert list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_of_one_number_are_in_nobodys_way(tmp_path: Path) -> None:
+    """As in containers, each of which counts its processes from 1."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"first ")
+        write_atomically(tmp_path / "a", lambda other: other.write(b"whole"))
+        assert (tmp_path / "a").read_bytes() == b"whole"
+        file.write(b"and last")
+
+    write_atomically(tmp_path / "a", write)
+    assert (tmp_path / "a").read_bytes() == b"first and last"
+
+
 def test_a_failed_archive_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
