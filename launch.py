@@ -28,7 +28,7 @@ _NUM_SAMPLES = flags.DEFINE_integer(
 )
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
-_LABEL = flags.DEFINE_integer("label", None, "Which class to sample; default all, a row each.", lower_bound=0)
+_LABEL = flags.DEFINE_integer("label", None, "Which class to sample or interpolate; default all.", lower_bound=0)
 _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
@@ -55,7 +55,7 @@ _FALLBACK = flags.DEFINE_string(
 )
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Hands the parsed flags over to their mode."""
     path = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
     if _WORKDIR.value:
@@ -83,7 +83,8 @@ def main(_: list[str]) -> None:
         "fallback": _FALLBACK,
     }
     command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
-    overrides = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
+    given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
+    overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
     command.check_overrides(_MODE.value, overrides)
     others: dict[str, Any] = {name: flag.value for name, flag in named.items()}
     others |= {"config_path": path, "overrides": overrides}

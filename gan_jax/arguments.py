@@ -4,6 +4,8 @@ import ast
 import re
 import runpy
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,16 @@ def read_sweep(text: str) -> list[dict[str, Any]]:
         return hyper.product(sweeps)
     except ValueError as error:
         raise UserError(f"--sweep={text!r}: {error}") from error
+
+
+def read_override(text: str, config: ConfigDict) -> tuple[str, Any]:
+    """Key and value of ``--config.KEY=VALUE``, a string where ``config`` has one."""
+    key, _, value = text.lstrip("-").removeprefix("config.").partition("=")
+    try:
+        strings = isinstance(reduce(getitem, key.split("."), config), str)
+    except (KeyError, TypeError):
+        strings = False  # it is unknown, as who sets it will find
+    return key, value if strings else _value(value)
 
 
 def read_arguments(text: str) -> dict[str, Any]:

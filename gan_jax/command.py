@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from gan_jax import distributed, process, signals
-from gan_jax.arguments import load_config, one_line
+from gan_jax.arguments import load_config, one_line, read_override
 from gan_jax.config import dotted_keys
 from gan_jax.errors import EndedError, UserError, unknown_name
 from gan_jax.modes import MODES, OWN_CONFIG
@@ -58,16 +58,23 @@ def one_line_errors() -> Iterator[None]:
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Parses the command line.
 
+    Returns:
+      The program's name, and, where there is a ``--workdir`` and no ``--config``, each ``--config.KEY=VALUE``.
+
     Raises:
       UserError: anything wrong in it, or in the config file that it names.
     """
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
-    elif overrides := [argument for argument in argv[1:] if re.match(r"--?(no)?config\.", argument)]:
-        raise UserError(f"{overrides[0]} changes a config, which --config=FILE must give")
+    changes = [argument for argument in argv[1:] if path is None and re.match(r"--?(no)?config\.", argument)]
+    if changes and not any(re.match(r"--?workdir\b", argument) for argument in argv):
+        raise UserError(f"{changes[0]} changes a config, which --config=FILE or the --workdir of a run must give")
+    for change in changes:
+        if not re.match(r"--?config\.[^=]+=", change):
+            raise UserError(f"{change}: without --config=FILE write --config.KEY=VALUE")
     try:
-        rest = values(list(argv))
+        rest = values([argument for argument in argv if argument not in changes])
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
         said = one_line(error)
         given = re.match(r"flag --(\S+?)=(.*?): ", said)
@@ -82,7 +89,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise SystemExit from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
-    return rest
+    return [*rest, *changes]
 
 
 def run_name(path: str, mode: str = "train") -> str:
@@ -112,6 +119,15 @@ def check_overrides(mode: str, overrides: Mapping[str, Any]) -> None:
         if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
             also = f", but for {' and '.join(OWN_CONFIG[mode])}" if OWN_CONFIG[mode] else ""
             raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
+
+
+def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str, Any]:
+    """``changes``, each ``--config.KEY=VALUE``, of the config of the run in ``workdir``, by key."""
+    from gan_jax.workdir import Workdir
+
+    if changes and mode not in ("train", *OWN_CONFIG):
+        raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
+    return dict(read_override(change, Workdir(workdir).config()) for change in changes)
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:

@@ -9,6 +9,7 @@ import copy
 import json
 import math
 from collections.abc import Collection
+from functools import reduce
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -227,6 +228,21 @@ def open_ended(config: ConfigDict) -> bool:
 def dotted_keys(config: ConfigDict) -> list[str]:
     """Every leaf's dotted key."""
     return list(_flatten(config.to_dict()))
+
+
+def override(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a dotted key.
+
+    Raises:
+      UserError: it is unknown, or ``value`` is of another type.
+    """
+    if key not in (known := dotted_keys(config)):
+        raise unknown_name("config key", key, known)
+    try:
+        config.update_from_flattened_dict({key: value})
+    except TypeError as error:
+        kind = type(reduce(getattr, key.split("."), config)).__name__
+        raise UserError(f"config.{key} must be of type {kind}, not {value!r}") from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

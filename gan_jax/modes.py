@@ -12,17 +12,27 @@ from ml_collections import ConfigDict
 
 from gan_jax import signals
 from gan_jax.arguments import load_config, read_arguments, read_search, read_sweep
-from gan_jax.config import FEWEST_SAMPLES, differences
+from gan_jax.config import FEWEST_SAMPLES, differences, override
 from gan_jax.errors import UserError
 
 
-def _train(config: ConfigDict | None, workdir: Path, *, stop: signals.Stop, fallback: Path | None, **_: Any) -> None:
+def _train(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    stop: signals.Stop,
+    fallback: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> None:
     from gan_jax.train import train
     from gan_jax.workdir import Workdir
 
     place = Workdir(workdir)
     if config is None and place.holds_run():
         config = place.config()
+        for key, value in (overrides or {}).items():
+            override(config, key, value)
     config = _needed("training", config, ", or the --workdir of a run to go on with")
     train(config, workdir, stop=stop, fallback=fallback)
 
@@ -166,7 +176,8 @@ def _evaluate(
     gan, state, step = _restore(workdir, step)
     place = Workdir(workdir)
     config = place.config()
-    config.update_from_flattened_dict(overrides or {})
+    for key, value in (overrides or {}).items():
+        override(config, key, value)
     dataset = build.build_dataset(config, place.cache)
     place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
@@ -249,7 +260,7 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
     """The GAN of the run in ``workdir``, its state after ``step`` steps (None: the last kept), and that step."""
     import jax
 
-    from gan_jax import build
+    from gan_jax import build, progress
     from gan_jax.checkpoint import Checkpoints
     from gan_jax.state import init_state
     from gan_jax.workdir import Workdir
@@ -259,7 +270,8 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
     build.enable_float64(config)
     gan, hyper = build.build_gan(config)
     if not place.checkpoints.is_dir():
-        raise UserError(f"no checkpoint in {place.checkpoints} yet: train first")
-    with Checkpoints(place.checkpoints) as checkpoints:
+        why = "any more: restore them" if place.summary() else "yet: train first"
+        raise UserError(f"no checkpoint in {place.checkpoints} {why}")
+    with Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
         state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)), step)
     return gan, jax.device_put(state), int(state.step)

@@ -1,5 +1,6 @@
 """That something goes on, for people who wait; the only place that imports tqdm."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,17 @@ _LOG = 10.0  # seconds between two lines of a bar in a file
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """A bar of tqdm's with these ``options`` on stderr; where that is no terminal, a line every `_LOG` seconds."""
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         options |= {"file": _Lines(), "mininterval": _LOG, "maxinterval": _LOG, "position": 0}
     return tqdm(iterable, **options)
+
+
+def _is_terminal() -> bool:
+    """Whether stderr is one that has lines: some say that they have none, and tqdm would show nothing there."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
+    except OSError:  # it has no size to ask for
+        return True
 
 
 class _Lines:

@@ -21,7 +21,7 @@ _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 _APART = ("floor", "verdict", "resources")  # of the summary, shown elsewhere on the page
 # Columns of a sweep's trials on its page; sweep.csv has all.
 _SHOWN = (
-    *("verdict", "fid", "best_fid", "kid", "precision", "recall", "density", "coverage", "inception_score"),
+    *("verdict", "fid", "best_fid", "kid", "precision", "recall", "coverage", "inception_score"),
     *("duplicates", "class_entropy", "d_loss", "g_loss", "steps"),
 )
 _GRIDS = 6  # shown through time, besides the last
@@ -232,7 +232,8 @@ def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         return ""
     low, high = min(y for _, y in points), max(y for _, y in points)
     pad = (high - low) * 0.05 or abs(high) * 0.05 or 1
-    low, high, end = low - pad, high + pad, max(x for x, _ in points) or 1
+    low, high = max(low - pad, 0) if low >= 0 else low - pad, min(high + pad, 1) if 0 < high <= 1 else high + pad
+    end = max(x for x, _ in points) or 1
 
     def place(x: float, y: float) -> str:
         across = _LEFT + (_WIDTH - _LEFT - 8) * x / end

@@ -1,6 +1,7 @@
 """Drawing from a trained generator: its averaged weights, in evaluation mode."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -75,7 +76,9 @@ def _in_batches(gan: GAN, state: GANState, labels: np.ndarray, latents: Callable
     count = len(labels)
     labels = np.pad(labels, (0, _BATCH))
     out = np.empty((count, *gan.image_shape), np.uint8)
-    with progress.bar(total=count, unit="image", disable=count <= 4 * _BATCH) as bar:
+    few = count <= 4 * _BATCH
+    waiting = progress.elapsed("drawing") if few else nullcontext()
+    with waiting, progress.bar(total=count, unit="image", disable=few) as bar:
         for start in range(0, count, _BATCH):
             stop = min(count, start + _BATCH)
             out[start:stop] = np.asarray(generate(gan, state, latents(start), labels[start : start + _BATCH]))[

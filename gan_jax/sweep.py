@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
-from gan_jax.config import dotted_keys, to_plain
-from gan_jax.errors import DivergedError, EndedError, UserError, unknown_name
+from gan_jax.config import override, to_plain
+from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.files import write_atomically
 from gan_jax.report import best_trials, counted, write_sweep_report
 from gan_jax.signals import Stop
@@ -35,6 +34,7 @@ from gan_jax.workdir import Workdir, read_json, write_json
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
+_LISTED = 20  # trials of a program whose values are printed
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
 
 
@@ -130,6 +130,8 @@ def train(
     populations = split(members, devices)
     print(describe(members, populations, devices))
     ready = [(number, part) for number, population in enumerate(populations, 1) for part in in_step(population)]
+    for _, (going, _) in ready[1:]:
+        _check_data(going[0], devices)
     for at, (number, (going, ended_early)) in enumerate(ready):
         if at:
             parallel.forget()
@@ -153,6 +155,9 @@ def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, nu
 def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows."""
     rows = [{"trial": name, **overrides, **_figures(Workdir(path / name))} for name, overrides in trials.items()]
+    others = [place.name for place in sorted(path.glob("[0-9]*")) if place.name not in trials]
+    if others:
+        print(f"warning: {path} holds trials of a longer sweep, left out now: {', '.join(others)}", file=sys.stderr)
     _write_csv(rows, path / "sweep.csv")
     swept = list(dict.fromkeys(key for trial in trials.values() for key in trial))
     report = write_sweep_report(path, rows, swept)
@@ -175,19 +180,16 @@ def plan(
     if not trials:
         raise UserError("the sweep has no trials")
     refuse_a_run(path)
-    members, known = [], dotted_keys(config)
+    members = []
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
         own = ConfigDict(config.to_dict())
-        for key in overrides:
-            if key not in known:
-                raise UserError(f"trial {number}: {unknown_name('config key', key, known)}")
         try:
             for key, value in overrides.items():
-                _set(own, key, value)
+                override(own, key, value)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
             text = ", ".join(f"{key}={value}" for key, value in overrides.items())
-            raise UserError(f"trial {number} of the sweep ({text}): {' '.join(str(error).split())}") from error
+            raise UserError(f"trial {number:03d} of the sweep ({text}): {' '.join(str(error).split())}") from error
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
         workdir = Workdir(path / f"{number:03d}", cache=path.parent / "data_cache")
@@ -215,6 +217,15 @@ def split(members: Sequence[Member], devices: Sequence[jax.Device]) -> list[list
         room = max(1, parallel.memory(devices) // (_COPIES * group[0].nbytes())) * len(devices)
         populations += [group[start : start + room] for start in range(0, len(group), room)]
     return populations
+
+
+def _check_data(member: Member, devices: Sequence[jax.Device]) -> None:
+    """Raises `UserError` if the data of ``member`` doesn't do for it: now, not when the programs before are done."""
+    try:
+        dataset = build.build_dataset(member.config, member.workdir.cache)
+        build.build_evaluator(member.config, member.gan, dataset, member.workdir.cache, devices)
+    except UserError as error:
+        raise UserError(f"trial {member.name} of the sweep: {error}") from error
 
 
 def in_step(population: Sequence[Member]) -> list[tuple[list[Member], list[Member]]]:
@@ -248,15 +259,12 @@ def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]],
         memory = _COPIES * each * population[0].nbytes() / 2**20
         text = f"{counted(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
         lines.append(f"program {number + 1}: {text}")
+        lines += [
+            f"  {member.name}  {', '.join(f'{key}={value}' for key, value in member.overrides.items())}"
+            for member in population[:_LISTED]
+        ]
+        lines += [f"  and {len(population) - _LISTED} more"] if len(population) > _LISTED else []
     return "\n".join(lines)
-
-
-def _set(config: ConfigDict, key: str, value: Any) -> None:
-    try:
-        config.update_from_flattened_dict({key: value})
-    except TypeError as error:
-        kind = type(reduce(getattr, key.split("."), config)).__name__
-        raise UserError(f"config.{key} must be of type {kind}, not {value!r}") from error
 
 
 class _Population:

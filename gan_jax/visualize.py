@@ -53,6 +53,10 @@ def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None
         elif path.suffix.lower() == ".png":
             save_png(grid(images, math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))), path)
         else:
+            names = {f"{i:06d}.png" for i in range(len(images))}
+            others = {entry.name for entry in path.iterdir()} - names if path.exists() else set()
+            if others:
+                raise UserError(f"{path} holds other files ({min(others)}, ...): give a new folder")
             for i, image in enumerate(progress.bar(images, unit="file", disable=len(images) < 1000)):
                 save_png(image, path / f"{i:06d}.png")
     except OSError as error:

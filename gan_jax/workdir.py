@@ -97,16 +97,19 @@ class Workdir:
 
     def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
-        made, last = self.made(), max(self.saved(), default=0)
-        movable = configuration.open_ended(config) and (config.steps > max(last, made or 0) or config.steps == made)
+        made, reached = self.made(), max([*self.saved(), self.made() or 0])
+        open_ended = configuration.open_ended(config)
+        movable = open_ended and (config.steps > reached or config.steps == made)
         ignored = (*configuration.WITHOUT_EFFECT, *(("steps",) if movable else ()))
         differing = configuration.differences(theirs, ours, ignored)
         if differing and (self.begun() or not if_begun):
-            why = "; steps can't be fewer than it has made, nor others where a learning rate's schedule ends with them"
-            steps = any(line.startswith("steps:") for line in differing)
+            why = ""
+            if ours["steps"] != theirs["steps"] and not movable:
+                why = f"; it has made {reached:,} steps and can have more" if open_ended else ""
+                why = why or "; a learning rate's schedule ends with the steps, which can't be changed then"
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
-                f"give another --workdir, or the values that the run has{why if steps else ''}"
+                f"give another --workdir, or the values that the run has{why}"
             )
 
     def holds_run(self) -> bool:
@@ -176,6 +179,9 @@ class Workdir:
         try:
             config = ConfigDict(configuration.completed(plain or json.loads(self._config.read_text())))
         except (FileNotFoundError, NotADirectoryError) as error:
+            if (self.path / "000").is_dir():
+                text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"
+                raise UserError(text) from error
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UserError(f"cannot read {self._config}: {error}; mend it, or give another --workdir") from error

@@ -46,7 +46,7 @@ def picture(path: Path) -> np.ndarray:
         (["--config=configs/dcgn.py"], "unknown config file 'configs/dcgn.py'; did you mean 'configs/dcgan.py'?"),
         (["--config=elsewhere/none.py"], "there is no config file 'elsewhere/none.py'"),
         (["--config=dcgan"], "there is no config file 'dcgan'; did you mean 'configs/dcgan.py'?"),
-        (["--config.steps=1"], "--config.steps=1 changes a config, which --config=FILE must give"),
+        (["--config.steps=1"], "--config.steps=1 changes a config, which --config=FILE or the --workdir of a run"),
         (["--workdir=/nowhere"], "training needs a config: --config=configs/dcgan.py, or the --workdir of a run"),
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
         ([DCGAN, "--config.steps=many"], "--config.steps must be a whole number, not 'many'"),
@@ -86,7 +86,7 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--mode=sweep", "--sweep=seed"], "'seed' is no key=1,2,3; give such, or FILE.py:function"),
         (
             [DCGAN, "--mode=sweep", "--sweep=sed=1"],
-            "trial 0: unknown config key 'sed'; did you mean 'seed'?",
+            "trial 000 of the sweep (sed=1): unknown config key 'sed'; did you mean 'seed'?",
         ),
         ([DCGAN, "--config.data.image_size=100000"], "GB, and a device has"),
     ],
@@ -126,6 +126,17 @@ def test_train_sample_and_interpolate_as_a_user_does(tmp_path: Path) -> None:
     assert "nothing to do" in launch(DCGAN, run, *SMALL, "--config.steps=8")
     assert "steps: 8 -> 7" in launch(DCGAN, run, *SMALL, "--config.steps=7", code=2)
     assert "9, resumed from the checkpoint of step 8" in launch(DCGAN, run, *SMALL, "--config.steps=9")
+
+    assert "11, resumed from the checkpoint of step 9" in launch(run, "--config.steps=11")
+    for flags, said in {
+        ("--config.stesp=12",): "unknown config key 'stesp'; did you mean 'steps'?",
+        ("--config.steps=x",): "config.steps must be of type int, not 'x'",
+        ("--config.steps",): "--config.steps: without --config=FILE write --config.KEY=VALUE",
+        ("--config.steps=12", "--mode=sample"): "--config.steps: --mode=sample takes the config of the run",
+        ("--config.steps=12", "--mode=sweep"): "which --config=FILE must give for --mode=sweep",
+    }.items():
+        (line,) = launch(run, *flags, code=2).splitlines()
+        assert said in line
 
     for name in ("a.npz", "b.npz"):
         launch("--mode=sample", run, "--num_samples=5", f"--out={tmp_path}/{name}", "--seed=3")

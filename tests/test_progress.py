@@ -1,5 +1,6 @@
 """What people see who wait, at a terminal and in a log."""
 
+import os
 import sys
 import time
 
@@ -20,6 +21,20 @@ def test_long_work_shows_how_long_it_has_taken_and_short_work_nothing(
     shown = [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
     assert shown[0] == "compiling: 00:00"
     assert shown[-1] == "compiling: 00:01"
+
+
+def test_a_terminal_without_lines_is_shown_lines_as_a_log_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2)
+    for lines, back in ((0, False), (40, True)):
+        monkeypatch.setattr(os, "get_terminal_size", lambda *_, lines=lines: os.terminal_size((80, lines)))
+        for _ in progress.bar(range(3)):
+            pass
+        shown = capsys.readouterr().err
+        assert "3/3" in shown
+        assert ("\r" in shown) == back
 
 
 def test_it_ends_with_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,7 +227,12 @@ def broken(_: Any) -> Any:
         ({}, broken, "fid", "trial 0 of the search: ZeroDivisionError: division by zero"),
         ({}, lambda _: [1], "fid", "must return a dict of overrides, not list"),
         ({}, lambda _: {"seed": {1}}, "fid", "TypeError: Object of type set is not JSON serializable"),
-        ({}, lambda _: {"sed": 1}, "fid", "trial 0: unknown config key 'sed'; did you mean 'seed'?"),
+        (
+            {},
+            lambda _: {"sed": 1},
+            "fid",
+            "trial 000 of the sweep (sed=1): unknown config key 'sed'; did you mean",
+        ),
         ({}, space, "kid", "--objective=kid: these features (config.eval.features) give no such figure, but fid"),
     ],
 )

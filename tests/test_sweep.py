@@ -144,6 +144,29 @@ def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
         assert records(cut) == records(whole)
 
 
+def test_data_that_does_not_do_for_a_later_program_is_said_before_the_first(tmp_path: Path) -> None:
+    trials: list[dict[str, Any]] = [{}, {"batch_size": 9000}]
+    with pytest.raises(UserError, match=r"trial 001 of the sweep: .* has 4,500 images .* fewer than batch_size=9000"):
+        sweep.sweep(small("gan"), trials, tmp_path, TWO[:1])
+    assert not (tmp_path / "000").exists()
+
+
+def test_trials_that_a_shorter_sweep_leaves_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("000", "001", "002"):
+        (tmp_path / name).mkdir()
+    sweep.conclude({"000": {"seed": 1}}, tmp_path)
+    assert f"warning: {tmp_path} holds trials of a longer sweep, left out now: 001, 002" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"holds a sweep or a search: give the --workdir of a trial, as .*000"):
+        Workdir(tmp_path).config()
+
+
+def test_a_plan_says_what_each_trial_has(tmp_path: Path) -> None:
+    members = sweep.plan(small("gan"), hyper.sweep("seed", range(22)), tmp_path)
+    lines = sweep.describe(members, sweep.split(members, TWO), TWO).splitlines()
+    assert lines[2:4] == ["  000  seed=0", "  001  seed=1"]
+    assert lines[-2:] == ["  019  seed=19", "  and 2 more"]
+
+
 def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small("gan")
     trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
@@ -175,9 +198,9 @@ def test_programs_are_forgotten_one_after_another(tmp_path: Path, monkeypatch: p
     ("trials", "message"),
     [
         ([], "no trials"),
-        ([{"sed": 1}], "trial 0: unknown config key 'sed'; did you mean 'seed'?"),
-        ([{}, {"loss": "hing"}], "trial 1 of the sweep (loss=hing): unknown loss 'hing'"),
-        ([{"steps": "many"}], "trial 0 of the sweep (steps=many): config.steps must be of type int, not 'many'"),
+        ([{"sed": 1}], "trial 000 of the sweep (sed=1): unknown config key 'sed'; did you mean 'seed'?"),
+        ([{}, {"loss": "hing"}], "trial 001 of the sweep (loss=hing): unknown loss 'hing'"),
+        ([{"steps": "many"}], "trial 000 of the sweep (steps=many): config.steps must be of type int, not 'many'"),
         ([{"optimizer.generator.b1": "x"}], "config.optimizer.generator.b1 must be of type float, not 'x'"),
     ],
 )

@@ -88,6 +88,14 @@ def test_images_to_a_folder_are_one_file_each(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(file), image[..., 0])
 
 
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    """As of more samples, which would be taken for these."""
+    save_images(random_images(3, 4, 4, 1), tmp_path / "a")
+    save_images(random_images(3, 4, 4, 1), tmp_path / "a")
+    with pytest.raises(UserError, match=r"a holds other files \(000002.png, \.\.\.\): give a new folder"):
+        save_images(random_images(2, 4, 4, 1), tmp_path / "a")
+
+
 def test_an_ending_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.npz or \.png, or be a folder.*a\.jpg"):
         save_images(random_images(2, 4, 4, 1), tmp_path / "a.jpg")

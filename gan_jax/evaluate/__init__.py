@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_jax import distributed, parallel
+from gan_jax import distributed, parallel, progress
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
@@ -134,12 +134,13 @@ class Evaluator:
         fake, logits, _ = drawn or self.draw(state)
         size = min(len(self.real), len(fake))
         kid, kid_spread = metrics.kernel_distance(self.real, fake)
-        quality = {
-            "fid": metrics.frechet_distance(*self._moments, *metrics.moments(fake)),
-            "kid": kid,
-            "kid_std": kid_spread,
-            **metrics.manifold_metrics(self.real[:size], fake[:size]),
-        }
+        with progress.elapsed("comparing samples with the data"):
+            quality = {
+                "fid": metrics.frechet_distance(*self._moments, *metrics.moments(fake)),
+                "kid": kid,
+                "kid_std": kid_spread,
+                **metrics.manifold_metrics(self.real[:size], fake[:size]),
+            }
         if logits.shape[1] > 1:
             quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
         found |= {self.named(name): value for name, value in quality.items()}
