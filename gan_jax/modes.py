@@ -29,7 +29,7 @@ def _train(
     from gan_jax.workdir import Workdir
 
     place = Workdir(workdir)
-    if config is None and place.holds_run():
+    if config is None and (place.holds_run() or place.holds_sweep()):
         config = place.config()
         for key, value in (overrides or {}).items():
             override(config, key, value)
@@ -121,7 +121,7 @@ def _sample(
     labels = _labels(gan, workdir, count, label)
     images = sample.sample(gan, state, seed, labels)
     visualize.save_images(images, out, labels if gan.classes else None)
-    print(f"{count} samples of step {step:,}, seed {seed}: {out}")
+    print(f"{count:,} samples of step {step:,}, seed {seed}: {out}")
 
 
 def _interpolate(

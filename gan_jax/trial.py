@@ -294,11 +294,12 @@ class Trial:
             raise UserError(f"{self.workdir.path} has lost its metrics.jsonl: restore it, or give another --workdir")
         last, (verdict, why) = records[-1], monitors.verdict(records)
         steps = self.config.steps
+        timed = steps if self.logs.seconds_before else steps - self.first  # the log of those before may be lost
         summary = {
             "steps": steps,
             "images": steps * self.images_per_step,
             "seconds": last["seconds"],
-            "images_per_second": round(steps * self.images_per_step / last["seconds"], 1),
+            "images_per_second": round(timed * self.images_per_step / last["seconds"], 1),
             "resources": resources,
             "verdict": verdict,
             "g_loss_oscillation": monitors.oscillation(records),

@@ -84,7 +84,7 @@ class Workdir:
         Raises:
           UserError: names the keys that differ.
         """
-        if (self.path / "000").is_dir():
+        if self.holds_sweep():
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
         if self.holds_run():
             self._refuse_another(config, if_begun=True)
@@ -115,6 +115,10 @@ class Workdir:
     def holds_run(self) -> bool:
         """Whether there is one, begun or not: its config."""
         return self._config.exists() or self._config_of_checkpoint() is not None
+
+    def holds_sweep(self) -> bool:
+        """Whether there are trials in it, each with a workdir of its own."""
+        return (self.path / "000").is_dir()
 
     def begun(self) -> bool:
         """Whether something came of the run here, a logged step, a checkpoint or more: else another may take its
@@ -179,7 +183,7 @@ class Workdir:
         try:
             config = ConfigDict(configuration.completed(plain or json.loads(self._config.read_text())))
         except (FileNotFoundError, NotADirectoryError) as error:
-            if (self.path / "000").is_dir():
+            if self.holds_sweep():
                 text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"
                 raise UserError(text) from error
             raise UserError(f"no run in {self.path}: train first, or give the --workdir of a run") from error
@@ -271,6 +275,9 @@ class Workdir:
         """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped, and a
         run that ended with fewer steps isn't finished any more."""
         known = [record for record in self.records() if record["step"] <= after]
+        if after > 0 and not known:
+            lost = f"warning: {self._metrics} has lost what came before step {after:,}: curves are of the rest"
+            print(lost, file=sys.stderr)
         text = "".join(json.dumps(record) + "\n" for record in known if "ended" not in record)
         write_atomically(self._metrics, lambda file: file.write(text.encode()), sync=True)
         self._summary.unlink(missing_ok=True)

@@ -261,6 +261,20 @@ def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path
     assert int(run(longer, tmp_path / "run").step) == 12
 
 
+def test_a_lost_log_is_said_and_the_speed_is_that_of_the_steps_since(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small("gan")
+    run(config, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    config.steps = 13
+    run(config, tmp_path)
+    assert f"{tmp_path / 'metrics.jsonl'} has lost what came before step 10" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["images"] == 13 * 16
+    assert summary["images_per_second"] == pytest.approx(3 * 16 / summary["seconds"], rel=1e-3)
+
+
 def test_a_finished_run_without_its_log_is_one_clear_error(tmp_path: Path) -> None:
     config = small("gan")
     run(config, tmp_path)
