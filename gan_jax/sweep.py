@@ -231,15 +231,18 @@ def _check_data(member: Member, devices: Sequence[jax.Device]) -> None:
 def in_step(population: Sequence[Member]) -> list[tuple[list[Member], list[Member]]]:
     """Those that aren't finished, in parts that go on together, each with those that ended early.
 
-    Trials of a part lose no more than the steps of one checkpoint by going on from the last step that all have saved.
-    As a rule there is one part; but others may have been added to trials that had come far.
+    Trials of a part lose no more than the steps of one checkpoint by going on from the last step that all have saved,
+    and nothing by others that were added to them, which haven't begun. As a rule there is one part.
     """
     parts: list[list[Member]] = []
     waiting = [member for member in population if not member.workdir.finished(member.config.steps)]
     for member in sorted(waiting, key=_reached):
-        saved = [set(one.workdir.saved()) for one in [*parts[-1], member]] if parts else []
-        if saved and _reached(member) - max(set.intersection(*saved), default=0) <= member.config.checkpoint.every:
-            parts[-1].append(member)
+        before = parts[-1] if parts else []
+        common = set.intersection(*(set(one.workdir.saved()) for one in [*before, member]))
+        lost = _reached(member) - max(common, default=0)
+        begun = all(one.workdir.holds_run() for one in before)
+        if before and (not lost or (begun and lost <= member.config.checkpoint.every)):
+            before.append(member)
         else:
             parts.append([member])
     ended_early = [member for member in population if member not in waiting and member.workdir.made() is None]

@@ -109,12 +109,15 @@ def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path, capsys: pytest.
 
 def test_trials_that_are_added_leave_the_others_where_they_are(tmp_path: Path) -> None:
     config = small("gan")
-    config.steps = 5
+    config.steps, config.checkpoint.every = 5, 100
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}], tmp_path / "sweep", TWO[:1])
     before = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
     config.steps = 10
     members = sweep.plan(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep")
     assert [[m.name for m in going] for going, _ in sweep.in_step(members)] == [["002"], ["000", "001"]]
+    members[2].workdir.claim(members[2].config)  # as one that began with them, and was killed when they had saved
+    assert [[m.name for m in going] for going, _ in sweep.in_step(members)] == [["000", "001", "002"]]
+    (members[2].workdir.path / "config.json").unlink()
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep", TWO[:1])
     log = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
     assert log.startswith(before)  # with the times of then
