@@ -218,7 +218,7 @@ def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path)
         assert "10 steps<h2>" in (path / "report.html").read_text()
         assert train.train(config, path, ONE) is None
         config.steps = 9
-        with pytest.raises(UserError, match=r"\(steps: 10 -> 9\).*; steps can't be fewer than it has made"):
+        with pytest.raises(UserError, match=r"\(steps: 10 -> 9\).*; it has made 10 steps and can have more"):
             train.train(config, path, ONE)
 
 
@@ -289,7 +289,7 @@ def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -
     config.optimizer.discriminator.schedule = "linear"
     run(config, tmp_path)
     config.steps = 12
-    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*nor others where a learning rate's schedule ends"):
+    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*; a learning rate's schedule ends with the steps, which can't"):
         train.train(config, tmp_path, ONE)
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 10
 
