@@ -289,7 +289,7 @@ def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -
     config.optimizer.discriminator.schedule = "linear"
     run(config, tmp_path)
     config.steps = 12
-    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*; a learning rate's schedule ends with the steps, which can't"):
+    with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*; a learning rate's schedule ends with"):
         train.train(config, tmp_path, ONE)
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 10
 
