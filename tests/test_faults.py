@@ -101,6 +101,7 @@ def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
         assert records(tmp_path / "cut" / name) == records(tmp_path / "whole" / name)
 
 
+@pytest.mark.slow
 def test_a_signal_between_two_programs_ends_a_sweep_before_the_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

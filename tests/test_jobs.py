@@ -84,6 +84,7 @@ class Earlier:
         return None
 
 
+@pytest.mark.slow
 def test_the_end_of_a_job_of_fewer_steps_is_not_that_of_its_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

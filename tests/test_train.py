@@ -222,6 +222,7 @@ def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path)
             train.train(config, path, ONE)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_may_end_earlier_too(tmp_path: Path) -> None:
     config = small("gan")
     run_until(config, tmp_path / "cut", ONE, "pause", 8)
@@ -261,6 +262,7 @@ def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path
     assert int(run(longer, tmp_path / "run").step) == 12
 
 
+@pytest.mark.slow
 def test_a_lost_log_is_said_and_the_speed_is_that_of_the_steps_since(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
