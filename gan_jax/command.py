@@ -127,7 +127,8 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
 
     if changes and mode not in ("train", *OWN_CONFIG):
         raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
-    return dict(read_override(change, Workdir(workdir).config()) for change in changes)
+    config = Workdir(workdir).config() if changes else ConfigDict()
+    return dict(read_override(change, config) for change in changes)
 
 
 def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:

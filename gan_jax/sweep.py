@@ -236,21 +236,19 @@ def in_step(population: Sequence[Member]) -> list[tuple[list[Member], list[Membe
     """
     parts: list[list[Member]] = []
     waiting = [member for member in population if not member.workdir.finished(member.config.steps)]
-    for member in sorted(waiting, key=_reached):
+    saved = {member: set(member.workdir.saved()) for member in waiting}
+    begun = {member: member.workdir.holds_run() for member in waiting}
+    reached = {member: max(steps, default=0) for member, steps in saved.items()}
+    for member in sorted(waiting, key=lambda member: reached[member]):
         before = parts[-1] if parts else []
-        common = set.intersection(*(set(one.workdir.saved()) for one in [*before, member]))
-        lost = _reached(member) - max(common, default=0)
-        begun = all(one.workdir.holds_run() for one in before)
-        if before and (not lost or (begun and lost <= member.config.checkpoint.every)):
+        lost = reached[member] - max(set.intersection(*(saved[one] for one in [*before, member])), default=0)
+        all_begun = all(begun[one] for one in before)
+        if before and (not lost or (all_begun and lost <= member.config.checkpoint.every)):
             before.append(member)
         else:
             parts.append([member])
-    ended_early = [member for member in population if member not in waiting and member.workdir.made() is None]
+    ended_early = [member for member in population if member not in saved and member.workdir.made() is None]
     return [(sorted(part, key=lambda member: member.name), ended_early) for part in parts]
-
-
-def _reached(member: Member) -> int:
-    return max(member.workdir.saved(), default=0)
 
 
 def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]], devices: Sequence[jax.Device]) -> str:

@@ -97,7 +97,8 @@ class Workdir:
 
     def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
         ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
-        made, reached = self.made(), max([*self.saved(), self.made() or 0])
+        made = self.made()
+        reached = max([*self.saved(), made or 0])
         open_ended = configuration.open_ended(config)
         movable = open_ended and (config.steps > reached or config.steps == made)
         ignored = (*configuration.WITHOUT_EFFECT, *(("steps",) if movable else ()))
@@ -105,8 +106,8 @@ class Workdir:
         if differing and (self.begun() or not if_begun):
             why = ""
             if ours["steps"] != theirs["steps"] and not movable:
-                why = f"; it has made {reached:,} steps and can have more" if open_ended else ""
-                why = why or "; a learning rate's schedule ends with the steps, which can't be changed then"
+                schedule = "; a learning rate's schedule ends with the steps, which can't be changed then"
+                why = f"; it has made {reached:,} steps and can have more" if open_ended else schedule
             raise UserError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}): "
                 f"give another --workdir, or the values that the run has{why}"
