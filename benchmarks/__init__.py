@@ -1,4 +1,4 @@
-"""What the README's figures come from: each module is a command, and says what it measures."""
+"""What the figures of docs/ come from: each module is a command, and says what it measures."""
 
 import sys
 from types import TracebackType

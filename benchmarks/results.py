@@ -1,8 +1,8 @@
-"""The README's table of results: every config on the embedded digits, judged by the same evaluation.
+"""The table of results in docs/gans.md: every config on the embedded digits, judged by the same evaluation.
 
     python -m benchmarks.results --seeds=1 --workdir=runs/results
 
-Each run is the README's own command with a seed, in a workdir of its own, at most about 5 minutes of 2 CPU cores.
+Each run is that table's own command with a seed, in a workdir of its own, at most about 5 minutes of 2 CPU cores.
 Called again, it goes on where it was: finished runs are left alone, the others resume. The table is printed, and
 written to ``results.md`` beside the runs.
 """

@@ -26,7 +26,7 @@ from tests.test_devices import distance
 from tests.test_train import assert_identical, records, saved
 
 FEATURES = "--config.eval.features=tests.test_evaluate:means"
-STOPS_WITHIN = 60  # seconds, as the README has it
+STOPS_WITHIN = 60  # seconds, as docs/devices.md has it
 
 
 def spawn(devices: int, *flags: str, **environment: str) -> "subprocess.Popen[str]":

@@ -341,7 +341,7 @@ def test_any_json_in_a_workdir_is_left_out_or_is_one_line(tmp_path_factory: pyte
 
 
 def test_nothing_is_unpickled_but_arrays_of_our_own_processes_and_checked_weights() -> None:
-    """The list in the README's security note, held to the source."""
+    """The list in docs/trust.md, held to the source."""
     found = set()
     for file in (ROOT / "gan_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
