@@ -1,0 +1,13 @@
+"""Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
+
+from tests.faults import core, data, evaluation, runs, sampling
+from tests.faults.fault import Fault
+
+AREAS: dict[str, tuple[Fault, ...]] = {
+    "core": core.FAULTS,
+    "data": data.FAULTS,
+    "evaluation": evaluation.FAULTS,
+    "runs": runs.FAULTS,
+    "sampling": sampling.FAULTS,
+}
+EVERY = {f"{area}.{fault.name}": fault for area, faults in AREAS.items() for fault in faults}
