@@ -78,7 +78,9 @@ class Checkpoints:
             if later > step:
                 self._manager.delete(later)
 
-    def save(self, step: int, state: Any, config: dict[str, Any], wait: bool = False) -> None:
+    def save(
+        self, step: int, state: Any, config: dict[str, Any], wait: bool = False, log: dict[str, Any] | None = None
+    ) -> None:
         """Saves ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
 
         Args:
@@ -86,6 +88,7 @@ class Checkpoints:
           state: of arrays.
           config: of JSON values.
           wait: whether to return only when it lies on disk.
+          log: of JSON values, what `log` gives back.
 
         Raises:
           OSError: it, or the one before it, can't be written.
@@ -99,7 +102,7 @@ class Checkpoints:
                 items = {
                     "state": ocp.args.StandardSave(host),
                     "config": ocp.args.JsonSave(config),
-                    "leaves": ocp.args.JsonSave(_signed(_leaves(host, _checksum))),
+                    "leaves": ocp.args.JsonSave(_signed(_leaves(host, _checksum), log or {})),
                 }
                 self._manager.save(step, args=ocp.args.Composite(**items), force=True)
             if wait or not self._trusted:
@@ -194,9 +197,9 @@ class Checkpoints:
         if not (self.directory / str(step) / "leaves").exists():
             raise DamagedError("its list of leaves is missing")
         try:
-            written = self._manager.restore(step, args=ocp.args.Composite(leaves=ocp.args.JsonRestore())).leaves
+            written = self._written(step)
             leaves = written["leaves"]
-            if written != _signed(leaves):
+            if written != _signed(leaves, written.get("log", {})):
                 raise DamagedError("its list of leaves has another checksum")
         except DamagedError:
             raise
@@ -216,6 +219,16 @@ class Checkpoints:
                 raise DamagedError(f"{name} has another checksum")
         return state
 
+    def log(self, step: int) -> dict[str, Any]:
+        """What `save` was given as ``log``; empty if it was nothing. `load` has seen that it isn't damaged."""
+        found: dict[str, Any] = self._written(step).get("log", {})
+        return found
+
+    def _written(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(leaves=ocp.args.JsonRestore())
+        found: dict[str, Any] = self._manager.restore(step, args=args).leaves
+        return found
+
 
 def _leaves(tree: Any, describe: Callable[[Any], str]) -> dict[str, str]:
     return {name: describe(leaf) for name, leaf in named_leaves(tree).items()}
@@ -232,8 +245,9 @@ def _checksum(leaf: Any) -> str:
     return f"{_shape(leaf)} {hashlib.sha256(data).hexdigest()[:32]}"
 
 
-def _signed(leaves: dict[str, str]) -> dict[str, Any]:
-    return {"leaves": leaves, "sha256": hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()}
+def _signed(leaves: dict[str, str], log: dict[str, Any]) -> dict[str, Any]:
+    digest = hashlib.sha256(json.dumps([leaves, log] if log else leaves, sort_keys=True).encode()).hexdigest()
+    return {"leaves": leaves, **({"log": log} if log else {}), "sha256": digest}
 
 
 def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory: Path) -> None:

@@ -18,10 +18,12 @@ from gan_jax.config import to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.files import PATIENCE, insist
+from gan_jax.means import Means
 from gan_jax.report import write_report
 from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, finite, named_leaves
+from gan_jax.update import intervals
 from gan_jax.workdir import Logs, Workdir
 
 ATTEND = "the disk"
@@ -116,6 +118,7 @@ class Trial:
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.images_per_step = config.batch_size * config.d_steps
         self.begin = self.clock()
+        self.means = Means(intervals(gan), checkpoints.log(first) if first else None)
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
@@ -165,7 +168,7 @@ class Trial:
         if not _finite(state):
             raise DivergedError(f"the state after step {step} is not finite")
         self.logs.sync()
-        self.checkpoints.save(step, state, to_plain(self.config), wait)
+        self.checkpoints.save(step, state, to_plain(self.config), wait, self.means.kept())
 
     def needs_attention(self, step: int) -> str:
         """Why to `attend` after ``step``: the signal to end, `ATTEND` if the disk has refused something, or nothing."""
@@ -204,7 +207,7 @@ class Trial:
         try:
             self.workdir.move(other, self.config, self.logs)
             with Checkpoints(other.checkpoints, self.config.checkpoint.keep) as checkpoints:
-                checkpoints.save(step, state, to_plain(self.config), wait=True)
+                checkpoints.save(step, state, to_plain(self.config), True, self.means.kept())
         except (OSError, UserError) as error:
             raise UserError(f"{tried}; nor to the fallback {other.path}: {error}") from error
         raise UserError(
@@ -233,7 +236,8 @@ class Trial:
         return DivergedError(f"{error}; {found}; {kept}")
 
     def report(self, pending: Pending, figures: dict[str, float] | None = None) -> str:
-        """Checks a chunk's metrics and logs the steps that are due, and the last, with ``figures``, if these are given.
+        """Checks a chunk's metrics, each step's, and logs them where that is due, and at the last with ``figures``, if
+        these are given. A line has the means of all steps since the line before it (`gan_jax.means.Means`).
 
         Returns what a progress bar shows.
 
@@ -254,15 +258,22 @@ class Trial:
             self.rates.append(pending.count * self.images_per_step / (now - self.reported))
         self.reported = now
         rate = (end - self.first) * self.images_per_step / seconds
-        for i in range(pending.count):
-            step = pending.first + i + 1
-            if step % self.config.log.every == 0 or (step == end and figures is not None):
-                values = {name: float(array[i]) for name, array in metrics.items()}
-                timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
-                self.logs.write({"step": step, **timing, **values, **(figures or {} if step == end else {})})
+        timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
+        at = 0
+        for stop in self.logged(pending, figures is not None):
+            self.means.add(pending.first + at, {name: values[at:stop] for name, values in metrics.items()})
+            step, at = pending.first + stop, stop
+            self.logs.write({"step": step, **timing, **self.means.take(), **(figures or {} if step == end else {})})
+        self.means.add(pending.first + at, {name: values[at:] for name, values in metrics.items()})
         self.persist("metrics.jsonl", self.logs.flush)
         losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
         return f"{rate:,.0f} images/s, {losses}"
+
+    def logged(self, pending: Pending, last: bool) -> list[int]:
+        """How many steps of the chunk each line of it closes; the ``last`` has one in any case, if so told."""
+        every = self.config.log.every
+        stops = list(range(every - pending.first % every, pending.count + 1, every))
+        return [*stops, pending.count] if last and pending.count not in stops else stops
 
     def diverged(self, name: str, step: int) -> str:
         """What is said when a metric, or the state, is no longer finite."""

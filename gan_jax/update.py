@@ -88,6 +88,11 @@ def update(
     return state, {**d_metrics, **g_metrics}
 
 
+def intervals(gan: GAN) -> dict[str, int]:
+    """The metrics of `update` that not all steps have, and every how many from step 0 on; they are 0 in others."""
+    return {"d_penalty": gan.penalty_every}
+
+
 def discriminator_step(
     gan: GAN, state: GANState, player: Player, real: Array, fake: Array, turn: Turn, axis_name: str | None
 ) -> tuple[Player, Metrics]:

@@ -32,7 +32,7 @@ from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import ROOT, small
 from tests.test_command import SMALL
-from tests.test_train import ONE, assert_identical, records, run, saved
+from tests.test_train import ONE, assert_identical, records, run, run_until, saved
 
 
 def gan(**changed: Any) -> ConfigDict:
@@ -64,13 +64,17 @@ def stops_at(step: int, stop: Stop, patch: pytest.MonkeyPatch) -> None:
 def test_a_run_that_is_asked_to_end_saves_at_once_and_ends_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, stop = run(gan(), tmp_path / "whole"), Stop()
+    """Though step 6 has no line: the next is of the steps before it, too, and after a kill again."""
+    config = gan(**{"log.every": 4})
+    whole, stop = run(config, tmp_path / "whole"), Stop()
     with monkeypatch.context() as patch:
         stops_at(2, stop, patch)
         with pytest.raises(EndedError, match="SIGTERM: ended at step 6 with a checkpoint"):
-            train.train(gan(), tmp_path / "cut", ONE, stop=stop)
+            train.train(config, tmp_path / "cut", ONE, stop=stop)
     assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["6"]
-    assert_identical(run(gan(), tmp_path / "cut"), whole)
+    run_until(config, tmp_path / "cut", ONE, "draw", at=10)  # before the checkpoint
+    assert_identical(run(config, tmp_path / "cut"), whole)
+    assert [record["step"] for record in records(tmp_path / "whole")] == [4, 8, 10]
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
@@ -89,15 +93,15 @@ def test_the_time_until_a_signal_counts(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, stop = hyper.sweep("seed", [1, 2]), Stop()
-    sweep.sweep(gan(), trials, tmp_path / "whole", ONE)
+    config, trials, stop = gan(**{"log.every": 4}), hyper.sweep("seed", [1, 2]), Stop()
+    sweep.sweep(config, trials, tmp_path / "whole", ONE)
     with monkeypatch.context() as patch:
         stops_at(2, stop, patch)
         with pytest.raises(EndedError, match="ended at step 6"):
-            sweep.sweep(gan(), trials, tmp_path / "cut", ONE, stop=stop)
-    sweep.sweep(gan(), trials, tmp_path / "cut", ONE)
+            sweep.sweep(config, trials, tmp_path / "cut", ONE, stop=stop)
+    sweep.sweep(config, trials, tmp_path / "cut", ONE)
     for name in ("000", "001"):
-        assert_identical(saved(gan(), tmp_path / "cut" / name), saved(gan(), tmp_path / "whole" / name))
+        assert_identical(saved(config, tmp_path / "cut" / name), saved(config, tmp_path / "whole" / name))
         assert records(tmp_path / "cut" / name) == records(tmp_path / "whole" / name)
 
 

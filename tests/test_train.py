@@ -105,6 +105,30 @@ def test_the_time_before_a_resume_counts_and_a_lost_report_is_written_again(tmp_
     assert ">too short to say</span>" in (tmp_path / "report.html").read_text()
 
 
+def test_a_line_is_the_mean_of_the_steps_since_the_line_before(tmp_path: Path) -> None:
+    """Of a lazy penalty, of those that had it; whatever the dispatches. Evaluations and checkpoints have lines, too."""
+    config = small("gan")
+    config.penalty.update({"name": "r1", "every": 3})
+    config.checkpoint.every = 7
+    run(config, tmp_path / "each")
+    each = {record["step"]: record for record in records(tmp_path / "each")}
+    config.log.every, config.steps_per_dispatch = 4, 3
+    run(config, tmp_path / "means")
+    lines = records(tmp_path / "means")
+    assert [line["step"] for line in lines] == [4, 5, 7, 8, 10]
+    with_penalty = {4: (1, 4), 5: (), 7: (7,), 8: (), 10: (10,)}  # steps 0, 3, 6 and 9 from 0 up
+    for before, line in zip((0, 4, 5, 7, 8), lines, strict=True):
+        names = each[before + 1].keys() - {"step", "d_seen", "d_unseen", "d_penalty"}
+        for name in names:
+            mean = np.mean([each[step][name] for step in range(before + 1, int(line["step"]) + 1)])
+            assert line[name] == pytest.approx(mean, rel=1e-12), name
+        penalties = [each[step]["d_penalty"] for step in with_penalty[int(line["step"])]]
+        assert ("d_penalty" in line) == bool(penalties)
+        assert min(penalties, default=1) > 0
+        assert line.get("d_penalty") == (pytest.approx(np.mean(penalties), rel=1e-12) if penalties else None)
+    assert ["d_seen" in line for line in lines] == [False, True, False, False, True]
+
+
 def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
@@ -201,7 +225,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
 def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path) -> None:
-    """Finished or not; its log has one step more, that of the first end."""
+    """Finished or not; its log has one step more, that of the first end, where the next line's mean begins."""
     config.log.every = config.eval.every = 2
     whole = run(config, tmp_path / "whole")
     config.steps = 5
@@ -210,8 +234,13 @@ def test_a_run_made_longer_is_the_longer_run(config: ConfigDict, tmp_path: Path)
     for path in (tmp_path / "finished", tmp_path / "unfinished"):
         config.steps = 10
         assert_identical(run(config, path), whole)
-        known = [record for record in records(path) if record["step"] != 5]
-        assert known == records(tmp_path / "whole")
+        known, wanted = ({record["step"]: record for record in records(p)} for p in (path, tmp_path / "whole"))
+        if 5 in known:
+            both, last = known.pop(5), known.pop(6)
+            for name, value in wanted.pop(6).items():
+                mean = last[name] if name in ("step", "d_seen", "d_unseen") else (both[name] + last[name]) / 2
+                assert mean == pytest.approx(value, rel=1e-12), name
+        assert known == wanted
         assert json.loads((path / "config.json").read_text())["steps"] == 10
         summary = json.loads((path / "summary.json").read_text())
         assert (summary["steps"], summary["images"]) == (10, 160)
