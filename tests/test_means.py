@@ -18,7 +18,7 @@ def test_means_are_those_of_the_steps_since_they_were_taken() -> None:
     means.add(4, {"a": np.arange(9.0), "lazy": np.array([1.0, 0, 0, 0, 3.0, 0, 0, 0, 5.0])})
     assert means.take() == {"a": 4.0, "lazy": 3.0}
     means.add(13, {"a": np.array([]), "lazy": np.array([])})
-    assert means.kept() == means.take() == {}
+    assert (means.kept(), means.take()) == ({}, {})
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
