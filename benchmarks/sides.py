@@ -364,7 +364,7 @@ def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
         first = g.first or g.widths[0]
         return (
             reference.residual_generator(gan.latent_dim, first, g.widths, side, channels),
-            reference.residual_discriminator(d.widths, d.downs, channels, d.spectral),
+            reference.residual_discriminator(d.widths, d.downs, channels, d.spectral, d.pooling == "mean", d.wide),
         )
     return (
         reference.dcgan_generator(gan.latent_dim, g.widths, side, channels),

@@ -100,9 +100,15 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    def __init__(self, before: int, after: int, down: bool, at_image: bool) -> None:
+    """The authors' (dis_models/resblocks.py): inside, the width is the input's, but the output's at the image.
+
+    ``wide``: the output's everywhere, as in SAGAN's block.py and BigGAN-PyTorch's layers.py.
+    """
+
+    def __init__(self, before: int, after: int, down: bool, at_image: bool, wide: bool = False) -> None:
         super().__init__()
-        self.first, self.second = SameConv(before, after), SameConv(after, after)
+        inside = after if at_image or wide else before
+        self.first, self.second = SameConv(before, inside), SameConv(inside, after)
         self.beside = SameConv(before, after, 1) if down or before != after else None
         self.down, self.at_image = down, at_image
 
@@ -128,6 +134,13 @@ class SumOfPixels(nn.Module):
         return x.sum((2, 3))
 
 
+class MeanOfPixels(nn.Module):
+    """As in gan_cifar_resnet.py of Gulrajani et al. 2017."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
 def residual_generator(latent: int, first: int, widths: Sequence[int], side: int, channels: int) -> nn.Sequential:
     """Table 3 of Miyato et al. 2018."""
     start, *larger = halved(side, len(widths))[::-1]
@@ -138,10 +151,13 @@ def residual_generator(latent: int, first: int, widths: Sequence[int], side: int
     return nn.Sequential(*layers, nn.BatchNorm2d(widths[-1]), nn.ReLU(), SameConv(widths[-1], channels), nn.Tanh())
 
 
-def residual_discriminator(widths: Sequence[int], downs: int, channels: int, spectral: bool = False) -> nn.Sequential:
-    """Table 3 of Miyato et al. 2018; ``spectral``: with spectral normalisation."""
-    blocks = [DownBlock(a, b, i < downs, i == 0) for i, (a, b) in enumerate(pairwise((channels, *widths)))]
-    net = nn.Sequential(*blocks, nn.ReLU(), SumOfPixels(), nn.Linear(widths[-1], 1), nn.Flatten(0))
+def residual_discriminator(
+    widths: Sequence[int], downs: int, channels: int, spectral: bool = False, mean: bool = False, wide: bool = False
+) -> nn.Sequential:
+    """Table 3 of Miyato et al. 2018; ``spectral``: with spectral normalisation; ``mean``: of pixels, not their sum."""
+    blocks = [DownBlock(a, b, i < downs, i == 0, wide) for i, (a, b) in enumerate(pairwise((channels, *widths)))]
+    pooled = MeanOfPixels() if mean else SumOfPixels()
+    net = nn.Sequential(*blocks, nn.ReLU(), pooled, nn.Linear(widths[-1], 1), nn.Flatten(0))
     for layer in list(net.modules()) if spectral else ():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(layer, "weight", Spectral(layer.weight[0].numel(), len(layer.weight)))

@@ -37,7 +37,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.d_steps = 1 if digits else 5
     config.generator.update({"first": first, "widths": up, "initializer": "xavier"})
     config.discriminator.update({"widths": down, "downs": halving, "initializer": "xavier"})
-    config.discriminator.update({"norm": "none", "spectral": True})
+    config.discriminator.update({"norm": "none", "spectral": True, "wide": False, "pooling": "sum"})
     rate = adam(4e-4 if digits else 2e-4, 0.0, 0.9)
     config.optimizer = ConfigDict({"generator": rate, "discriminator": rate.copy_and_resolve_references()})
     if not digits:

@@ -32,6 +32,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
         config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "augment": "none"})
         config.generator.update({"widths": (128, 128, 128), "initializer": "xavier"})
         config.discriminator.update({"widths": (128, 128, 128, 128), "downs": 2, "initializer": "xavier"})
+        config.discriminator.update({"wide": False, "pooling": "mean"})
         for player in ("generator", "discriminator"):
             config.optimizer[player].update({"b1": 0.0, "schedule": "linear"})
     if digits:

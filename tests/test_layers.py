@@ -453,7 +453,7 @@ def test_batch_norm_in_evaluation_uses_the_running_moments_and_leaves_them() -> 
 
 def test_a_new_batch_norm_has_seen_nothing_and_scales_by_about_one() -> None:
     x = jnp.asarray(images((4, 4096)), jnp.float32)
-    variables = jax.jit(lambda key: BatchNorm().init(key, x, train=True))(jax.random.key(0))
+    variables = jax.jit(lambda key: BatchNorm(gain_spread=0.02).init(key, x, train=True))(jax.random.key(0))
     params, stats = variables["params"], variables["batch_stats"]
     assert not stats["mean"].any()
     assert not params["bias"].any()

@@ -274,13 +274,13 @@ def test_residual_generator_is_the_papers(side: int) -> None:
         assert_networks_agree(ours, theirs, variables, z, 1e-12)
 
 
-@pytest.mark.parametrize("side", [16, 14])
-def test_residual_discriminator_is_the_papers(side: int) -> None:
-    """Table 4(b): the first block begins at the image, the last doesn't halve; the sum over all pixels."""
+@pytest.mark.parametrize(("side", "pooling", "wide"), [(16, "sum", False), (14, "mean", False), (16, "sum", True)])
+def test_residual_discriminator_is_the_papers(side: int, pooling: str, wide: bool) -> None:
+    """Table 4(b): the first block begins at the image, the last doesn't halve; the sum or mean over all pixels."""
     with jax.enable_x64(True):
         types: Any = {"dtype": np.float64, "param_dtype": np.float64}
-        ours = resnet.Discriminator(widths=(6, 5, 5), downs=2, **types)
-        theirs = reference.residual_discriminator((6, 5, 5), 2, 3).double()
+        ours = resnet.Discriminator(widths=(6, 5, 5), downs=2, pooling=pooling, wide=wide, **types)
+        theirs = reference.residual_discriminator((6, 5, 5), 2, 3, mean=pooling == "mean", wide=wide).double()
         images = np.random.default_rng(0).uniform(-1, 1, (4, side, side, 3))
         variables = randomized(shapes_of(ours, images), 1)
         copy_to_torch(variables, theirs)

@@ -28,6 +28,7 @@ class Weighted(nn.Module):
     Attributes:
       features: channels of the output.
       initializer: of the kernel, one of `INITS`.
+      gain: what the initial kernel is multiplied by.
       spectral: whether the kernel is divided by its largest singular value, see `spectrally_normalized`.
       use_bias: whether a bias, 0 at first, is added.
     """
@@ -38,12 +39,14 @@ class Weighted(nn.Module):
     initializer: str = "normal"
     spectral: bool = False
     use_bias: bool = False
+    gain: float = 1.0
 
     def kernel(self, shape: Sequence[int], output_axis: int = -1) -> Array:
         """The kernel, spectrally normalised if it is to be, in the parameters' dtype."""
         if self.initializer not in INITS:
             raise ValueError(f"initializer must be one of {', '.join(INITS)}, not {self.initializer!r}")
-        kernel: Array = self.param("kernel", INITS[self.initializer], tuple(shape), self.param_dtype)
+        init = INITS[self.initializer]
+        kernel: Array = self.param("kernel", lambda *args: self.gain * init(*args), tuple(shape), self.param_dtype)
         if self.spectral:
             kernel = spectrally_normalized(self, kernel, output_axis)
         return kernel

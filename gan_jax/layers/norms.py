@@ -58,13 +58,14 @@ def normalized(
     label: Array | None = None,
     classes: int = 0,
     batches: int = 1,
+    gain_spread: float = 0.0,
 ) -> Array:
     """``x`` ``[N, ..., C]`` by the layer that ``norm`` names, for use inside a module's ``nn.compact`` method.
 
     Args:
       x: activations; for ``virtual``, those of the reference batch come first (see `with_references`).
       norm: one of `NORMS`.
-      train, axis_name, batches: see `BatchNorm`.
+      train, axis_name, batches, gain_spread: see `BatchNorm`.
       dtype, param_dtype: of the result, of parameters and moments.
       label: ``[N]``; if ``classes`` isn't 0, gain and offset of batch norm are those of the label.
       classes: their number.
@@ -78,7 +79,7 @@ def normalized(
     if classes and norm != "batch":
         raise ValueError(f"conditional='norm' goes with norm='batch', not {norm!r}")
     if norm == "batch":
-        layer = BatchNorm(classes=classes, **types)
+        layer = BatchNorm(classes=classes, gain_spread=gain_spread, **types)
         return layer(x, train=train, axis_name=axis_name, label=label, batches=batches)
     if norm == "layer":
         return LayerNorm(**types)(x)
@@ -100,6 +101,9 @@ class BatchNorm(nn.Module):
 
     With ``classes``, it is conditional (de Vries et al. 2017, arXiv:1707.00683; Miyato & Koyama 2018): gamma
     ``[classes, C]`` starts at one, beta at zero, and each example has those of its ``label``.
+
+    Attributes:
+      gain_spread: standard deviation of the initial gamma about 1, where there are no classes.
     """
 
     dtype: Dtype = jnp.float32
@@ -107,6 +111,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     classes: int = 0
+    gain_spread: float = 0.0
 
     @nn.compact
     def __call__(
@@ -120,7 +125,8 @@ class BatchNorm(nn.Module):
     ) -> Array:
         shape = x.shape[-1:]
         table = (self.classes, *shape) if self.classes else shape
-        scale_init = nn.initializers.ones if self.classes else _normal_about_one
+        spread_gains = self.gain_spread and not self.classes
+        scale_init = partial(_normal_about_one, self.gain_spread) if spread_gains else nn.initializers.ones
         scale = self.param("scale", scale_init, table, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, table, self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
@@ -196,9 +202,8 @@ _spread.defvjp(
 )
 
 
-def _normal_about_one(key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
-    """N(1, 0.02): DCGAN's initial batch-norm gain (pytorch/examples dcgan)."""
-    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+def _normal_about_one(spread: float, key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
+    return 1 + spread * jax.random.normal(key, shape, dtype)
 
 
 class LayerNorm(nn.Module):

@@ -28,7 +28,7 @@ def rematerialized(module: Any, block: Callable[..., Array], x: Array, *rest: An
 
 
 def generator_input(
-    module: Any, z: Array, label: Array | None, train: bool, axis_name: str | None
+    module: Any, z: Array, label: Array | None, train: bool, axis_name: str | None, gain_spread: float = 0.0
 ) -> tuple[Array, Array | None, Callable[[Array], Array]]:
     """What a generator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
 
@@ -36,7 +36,7 @@ def generator_input(
       module: the generator.
       z: latents ``[B, Z]``.
       label: ``[B]``, or None.
-      train, axis_name: see `gan_jax.layers.BatchNorm`.
+      train, axis_name, gain_spread: see `gan_jax.layers.BatchNorm`.
 
     Returns:
       Latents with whatever comes with them, labels, and the function that normalises activations, which makes a new
@@ -59,6 +59,7 @@ def generator_input(
         param_dtype=module.param_dtype,
         label=label,
         classes=module.classes if module.conditional == "norm" else 0,
+        gain_spread=gain_spread,
     )
     return z, label, norm
 
@@ -69,7 +70,13 @@ def generator_output(module: Any, images: Array) -> Array:
 
 
 def discriminator_input(
-    module: Any, x: Array, label: Array | None, train: bool, axis_name: str | None, batches: int
+    module: Any,
+    x: Array,
+    label: Array | None,
+    train: bool,
+    axis_name: str | None,
+    batches: int,
+    gain_spread: float = 0.0,
 ) -> tuple[Array, Callable[[Array], Array]]:
     """What a discriminator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
 
@@ -77,7 +84,7 @@ def discriminator_input(
       module: the discriminator.
       x: ``[B, ..., C]``.
       label: ``[B]``, or None.
-      train, axis_name, batches: see `gan_jax.layers.BatchNorm`.
+      train, axis_name, batches, gain_spread: see `gan_jax.layers.BatchNorm`.
 
     Returns:
       The input with whatever comes with it, and the function that normalises activations.
@@ -87,8 +94,16 @@ def discriminator_input(
         raise ValueError("norm='virtual' is for generators, whose reference batch is of latents")
     if module.conditional == "concat":
         x = with_label(x, label, module.classes)
-    types = {"dtype": module.dtype, "param_dtype": module.param_dtype}
-    return x, partial(normalized, norm=module.norm, train=train, axis_name=axis_name, batches=batches, **types)
+    return x, partial(
+        normalized,
+        norm=module.norm,
+        train=train,
+        axis_name=axis_name,
+        dtype=module.dtype,
+        param_dtype=module.param_dtype,
+        batches=batches,
+        gain_spread=gain_spread,
+    )
 
 
 def discriminator_output(

@@ -13,6 +13,8 @@ from flax import linen as nn
 from gan_jax import layers
 from gan_jax.layers import Array, Dense, Dtype, Judgement, StridedConv, TransposedConv
 
+_GAIN_SPREAD = 0.02  # of batch norm's initial gains
+
 
 class Generator(nn.Module):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
@@ -43,7 +45,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
         side, *larger = layers.sides(self.image_shape, len(self.widths))
-        z, label, norm = layers.generator_input(self, z, label, train, axis_name)
+        z, label, norm = layers.generator_input(self, z, label, train, axis_name, _GAIN_SPREAD)
         types = layers.weight_types(self)
         x = layers.reshaped(Dense(side * side * self.widths[0], **types)(z), (-1, side, side, self.widths[0]))
         for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
@@ -78,7 +80,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
     ) -> Judgement:
-        x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches)
+        x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches, _GAIN_SPREAD)
         for block, features in enumerate(self.widths):
             own_norm = norm if block > 0 else lambda x: x
             x = layers.rematerialized(self, _down_block, x, features, own_norm, layers.weight_types(self))

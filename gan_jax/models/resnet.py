@@ -4,8 +4,12 @@ side.
 Their depth is that of ``widths``: for 32x32 the generator's are (256, 256, 256) and the discriminator's (128, 128, 128,
 128) with ``downs=2``; those for 28, 64 and 128 are in ``configs/sngan.py``. 28x28 grows from 7, or from 4 by way of
 7 and 14.
+
+Initial kernels inside a block are ``gain`` times as large as elsewhere. Both papers' code has a root of 2 there, for
+the ReLUs, and 1 on shortcuts, at the start and at the end.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +18,8 @@ from flax import linen as nn
 
 from gan_jax import layers
 from gan_jax.layers import Array, Conv, Dense, Dtype, Judgement
+
+POOLINGS = {"sum": jnp.sum, "mean": jnp.mean}
 
 
 class Generator(nn.Module):
@@ -28,6 +34,7 @@ class Generator(nn.Module):
       image_shape, classes, norm, conditional, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       first: channels before them; 0: as many as the first block's.
+      gain: of the blocks' initial kernels.
 
     Raises:
       ValueError: see `gan_jax.layers.sides`.
@@ -40,6 +47,7 @@ class Generator(nn.Module):
     norm: str = "batch"
     conditional: str = "none"
     initializer: str = "xavier"
+    gain: float = math.sqrt(2)
     spectral: bool = False
     remat: bool = False
     dtype: Dtype = jnp.float32
@@ -50,7 +58,7 @@ class Generator(nn.Module):
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         z, label, norm = layers.generator_input(self, z, label, train, axis_name)
         types = layers.weight_types(self)
-        inner = {"use_bias": layers.bias_before(self.norm), **types}
+        inner = {"use_bias": layers.bias_before(self.norm), "gain": self.gain, **types}
         first = self.first or self.widths[0]
         x = layers.reshaped(Dense(side * side * first, use_bias=True, **types)(z), (-1, side, side, first))
         for features, side in zip(self.widths, larger, strict=True):
@@ -62,22 +70,28 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
 
-    A residual block for each width, of which the first ``downs`` halve the side by averaging; ReLU; the sum over all
-    pixels; one dense unit.
+    A residual block for each width, of which the first ``downs`` halve the side by averaging; ReLU; the sum or the mean
+    over all pixels; one dense unit. The first of a block's two convolutions keeps the width, but for that at the image.
 
     Attributes:
       classes, norm, conditional, minibatch, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       downs: how many of them halve the side.
+      wide: whether a block's first convolution has the new width already, as in SAGAN and BigGAN.
+      pooling: over pixels, one of `POOLINGS`: sum (Miyato et al.) or mean (Gulrajani et al.).
+      gain: of the blocks' initial kernels.
     """
 
     classes: int = 0
     widths: Sequence[int] = (128, 128, 128, 128)
     downs: int = 2
+    wide: bool = False
+    pooling: str = "sum"
     norm: str = "none"
     conditional: str = "none"
     minibatch: str = "none"
     initializer: str = "xavier"
+    gain: float = math.sqrt(2)
     spectral: bool = False
     remat: bool = False
     dtype: Dtype = jnp.float32
@@ -87,13 +101,17 @@ class Discriminator(nn.Module):
     def __call__(
         self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
     ) -> Judgement:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {self.pooling!r}")
         x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches)
-        types: dict[str, Any] = {"use_bias": True, **layers.weight_types(self)}
+        types: dict[str, Any] = {"use_bias": True, "gain": self.gain, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
         for block, features in enumerate(self.widths):
-            rest = (features, block < self.downs, block == 0, norm, types, inner)
+            within = features if self.wide or block == 0 else x.shape[-1]
+            rest = (within, features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-        return layers.discriminator_output(self, layers.relu(x).sum((1, 2)), label, axis_name, batches, use_bias=True)
+        pooled = POOLINGS[self.pooling](layers.relu(x), axis=(1, 2))
+        return layers.discriminator_output(self, pooled, label, axis_name, batches, use_bias=True)
 
 
 def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
@@ -108,11 +126,13 @@ def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array]
     else:
         inside = Conv(features, **types)(doubled(inside))
     inside = Conv(features, **types)(layers.relu(inside, norm))
-    return inside + doubled(Conv(features, side=1, **types)(x))  # 1x1: the same before the doubling, at a quarter
+    beside = Conv(features, side=1, **types | {"gain": 1.0})
+    return inside + doubled(beside(x))  # 1x1: the same before the doubling, at a quarter
 
 
 def _down_block(
     x: Array,
+    within: int,
     features: int,
     down: bool,
     first: bool,
@@ -123,14 +143,14 @@ def _down_block(
     """Norm, ReLU (neither at the image), convolution, norm, ReLU, convolution, averaging; beside it, a 1x1 one."""
     halved = _halved if down else lambda x: x
     inside = x if first else layers.relu(x, norm)
-    inside = Conv(features, **inner)(inside)
+    inside = Conv(within, **inner)(inside)
     inside = layers.relu(inside, norm)
     if down and not (x.shape[1] % 2 or x.shape[2] % 2):
         inside = Conv(features, resample="down", **types)(inside)
     else:
         inside = halved(Conv(features, **types)(inside))
     plain = not down and x.shape[-1] == features
-    return inside + (x if plain else Conv(features, side=1, **types)(halved(x)))
+    return inside + (x if plain else Conv(features, side=1, **types | {"gain": 1.0})(halved(x)))
 
 
 def _halved(x: Array) -> Array:
