@@ -10,7 +10,7 @@ from gan_jax import command
 from gan_jax.errors import UserError
 from gan_jax.modes import MODES
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
     command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
     overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
-    command.check_overrides(_MODE.value, overrides)
+    command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     others: dict[str, Any] = {name: flag.value for name, flag in named.items()}
     others |= {"config_path": path, "overrides": overrides}
     others |= {name: Path(others[name]) if others[name] else None for name in ("out", "fallback")}

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks import torch_reference as reference
 from benchmarks.program import Program
 from gan_jax import process, resources
+from gan_jax.config import changed
 from gan_jax.models import resnet
 from gan_jax.state import GAN, GANState, draw_latents, random_key
 
@@ -85,8 +86,8 @@ class Ours(Side):
 
     def __init__(self, config: ConfigDict, precision: str, steps: int) -> None:
         super().__init__(precision)
-        self.config = config = config.copy_and_resolve_references()
-        config.compute_dtype, config.steps_per_dispatch = TYPES[precision], max(steps, CHECKED)
+        own = {"compute_dtype": TYPES[precision], "steps_per_dispatch": max(steps, CHECKED)}
+        self.config = config = changed(config, own)
         self.program = Program(config, jax.devices()[:1])
         self.gan, self.chunk = self.program.gan, self.program.chunk
         self.start: GANState = jax.tree.map(np.array, self.program.state)

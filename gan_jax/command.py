@@ -13,10 +13,11 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from gan_jax import distributed, process, signals
 from gan_jax.arguments import load_config, one_line, read_override
-from gan_jax.config import dotted_keys
+from gan_jax.config import check_held, dotted_keys
 from gan_jax.errors import EndedError, UserError, unknown_name
 from gan_jax.modes import MODES, OWN_CONFIG
 
@@ -82,6 +83,9 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         if given and wanted:
             raise UserError(f"--{given[1]} must be {wanted}, not {given[2]!r}") from error
         raise UserError(f"{said}; see --help") from error
+    except RequiredValueError as error:
+        text = "the config file has a required_placeholder, which no flag can set: write placeholder(TYPE) there"
+        raise UserError(text) from error
     except SystemExit:  # it was asked for help, which absl ends with 1
         print(
             "\nEach key of a config is a flag, --config.KEY=VALUE: gan_jax/config.py and the config's file have them."
@@ -113,12 +117,15 @@ def check_flags(mode: str, given: Mapping[str, str]) -> None:
             raise UserError(f"--{flag} says nothing to --mode={mode}, only to {', '.join(readers)}: leave it out")
 
 
-def check_overrides(mode: str, overrides: Mapping[str, Any]) -> None:
-    """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own."""
+def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
+    """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own,
+    or that don't hold in ``config``."""
     for key in overrides:
         if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
             also = f", but for {' and '.join(OWN_CONFIG[mode])}" if OWN_CONFIG[mode] else ""
             raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
+    if config is not None:
+        check_held(config, overrides)
 
 
 def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str, Any]:

@@ -8,11 +8,11 @@ they are built (`gan_jax.build`). All others are checked here.
 import copy
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
 from gan_jax.errors import UserError, unknown_name
@@ -176,6 +176,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a key is unknown or missing, or a value is of the wrong type or out of range.
     """
+    check_references(config)
     flat, known = _flatten(config.to_dict()), _flatten(default().to_dict())
     for key in flat:
         if key not in known and not key.startswith(tuple(f"{name}." for name in _OPEN)):
@@ -227,7 +228,59 @@ def open_ended(config: ConfigDict) -> bool:
 
 def dotted_keys(config: ConfigDict) -> list[str]:
     """Every leaf's dotted key."""
-    return list(_flatten(config.to_dict()))
+    return [key for key, _ in _leaves(config)]
+
+
+def check_references(config: ConfigDict) -> None:
+    """Computes each key that refers to others (``config.get_ref``).
+
+    Raises:
+      UserError: one can't be computed, or it has no value.
+    """
+    for key, value in _leaves(config):
+        if not isinstance(value, FieldReference):
+            continue
+        try:
+            missing = value.empty() or value.get() is None
+        except Exception as error:  # arithmetic of the user's own
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"config.{key} can't be computed from the keys that it refers to: {type(error).__name__}: {said}"
+            ) from error
+        if missing:
+            raise UserError(f"config.{key} has no value: set it, in the config file or by --config.{key}=VALUE")
+
+
+def changed(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of ``config`` with ``overrides``, dotted keys to values.
+
+    A key that refers to others (``config.get_ref``) follows those of the copy, or has its own override. This is the one
+    way to copy a config that is changed afterwards: ``to_dict`` puts values in the place of references.
+
+    Raises:
+      UserError: see `override` and `check_held`.
+    """
+    own: ConfigDict = copy.deepcopy(config)
+    for key, value in overrides.items():
+        override(own, key, value)
+    check_held(own, overrides)
+    return own
+
+
+def check_held(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Refuses overrides that don't hold once all are set, as two of keys that are one by a reference.
+
+    Raises:
+      UserError: names the first such key.
+    """
+    for key, value in overrides.items():
+        found = reduce(getattr, key.split("."), config)
+        wanted, has = (tuple(of) if isinstance(of, list) else of for of in (value, found))
+        if wanted != has and wanted == wanted:  # nan isn't; `validate` has better words for it
+            raise UserError(
+                f"config.{key} can't be {value!r}: it is one with another key that is set, by a reference in the "
+                f"config file, and became {found!r}; set one of them, or use get_oneway_ref in the file"
+            )
 
 
 def override(config: ConfigDict, key: str, value: Any) -> None:
@@ -243,6 +296,17 @@ def override(config: ConfigDict, key: str, value: Any) -> None:
     except TypeError as error:
         kind = type(reduce(getattr, key.split("."), config)).__name__
         raise UserError(f"config.{key} must be of type {kind}, not {value!r}") from error
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each leaf's dotted key, and its value or reference."""
+    for key, value in config.items(preserve_field_references=True):
+        if isinstance(value, FieldReference) and issubclass(value.get_type(), ConfigDict):
+            value = value.get()
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

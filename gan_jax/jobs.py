@@ -31,7 +31,7 @@ class _Job(Checkpointable):
     """`gan_jax.sweep.job`, submitted again as it is when it is stopped: it goes on from its checkpoints."""
 
     def __call__(
-        self, config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]
+        self, config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]
     ) -> None:
         sweep.job(config, trials, path, numbers)
 
@@ -130,7 +130,7 @@ class _Jobs:
         numbers = [int(member.name) for member in part]
         trials = [member.overrides for member in part]
         try:
-            job = self.executor.submit(_Job(), self.config.to_dict(), trials, self.path.absolute(), numbers)
+            job = self.executor.submit(_Job(), self.config, trials, self.path.absolute(), numbers)
         except (RuntimeError, OSError) as error:
             raise UserError(f"no job could be submitted for {_names(part)}: {' '.join(str(error).split())}") from error
         self.submitted[name] = str(job.job_id)

@@ -1,7 +1,7 @@
 """What each ``--mode`` of ``launch.py`` does, of the flags that it reads; JAX is imported when a mode starts."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import signals
 from gan_jax.arguments import load_config, read_arguments, read_search, read_sweep
-from gan_jax.config import FEWEST_SAMPLES, differences, override
+from gan_jax.config import FEWEST_SAMPLES, changed, check_references, dotted_keys, override
 from gan_jax.errors import UserError
 
 
@@ -76,6 +76,7 @@ def _search(
     objective: str,
     stop: signals.Stop | None = None,
     fallback: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> None:
     config = _needed("a search", config)
@@ -86,19 +87,37 @@ def _search(
     if best is None:
         print("no trial reached its end: all diverged")
         return
-    overrides = best.user_attrs["overrides"]
-    changed = ", ".join(f"{key}={value}" for key, value in overrides.items())
-    print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {changed}")
-    print(f"alone: {alone(config_path, config, overrides, workdir.with_name(f'{workdir.name}_best'))}")
+    found = best.user_attrs["overrides"]
+    setting = ", ".join(f"{key}={value}" for key, value in found.items())
+    print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {setting}")
+    print(f"alone: {alone(config_path, config, found, workdir.with_name(f'{workdir.name}_best'), overrides or ())}")
 
 
-def alone(config_path: str, config: ConfigDict, overrides: dict[str, Any], workdir: Path) -> str:
-    """The command that trains ``config`` with ``overrides`` in ``workdir``."""
-    own = ConfigDict(config.to_dict())
-    own.update_from_flattened_dict(overrides)
-    changed = [line.partition(":")[0] for line in differences(load_config(config_path).to_dict(), own.to_dict())]
-    flags = [f"--config.{key}={reduce(getitem, key.split('.'), own)}" for key in changed]
-    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *flags])
+def alone(
+    config_path: str, config: ConfigDict, overrides: Mapping[str, Any], workdir: Path, given: Collection[str] = ()
+) -> str:
+    """The command that trains ``config`` with ``overrides`` in ``workdir``.
+
+    Args:
+      config_path: of the config file that ``config`` is from.
+      config: see above.
+      overrides: dotted keys to values.
+      workdir: see above.
+      given: keys that the command line changed already.
+    """
+    found, wanted = load_config(config_path), changed(config, overrides)
+    flags: dict[str, Any] = {}
+    order = dict.fromkeys([*given, *overrides, *dotted_keys(wanted)])  # those first: others may follow by references
+
+    def unlike(key: str) -> bool:
+        inner = key.split(".")
+        return key not in flags and bool(reduce(getitem, inner, found) != reduce(getitem, inner, wanted))
+
+    while (key := next(filter(unlike, order), None)) is not None:
+        flags[key] = reduce(getitem, key.split("."), wanted)
+        override(found, key, flags[key])
+    set_all = [f"--config.{key}={value}" for key, value in flags.items()]
+    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *set_all])
 
 
 def _sample(
@@ -241,6 +260,7 @@ def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> Config
 
     if config is None:
         raise UserError(f"{what} needs a config: --config=configs/dcgan.py{otherwise}")
+    check_references(config)
     build.enable_float64(config)
     return config
 

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
-from gan_jax.config import override, to_plain
+from gan_jax.config import changed, to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.files import write_atomically
 from gan_jax.report import best_trials, counted, write_sweep_report
@@ -139,17 +139,16 @@ def train(
         _Population(going, ended_early, devices, observe, stop or Stop(), fallback).go()
 
 
-def job(config: dict[str, Any], trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
-    """The part of a sweep that a process of its own trains (`gan_jax.jobs`): `train` with plain arguments.
+def job(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
+    """The part of a sweep that a process of its own trains (`gan_jax.jobs`).
 
     Args:
-      config: as of ``to_dict``.
+      config: what all trials of the sweep have in common, references and all.
       trials, numbers: those of the part, and their numbers in the sweep.
       path: of the sweep.
     """
-    whole = ConfigDict(config)
-    build.enable_float64(whole)
-    train(plan(whole, trials, path, numbers), jax.local_devices())
+    build.enable_float64(config)
+    train(plan(config, trials, path, numbers), jax.local_devices())
 
 
 def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
@@ -182,10 +181,8 @@ def plan(
     refuse_a_run(path)
     members = []
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
-        own = ConfigDict(config.to_dict())
         try:
-            for key, value in overrides.items():
-                override(own, key, value)
+            own = changed(config, overrides)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
             text = ", ".join(f"{key}={value}" for key, value in overrides.items())
