@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder, required_placeholder
 
-from gan_jax import command, config, modes, sweep
+from gan_jax import arguments, command, config, modes, sweep
 from gan_jax.errors import UserError
 from tests.conftest import small
 from tests.test_command import SMALL, launch
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def own(path: Path) -> ConfigDict:
-    found: ConfigDict = modes.load_config(str(path))
+    found: ConfigDict = arguments.load_config(str(path))
     return found
 
 
