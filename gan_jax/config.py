@@ -92,7 +92,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.augment = "none"  # of all that the discriminator sees: color, translation, cutout, several with commas
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
-    config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of the generator's parameters, from step start; 0: none
+    config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of what G draws with, from step start; decay 0: none
 
     config.data = ConfigDict()  # each explained in gan_jax/data/options.py
     source, name, image_size, channels, _ = DATASETS[name]

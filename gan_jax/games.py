@@ -60,9 +60,8 @@ def _codes(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
 
 
 def _reconstructed(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
-    variables = {"params": state.ema, **state.generator.stats}
-    code = gan.generator.apply(variables, images, method="encode")
-    out: Array = gan.generator.apply(variables, code, label=label, train=False)  # type: ignore[assignment]
+    code = gan.generator.apply(state.ema, images, method="encode")
+    out: Array = gan.generator.apply(state.ema, code, label=label, train=False)  # type: ignore[assignment]
     return out
 
 

@@ -1,4 +1,4 @@
-"""Drawing from a trained generator: its averaged weights, in evaluation mode."""
+"""Drawing from a trained generator: its averaged weights and statistics (`GANState.ema`), in evaluation mode."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,9 +17,8 @@ _BATCH = 256
 
 @partial(jax.jit, static_argnums=0)
 def generate(gan: GAN, state: GANState, z: Array, label: Array) -> Array:
-    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by the averaged weights."""
-    variables = {"params": state.ema, **state.generator.stats}
-    images: Array = gan.generator.apply(variables, z, label=label, train=False)  # type: ignore[assignment]
+    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by ``state.ema``."""
+    images: Array = gan.generator.apply(state.ema, z, label=label, train=False)  # type: ignore[assignment]
     return to_uint8(images)
 
 

@@ -22,6 +22,7 @@ from gan_jax.terms import Term
 
 Array = jax.Array
 Params = Any
+Variables = dict[str, Any]  # of a network, by collection
 Hyper = dict[str, dict[str, Any]]  # scalars, of NumPy or JAX
 
 
@@ -50,7 +51,7 @@ class Game(NamedTuple):
       fake: ``fake(gan, state, params, turn, axis_name)``: what G with ``params`` would have D call real, ``[b,
         ...]``; a scalar loss of G's own, whatever D says; G's new statistics.
       view: ``view(gan, state, images, label)``: what D is shown of images of the data, for its figures.
-      reconstruct: ``reconstruct(gan, state, images, label)``: the images once more, by the averaged weights; or None.
+      reconstruct: ``reconstruct(gan, state, images, label)``: the images once more, by ``state.ema``; or None.
     """
 
     real: Callable[["GAN", "GANState", Turn], Array]
@@ -121,6 +122,11 @@ class Player(struct.PyTreeNode):
     stats: dict[str, Any]
     opt_state: optax.OptState
 
+    @property
+    def variables(self) -> Variables:
+        """All that its network is applied with."""
+        return {"params": self.params, **self.stats}
+
 
 class GANState(struct.PyTreeNode):
     """The whole state of a training run: everything that the next step reads, and all that a checkpoint holds.
@@ -129,7 +135,8 @@ class GANState(struct.PyTreeNode):
       step: generator steps done, int32.
       seed: every random number is a function of (seed, step, purpose, example index), uint32.
       generator, discriminator: the players.
-      ema: exponential moving average of the generator's parameters.
+      ema: the variables that samples are drawn with: of the generator's ``params`` and ``batch_stats`` exponential
+        moving averages; in ``spectral`` the singular vectors of the averaged kernels.
       hyper: ``generator`` and ``discriminator`` (arguments of their optimizers), ``loss`` (its label values), ``ema``
         (its decay), ``weights`` (of the penalty and of all further terms); scalars all.
     """
@@ -138,7 +145,7 @@ class GANState(struct.PyTreeNode):
     seed: Array
     generator: Player
     discriminator: Player
-    ema: Params
+    ema: Variables
     hyper: Hyper
 
 
@@ -180,7 +187,7 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
         gan.generator, random_key(seed, "init_generator"), z, label, gan.generator_optimizer, hyper["generator"]
     )
     turn = Turn(jnp.zeros((1, *gan.image_shape), gan.dtype), label, label, 0)
-    before = GANState(jnp.zeros((), jnp.int32), seed, generator, generator, generator.params, hyper)
+    before = GANState(jnp.zeros((), jnp.int32), seed, generator, generator, generator.variables, hyper)
     seen = jax.eval_shape(lambda: gan.game.real(gan, before, turn))
     discriminator = _init_player(
         gan.discriminator,
@@ -196,7 +203,7 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
         generator=generator,
         discriminator=discriminator,
         # A copy: the state's buffers are donated at each step, and one buffer can't be donated twice.
-        ema=jax.tree.map(jnp.copy, generator.params),
+        ema=jax.tree.map(jnp.copy, generator.variables),
         hyper=hyper,
     )
 

@@ -9,6 +9,7 @@ Statistics, step by step:
   training mode on the reals and on the fakes, each normalised by their own moments, and updates its running
   statistics by both, reals first. The vectors of D's spectral norms make one power iteration, before the reals.
 - The generator's step updates G's statistics once, and runs D in training mode on the fakes without touching D's.
+- G's averaged statistics belong to its averaged parameters, and no step reads either: see `GANState.ema`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from gan_jax.layers import Judgement, cross_device_mean
 from gan_jax.layers.cpu import on_cpu
 from gan_jax.losses import decision_boundary, discriminator_output
 from gan_jax.optimizers import Optimizer
-from gan_jax.state import GAN, Array, GANState, Params, Player, Turn, random_key
+from gan_jax.state import GAN, Array, GANState, Params, Player, Turn, Variables, random_key
 from gan_jax.terms import Term
 
 Metrics = dict[str, Array]
@@ -32,7 +33,7 @@ Metrics = dict[str, Array]
 def update(
     gan: GAN, state: GANState, batch: dict[str, Array], *, axis_name: str | None = None
 ) -> tuple[GANState, Metrics]:
-    """``gan.d_steps`` discriminator steps, then one generator step, then the moving average.
+    """``gan.d_steps`` discriminator steps, then one generator step, then the moving averages.
 
     Args:
       gan: the static half.
@@ -79,12 +80,8 @@ def update(
     generator = jax.tree.map(
         lambda old, new: jnp.where(held, old, new), state.generator, generator.replace(stats=g_stats)
     )
-    state = state.replace(
-        step=state.step + 1,
-        generator=generator,
-        discriminator=discriminator,
-        ema=_moving_average(state.ema, generator.params, state.hyper["ema"], state.step),
-    )
+    ema = _averaged(gan, state, generator, turn)
+    state = state.replace(step=state.step + 1, generator=generator, discriminator=discriminator, ema=ema)
     return state, {**d_metrics, **g_metrics}
 
 
@@ -237,12 +234,24 @@ def _apply(player: Player, gradient: Params, optimizer: Optimizer, hyper: dict[s
     return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
 
 
-def _moving_average(average: Params, params: Params, hyper: dict[str, Array], step: Array) -> Params:
-    """``d average + (1 - d) params``, ``d = min(decay, (1 + step) / (10 + step))`` so that the start is forgotten.
+def _averaged(gan: GAN, state: GANState, generator: Player, turn: Turn) -> Variables:
+    """What samples are drawn with (`GANState.ema`) after the step of ``state`` that ended with ``generator``.
 
-    Before step ``start`` the average is the parameters themselves.
+    ``d average + (1 - d) newest`` of parameters and running statistics alike, ``d = min(decay, (1 + step) / (10 +
+    step))`` so that the start is forgotten; before step ``start`` it is the newest themselves.
+
+    A mean of unit vectors would be no unit vector, and none of the averaged kernel. So where there are spectral norms,
+    their vectors make a power iteration with the averaged kernels, as in a pass of training; nothing else of that pass
+    is used, and XLA leaves it out.
     """
+    hyper = state.hyper["ema"]
     decay = hyper["decay"]
-    step = step.astype(decay.dtype)  # an integer's quotient would be float32, in float64 runs too
+    step = state.step.astype(decay.dtype)  # an integer's quotient would be float32, in float64 runs too
     decay = jnp.where(step < hyper["start"], 0, jnp.minimum(decay, (1 + step) / (10 + step)))
-    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+    average: Variables = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.ema, generator.variables)
+    if "spectral" not in average:
+        return average
+    params, stats = average["params"], {name: value for name, value in average.items() if name != "params"}
+    player = generator.replace(params=params, stats={**stats, "spectral": state.ema["spectral"]})
+    renewed = gan.game.fake(gan, state.replace(generator=player), params, turn, None)[2]
+    return {**average, "spectral": renewed["spectral"]}

@@ -83,7 +83,7 @@ def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     state = init_state(gan, 0, hyper)
     if name == "projection":  # whose gains are alike at first
         scale = state.generator.params["BatchNorm_0"]["scale"]
-        state.ema["BatchNorm_0"]["scale"] = scale + np.arange(10)[:, None] / 5
+        state.ema["params"]["BatchNorm_0"]["scale"] = scale + np.arange(10)[:, None] / 5
     zeros, sevens = (sample.sample(gan, state, 0, np.full(3, label, np.int32)) for label in (0, 7))
     assert (zeros != sevens).any((1, 2, 3)).all()
     mixed = sample.sample(gan, state, 0, np.asarray([0, 7, 0], np.int32))

@@ -154,8 +154,8 @@ def test_a_generator_with_virtual_batch_norm_treats_each_latent_by_itself(model:
     gan, hyper = build_gan(config)
     state = init_state(gan, 0, hyper)
     z, label = RNG.normal(size=(5, 8)).astype(np.float32), np.arange(5, dtype=np.int32)
-    whole: Any = gan.generator.apply({"params": state.ema}, z, label=label, train=True)
-    part: Any = gan.generator.apply({"params": state.ema}, z[2:3], label=label[2:3], train=False)
+    whole: Any = gan.generator.apply(state.ema, z, label=label, train=True)
+    part: Any = gan.generator.apply(state.ema, z[2:3], label=label[2:3], train=False)
     assert whole.shape == (5, *gan.image_shape)
     assert_allclose(part[0], whole[2], atol=1e-5)
 
@@ -493,4 +493,4 @@ def test_the_average_is_the_parameters_until_it_starts() -> None:
     step = jax.jit(partial(update, gan))
     for i in range(4):
         state, _ = step(state, batch)
-        assert same(state.ema, state.generator.params) == (i < 2)
+        assert same(state.ema, state.generator.variables) == (i < 2)

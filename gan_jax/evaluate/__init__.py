@@ -152,8 +152,7 @@ class Evaluator:
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
         assert self.extractor is not None
-        variables = {"params": state.ema, **state.generator.stats}
-        common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
+        common = (state.ema, self.extractor.variables, random_key(state.seed, "evaluation"))
         drawn: Drawn = self._draw(
             common, lambda numbers: (numbers.astype(np.int32), self.labels(numbers)), self.samples
         )

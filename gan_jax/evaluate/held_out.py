@@ -31,7 +31,8 @@ def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dic
 
 @partial(jax.jit, static_argnums=0)
 def _mean_output(gan: GAN, state: GANState, images: Array, labels: Array) -> Array:
-    variables = {"params": state.discriminator.params, **state.discriminator.stats}
     shown = gan.game.view(gan, state, to_float(images, gan.dtype), labels)
-    judgement, _ = gan.discriminator.apply(variables, shown, label=labels, train=True, mutable=["batch_stats"])
+    judgement, _ = gan.discriminator.apply(
+        state.discriminator.variables, shown, label=labels, train=True, mutable=["batch_stats"]
+    )
     return discriminator_output(gan.loss, judgement.logits).mean()
