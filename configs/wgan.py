@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import dcgan
-from gan_jax.config import optimizer
+from gan_jax.config import rmsprop
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
@@ -26,8 +26,8 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.d_steps = 5
     config.warm_start.g_steps = 5 if digits else 25  # each takes 20 of the steps
     config.ema.decay = 0.999
-    config.optimizer.generator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
-    config.optimizer.discriminator = optimizer("rmsprop", 5e-4 if digits else 5e-5)
+    config.optimizer.generator = rmsprop(5e-4 if digits else 5e-5)
+    config.optimizer.discriminator = rmsprop(5e-4 if digits else 5e-5)
     config.optimizer.discriminator.clip = 0.01
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500

@@ -255,18 +255,27 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.R
         raise unknown_name(f"{where}.name", str(name), optimizers.OPTIMIZERS)
     if schedule != "constant" and schedule not in optimizers.SCHEDULES:
         raise unknown_name(f"{where}.schedule", str(schedule), ("constant", *optimizers.SCHEDULES))
-    valid = [*inspect.signature(optimizers.OPTIMIZERS[name]).parameters, *_AROUND]
+    parameters = inspect.signature(optimizers.OPTIMIZERS[name]).parameters
+    valid = [key for key in (*parameters, *_AROUND) if not key.endswith("_dtype")]
+    flags = {key for key, parameter in parameters.items() if isinstance(parameter.default, bool)}
     for key, value in values.items():
         if key not in valid:
             raise unknown_name(f"key of config.optimizer.{player} for {name}:", key, valid)
+        if key in flags:
+            if not isinstance(value, bool):
+                raise UserError(f"{where}.{key} must be True or False, not {value!r}")
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
             raise UserError(f"{where}.{key} must be a finite number from 0 up, not {value!r}")
         if key in ("b1", "b2", "decay", "momentum") and value >= 1:
             raise UserError(f"{where}.{key} must be from 0 to below 1, not {value!r}")
     if "learning_rate" not in values:
         raise UserError(f"{where}.learning_rate is missing")
+    if values.get("nesterov") and "momentum" in parameters and "momentum" not in values:
+        raise UserError(f"{where}.nesterov changes nothing without momentum: set {where}.momentum too")
     final, clip, historical = (values.pop(key, 0.0) for key in ("final_rate", "clip", "historical_averaging"))
-    recipe = optimizers.Recipe(name, schedule, historical=historical > 0, clipped=clip > 0)
+    static = tuple((key, values.pop(key)) for key in sorted(flags & values.keys()))
+    recipe = optimizers.Recipe(name, schedule, historical=historical > 0, clipped=clip > 0, flags=static)
     if schedule != "constant":
         moves = config.steps * config.d_steps
         if player == "generator":

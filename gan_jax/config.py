@@ -133,13 +133,13 @@ def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Con
     return optimizer("adam", learning_rate, b1=b1, b2=b2)
 
 
-def optimizer(name: str, learning_rate: float, **arguments: float) -> ConfigDict:
+def optimizer(name: str, learning_rate: float, **arguments: float | bool) -> ConfigDict:
     """An optimizer's entry.
 
     Args:
       name: adam, rmsprop or sgd.
       learning_rate: at the start.
-      **arguments: further ones of that optimizer of optax.
+      **arguments: further ones of that optimizer of optax: numbers, which can be swept, True or False.
 
     Returns:
       These, and what goes with any optimizer: ``schedule`` (constant, linear or cosine) down to ``final_rate`` of the
@@ -148,6 +148,14 @@ def optimizer(name: str, learning_rate: float, **arguments: float) -> ConfigDict
     """
     shared = {"schedule": "constant", "final_rate": 0.0, "historical_averaging": 0.0, "clip": 0.0}
     return ConfigDict({"name": name, "learning_rate": learning_rate, **arguments, **shared})
+
+
+def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8) -> ConfigDict:
+    """An RMSProp optimizer's entry; the defaults are PyTorch's, and so is where eps stands, outside the root.
+
+    optax's own are another: a decay of .9, and eps inside the root, where it is a floor of 1e-4 under gradients.
+    """
+    return optimizer("rmsprop", learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
 
 
 def by_side(choices: dict[int, Any], side: int) -> Any:

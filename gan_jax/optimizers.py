@@ -1,6 +1,7 @@
 """Optimizers: optax's, with a schedule of the learning rate, historical averaging and weight clipping around them.
 
-Every argument is a number and may be a traced one: they are hyperparameters in the state.
+Every argument that is a number may be a traced one: they are hyperparameters in the state. What is true or false is
+static, as optax branches on it.
 """
 
 import dataclasses
@@ -41,12 +42,14 @@ class Recipe:
         ``final_rate``, the factor that is left then.
       historical: whether it takes ``historical_averaging``, see `historical_averaging`.
       clipped: whether it takes ``clip``, see `keep_within`.
+      flags: those of the optimizer's arguments that are true or false, with their values.
     """
 
     name: str
     schedule: str = "constant"
     historical: bool = False
     clipped: bool = False
+    flags: tuple[tuple[str, bool], ...] = ()
 
     def __call__(self, learning_rate: Scalar, **hyper: Scalar) -> optax.GradientTransformation:
         """The optimizer with these hyperparameters, which may be traced."""
@@ -57,7 +60,7 @@ class Recipe:
         rate = learning_rate
         if self.schedule != "constant":
             rate = _scheduled(SCHEDULES[self.schedule], learning_rate, hyper.pop("updates"), hyper.pop("final_rate"))
-        parts.append(OPTIMIZERS[self.name](rate, **hyper))
+        parts.append(OPTIMIZERS[self.name](rate, **hyper, **dict(self.flags)))
         if self.clipped:
             parts.append(keep_within(clip))
         return parts[0] if len(parts) == 1 else optax.chain(*parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -149,6 +150,43 @@ def test_unknown_and_missing_keys_and_wrong_types_in_a_config_file_are_named() -
     config.optimizer.generator.lr = 0.1
     with pytest.raises(UserError, match=r"unknown key of config.optimizer.generator for adam: 'lr'"):
         build.build_gan(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eps_in_sqrt": 1.0}, r"optimizer.generator.eps_in_sqrt must be True or False, not 1.0"),
+        ({"decay": True}, r"optimizer.generator.decay must be a finite number from 0 up, not True"),
+        ({"nesterov": True}, r"optimizer.generator.nesterov changes nothing without momentum"),
+        ({"mu_dtype": 1.0}, r"unknown key of config.optimizer.generator for rmsprop: 'mu_dtype'"),
+    ],
+)
+def test_an_optimizers_wrong_argument_is_one_clear_line(changes: dict[str, object], message: str) -> None:
+    config = small("gan")
+    config.optimizer.generator = ConfigDict(configuration.rmsprop(1e-3).to_dict() | changes)
+    with pytest.raises(UserError, match=message) as error:
+        build.build_gan(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("flag", ["eps_in_sqrt", "centered", "nesterov", "bias_correction"])
+def test_what_optax_branches_on_is_static_and_trains(flag: str) -> None:
+    gans = []
+    for value in (False, True):
+        config = small("gan")
+        config.generator.widths = config.discriminator.widths = (4,)
+        config.optimizer.discriminator = configuration.optimizer("rmsprop", 1e-3, momentum=0.5, **{flag: value})
+        gan, hyper = build.build_gan(config)
+        assert hyper["discriminator"].keys() == {"learning_rate", "momentum"}
+
+        @jax.jit
+        def moved(hyper: Any, gradient: Any, made: Any = gan.discriminator_optimizer) -> Any:
+            optimizer = made(**hyper)
+            return optimizer.update(gradient, optimizer.init(gradient))[0]
+
+        assert np.isfinite(moved(hyper["discriminator"], np.ones(3, np.float32))).all()
+        gans.append(gan)
+    assert gans[0] != gans[1]  # so a sweep over it makes two programs
 
 
 def test_labels_are_for_losses_that_have_them() -> None:
