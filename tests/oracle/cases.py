@@ -1,0 +1,197 @@
+"""Tiny GANs, one of each kind, with nothing trivial in them, and a few steps of `gan_jax` from there.
+
+Initial values and images are NumPy's, so that an oracle, or what was recorded of it, starts from the same.
+"""
+
+import functools
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax.build import build_gan
+from gan_jax.state import GAN, GANState, Hyper, Player, init_state
+from gan_jax.update import update
+from tests.conftest import QUICKLY, small
+
+Tree: TypeAlias = Any
+Outcome: TypeAlias = dict[str, Any]
+
+RECORD = Path(__file__).parent / "recorded.json"
+STEPS = 2
+_CONV = {"generator.widths": (4, 3), "discriminator.widths": (3, 4)}
+_DENSE = {"model": "mlp", "generator.widths": (5, 4), "discriminator.widths": (5, 4)}
+# Of each kind the config, and what is changed of it: no weight is 1, no label constant, no step the first one only.
+CASES: dict[str, dict[str, Any]] = {
+    "cgan": {**_CONV, "d_steps": 2, "data.channels": 3, "augment": "color,translation"},
+    "acgan": {
+        **_DENSE,
+        **{"weights.adversarial": 0.6, "weights.feature_matching": 0.4},
+        **{"weights.auxiliary_discriminator": 0.7, "weights.auxiliary_generator": 0.3},
+    },
+    "projection": {"generator.widths": (4,), "generator.first": 3, "discriminator.widths": (3, 4)},
+    "aae": {
+        **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
+        "weights.reconstruction": 3.0,
+    },
+    "wgan": {**_DENSE, "d_steps": 2, "optimizer.discriminator.clip": 0.6, "warm_start.g_steps": 1, "warm_start.factor": 2},
+    "wgan_gp": {
+        **_DENSE,
+        **{"d_steps": 2, "penalty.weight": 4.0, "discriminator.norm": "layer", "steps": 3},
+        **{"optimizer.generator.schedule": "linear", "optimizer.discriminator.schedule": "cosine"},
+        "optimizer.generator.final_rate": 0.2,
+    },
+    "dragan": {
+        **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.spectral": True},
+        **{"discriminator.spectral": True, "d_steps": 2, "penalty.weight": 3.0},
+    },
+    "relativistic": {**_DENSE, "penalty.every": 2, "penalty.weight": 0.5},
+    "improved": {
+        **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.conditional": "concat", "classes": 3},
+        **{"labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
+        **{"optimizer.discriminator.historical_averaging": 0.2},
+    },
+}
+
+
+def case_config(name: str) -> ConfigDict:
+    """The config of a case."""
+    config = small(name)
+    config.update({"compute_dtype": "float64", "latent_dim": 5, "batch_size": 6, "augment": "none", "seed": 7})
+    config.classes = 3 if config.classes else 0
+    config.data.image_size, config.ema.decay = 8, 0.15  # above the warm-up's 1/10, below its 2/11
+    config.update_from_flattened_dict(CASES[name])
+    return config
+
+
+def randomized(variables: Tree, seed: int) -> Tree:
+    """New values everywhere, running statistics and biases too, so large that activations spread over order 1."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: jax.Array) -> np.ndarray:
+        scale, offset = {
+            "kernel": (1.5 / np.sqrt(np.prod(leaf.shape[:-1])), 0.0),
+            "table": (0.5, 0.0),
+            "scale": (0.2, 1.0),
+            "bias": (0.2, 0.0),
+            "mean": (0.2, 0.0),
+            "var": (0.2, 1.0),
+            "u": (1.0, 0.0),
+            "v": (1.0, 0.0),
+        }[path[-1].key]
+        drawn: np.ndarray = (offset + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+        return drawn / np.linalg.norm(drawn) if path[-1].key in ("u", "v") else drawn
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
+
+
+@functools.cache
+def built(name: str) -> tuple[GAN, Hyper, GANState]:
+    """The GAN of a case, its hyperparameters, and the shapes of its state."""
+    with jax.enable_x64(True):
+        gan, hyper = build_gan(case_config(name))
+        return gan, hyper, jax.eval_shape(lambda: init_state(gan, 0, hyper))
+
+
+def first_values(name: str) -> dict[str, Tree]:
+    """``generator`` and ``discriminator``, each ``params`` and all its other collections, and ``ema``, by NumPy."""
+    shapes = built(name)[2]
+    players = {name: getattr(shapes, name) for name in ("generator", "discriminator")}
+    return {
+        **{name: randomized({"params": p.params, **p.stats}, 1 + i) for i, (name, p) in enumerate(players.items())},
+        "ema": randomized(shapes.ema, 3),
+    }
+
+
+def first_images(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``[STEPS, d_steps, b, H, W, C]`` in [-1, 1], and their labels, which vary."""
+    rng = np.random.default_rng(4)
+    shape = (STEPS, config.d_steps, config.batch_size)
+    side = config.data.image_size
+    images = rng.uniform(-1, 1, (*shape, side, side, config.data.channels))
+    each = np.arange(config.batch_size) % max(config.classes, 1)  # every class, in another order each time
+    return images, rng.permuted(np.broadcast_to(each, shape), axis=-1).astype(np.int32)
+
+
+@functools.cache
+def ours(name: str) -> Outcome:
+    """The case's steps by `gan_jax`: ``metrics`` of each, then ``generator``, ``discriminator``, ``ema``, and for an
+    autoencoder ``reconstructed``."""
+    config = case_config(name)
+    images, labels = first_images(config)
+    values = first_values(name)
+    with jax.enable_x64(True):
+        gan, hyper, _ = built(name)
+
+        def player(name: str, optimizer: Any) -> Player:
+            params, stats = values[name]["params"], {k: v for k, v in values[name].items() if k != "params"}
+            return Player(params, stats, optimizer(**hyper[name]).init(params))
+
+        state = GANState(
+            step=jnp.asarray(0, jnp.int32),
+            seed=jnp.asarray(config.seed, jnp.uint32),
+            generator=player("generator", gan.generator_optimizer),
+            discriminator=player("discriminator", gan.discriminator_optimizer),
+            ema=values["ema"],
+            hyper=hyper,
+        )
+        index = jnp.arange(config.batch_size)
+        batches = [{"image": i, "label": c, "index": index} for i, c in zip(images, labels, strict=True)]
+        step = jax.jit(partial(update, gan)).lower(state, batches[0]).compile(compiler_options=QUICKLY)
+        metrics = []
+        for batch in batches:
+            state, found = step(state, batch)
+            metrics.append(found)
+        more: Outcome = {}
+        if gan.game.reconstruct is not None:
+            shown = (gan, state, images[0, 0], labels[0, 0])
+            more = {"reconstructed": gan.game.reconstruct(*shown), "viewed": gan.game.view(*shown)}
+        players = {name: getattr(state, name) for name in ("generator", "discriminator")}
+        left = {name: {"params": player.params, **player.stats} for name, player in players.items()}
+        outcome: Outcome = jax.device_get({"metrics": metrics, **left, "ema": state.ema, **more})
+    return outcome
+
+
+def digest(outcome: Tree) -> dict[str, Any]:
+    """Of each array, by its dotted name, its shape, its norm, and its product with a fixed vector: few numbers that
+    hardly any change of it leaves alone."""
+    leaves = jax.tree_util.tree_flatten_with_path(outcome)[0]
+
+    def two(leaf: Any) -> list[float]:
+        flat = np.asarray(leaf, np.float64).ravel()
+        return [float(np.linalg.norm(flat)), float(flat @ np.cos(1 + 0.7 * np.arange(flat.size)))]
+
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    return {name: [list(np.shape(leaf)), *two(leaf)] for name, leaf in named.items()}
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """What `tests.oracle.record` wrote of a case."""
+    found: dict[str, Any] = json.loads(RECORD.read_text())[name]
+    return found
+
+
+def assert_digests_agree(actual: dict[str, Any], desired: dict[str, Any], tolerance: float = 1e-9) -> None:
+    """Same names and shapes; numbers within ``tolerance`` of each array's norm."""
+    assert actual.keys() == desired.keys()
+    for name, (shape, norm, product) in desired.items():
+        assert actual[name][0] == shape, name
+        worst = max(abs(actual[name][1] - norm), abs(actual[name][2] - product))
+        assert worst <= tolerance * (norm or 1), f"{name}: off by {worst:.1e} of {norm:.1e}"
+
+
+def assert_same(ours: Tree, theirs: Tree, tolerance: float) -> None:
+    """Same structure, shapes and types; differences below ``tolerance`` relative to each array's largest entry."""
+
+    def check(path: Any, a: Any, b: Any) -> None:
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
+        worst = np.abs(a - b).max() / (np.abs(b).max() or 1)
+        assert worst < tolerance, f"{jax.tree_util.keystr(path)}: off by {worst:.1e}"
+
+    jax.tree_util.tree_map_with_path(check, ours, theirs)

@@ -1,0 +1,64 @@
+"""What a seed means, spelled out: the random numbers of a run as its words define them, written without `gan_jax`.
+
+A key is ``fold_in(... fold_in(key(seed), purpose), counter ...)``, an example's is that with its global index folded in
+last. Purposes are numbers, here by hand: a seed would mean something else if they moved. All are float64 under
+``jax.enable_x64``.
+"""
+
+from typing import TypeAlias
+
+import jax
+import numpy as np
+
+Key: TypeAlias = jax.Array
+
+PURPOSES = {
+    "init_generator": 0,
+    "init_discriminator": 1,
+    "latents": 2,
+    "samples": 3,
+    "augment_real": 4,
+    "augment_fake": 5,
+    "evaluation": 6,
+    "penalty": 7,
+}
+
+
+def key_of(seed: int, purpose: str, *counters: int) -> Key:
+    """The key of a purpose and of its counters."""
+    key = jax.random.fold_in(jax.random.key(seed), PURPOSES[purpose])
+    for counter in counters:
+        key = jax.random.fold_in(key, counter)
+    return key
+
+
+def folded(key: Key, number: int) -> Key:
+    """A key of ``key`` and ``number``."""
+    return jax.random.fold_in(key, number)
+
+
+def normal_of_each(key: Key, count: int, length: int) -> np.ndarray:
+    """N(0, 1), ``[count, length]``: those of each example by its own key."""
+    return np.stack([jax.random.normal(jax.random.fold_in(key, i), (length,), float) for i in range(count)])
+
+
+def uniform_of_each(key: Key, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """U[0, 1), ``[count, *shape]``: those of each example by its own key."""
+    return np.stack([jax.random.uniform(jax.random.fold_in(key, i), shape, float) for i in range(count)])
+
+
+def colors(key: Key, count: int, place: int) -> np.ndarray:
+    """Brightness, saturation and contrast, U[0, 1), ``[count, 3]``, of an augmentation at ``place`` of its chain."""
+    keys = [jax.random.fold_in(jax.random.fold_in(key, i), place) for i in range(count)]
+    return np.stack([jax.random.uniform(own, (3,), float) for own in keys])
+
+
+def shifts(key: Key, count: int, place: int, most: int) -> np.ndarray:
+    """Where the window into the image that is padded by ``most`` begins, 0 to ``2 most``: ``[count, 2]``."""
+    keys = [jax.random.fold_in(jax.random.fold_in(key, i), place) for i in range(count)]
+    return np.stack([jax.random.randint(own, (2,), 0, 2 * most + 1) for own in keys])
+
+
+def references(length: int) -> np.ndarray:
+    """The 64 latents of virtual batch norm's reference batch, the same in every run."""
+    return np.asarray(jax.random.normal(jax.random.key(0), (64, length), float))

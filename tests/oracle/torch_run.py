@@ -1,0 +1,247 @@
+"""A few steps of any of the GANs in plain PyTorch and float64: losses, penalties, terms, optimizers, averages.
+
+Written from the papers' formulas and from what `gan_jax.update` says that a step is. It reads a config, first values and
+images, and calls nothing of `gan_jax`.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.oracle import draws
+from tests.oracle.networks import Pass, Said, Variables, arrays, encoded, generated, judged, tensors
+
+
+def theirs(config: Any, values: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The steps of `tests.oracle.cases.ours` by PyTorch, with the same outcome."""
+    run = Run(config, values)
+    metrics = [run.step(tensors(i), tensors(c).long()) for i, c in zip(images, labels, strict=True)]
+    more = {}
+    if config.game == "autoencoder":
+        shown, label = tensors(images[0, 0]), tensors(labels[0, 0]).long()
+        more["reconstructed"] = arrays(run.decoded(run.ema, encoded(config, run.encoder(run.ema), shown), label))
+        more["viewed"] = arrays(encoded(config, run.encoder(run.generator.variables["params"]), shown))
+    players = {"generator": arrays(run.generator.variables), "discriminator": arrays(run.discriminator.variables)}
+    return {"metrics": metrics, **players, "ema": arrays(run.ema), **more}
+
+
+class Player:
+    """A network's variables and its optimizer, which goes down a gradient."""
+
+    def __init__(self, config: Any, name: str, variables: Variables) -> None:
+        self.variables = tensors(variables)
+        self.leaves = list(_leaves(self.variables["params"]))
+        self.own = config.optimizer[name]
+        self.total = config.steps * (config.d_steps if name == "discriminator" else 1)
+        self.moves, self.past = 0, [torch.zeros_like(p) for p in self.leaves]
+        for p in self.leaves:
+            p.requires_grad_()
+        rate = self.own.learning_rate
+        if self.own.name == "adam":
+            self.optimizer: Any = torch.optim.Adam(self.leaves, rate, (self.own.b1, self.own.b2))
+        else:
+            self.optimizer = {"rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}[self.own.name](self.leaves, rate)
+
+    def rate(self) -> float:
+        progress, final = min(self.moves / self.total, 1), self.own.final_rate
+        falls = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
+        return float(self.own.learning_rate * (1 - (1 - final) * falls[self.own.schedule]))
+
+    def descend(self, loss: Tensor) -> float:
+        """One step; the norm of the loss's gradient."""
+        gradient = torch.autograd.grad(loss, self.leaves)
+        norm = _norm(gradient)
+        self.optimizer.param_groups[0]["lr"] = self.rate()
+        self.moves += 1
+        with torch.no_grad():
+            for p, g, past in zip(self.leaves, gradient, self.past, strict=True):
+                past += p
+                p.grad = g + 2 * self.own.historical_averaging * (p - past / self.moves)
+        self.optimizer.step()
+        if self.own.clip:
+            with torch.no_grad():
+                for p in self.leaves:
+                    p.clamp_(-self.own.clip, self.own.clip)
+        return norm
+
+
+class Run:
+    """A run of ``config`` from ``values``."""
+
+    def __init__(self, config: Any, values: dict[str, Any]) -> None:
+        self.config, self.steps = config, 0
+        self.generator = Player(config, "generator", values["generator"])
+        self.discriminator = Player(config, "discriminator", values["discriminator"])
+        self.ema = tensors(values["ema"])
+
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+        """``d_steps`` steps of D, one of G, and the average; the metrics."""
+        for substep in range(self.config.d_steps):
+            image, label = images[substep], labels[substep]
+            real = self.augmented(image, "augment_real", substep)
+            prior = torch.tensor(
+                draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim)
+            )
+            if self.config.game == "autoencoder":
+                fake = encoded(self.config, self.encoder(self.generator.variables["params"]), real)
+                decoded = self.decoded(self.generator.variables["params"], fake, label)
+                own_loss = self.config.weights.reconstruction * (decoded - real).square().mean()
+                real, g_stats = prior, {}
+            else:
+                run = Pass(self.generator.variables, renew=True)
+                fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
+                own_loss, g_stats = torch.zeros(()), run.written
+            found = self.discriminator_step(real, fake.detach(), label, substep)
+        found |= self.generator_step(real, fake, label, own_loss, g_stats)
+
+        decay = min(self.config.ema.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for a, p in zip(_leaves(self.ema), self.generator.leaves, strict=True):
+                a.mul_(decay).add_((1 - decay) * p)
+        self.steps += 1
+        return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+    def discriminator_step(self, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> dict[str, float]:
+        config, player = self.config, self.discriminator
+        params = player.variables["params"]
+        first = Pass(player.variables, renew=True)
+        on_real = judged(config, first, real, label)
+        second = Pass({"params": params, **first.written})
+        on_fake = judged(config, second, fake, label)
+        loss = self.adversarial(on_real, on_fake)[0]
+        penalty = torch.zeros(())
+        if config.penalty.name != "none" and self.steps % config.penalty.every == 0:
+            penalty = config.penalty.weight * config.penalty.every * self.penalty(
+                {"params": params, **second.written}, real, fake, label, substep
+            )  # fmt: skip
+        if config.discriminator.conditional == "auxiliary":
+            named = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)
+            loss = loss + config.weights.auxiliary_discriminator * named
+        loss = loss + penalty
+        norm = player.descend(loss)
+        player.variables = {"params": params, **second.written}
+
+        real_logits, fake_logits = on_real.logits.detach(), on_fake.logits.detach()
+        means = real_logits.mean().item(), fake_logits.mean().item()
+        relative = config.loss in ("wasserstein", "relativistic")
+        boundary = sum(means) / 2 if relative else 0.0
+        says = torch.sigmoid if config.loss in ("non_saturating", "minimax") else torch.clone
+        return {
+            "d_loss": loss.item(),
+            "d_margin": means[0] - means[1],
+            "d_real": says(real_logits).mean().item(),
+            "d_fake": says(fake_logits).mean().item(),
+            "d_accuracy_real": (real_logits > boundary).double().mean().item(),
+            "d_accuracy_fake": (fake_logits < boundary).double().mean().item(),
+            **({} if config.penalty.name == "none" else {"d_penalty": penalty.item()}),
+            "d_grad_norm": norm,
+            "d_param_norm": _norm(player.leaves),
+        }
+
+    def generator_step(
+        self, real: Tensor, fake: Tensor, label: Tensor, own_loss: Tensor, stats: Variables
+    ) -> dict[str, float]:
+        weights, player = self.config.weights, self.generator
+        on_real = judged(self.config, Pass(self.discriminator.variables), real, label)
+        on_fake = judged(self.config, Pass(self.discriminator.variables), fake, label)
+        loss = own_loss + weights.adversarial * self.adversarial(on_real, on_fake)[1]
+        if self.config.discriminator.conditional == "auxiliary":
+            loss = loss + weights.auxiliary_generator * F.cross_entropy(on_fake.class_logits, label)
+        apart = on_real.features.detach().mean(0) - on_fake.features.mean(0)
+        loss = loss + weights.feature_matching * apart.square().sum()
+        warm = self.config.warm_start
+        if self.steps < warm.g_steps * warm.factor and (self.steps + 1) % warm.factor:  # G stands still
+            norm = _norm(torch.autograd.grad(loss, player.leaves))
+        else:
+            norm = player.descend(loss)
+            player.variables = {"params": player.variables["params"], **stats}
+        return {"g_loss": loss.item(), "g_grad_norm": norm, "g_param_norm": _norm(player.leaves)}
+
+    def adversarial(self, real: Said, fake: Said) -> tuple[Tensor, Tensor]:
+        """The losses of both players."""
+        x, y, labels = real.logits, fake.logits, self.config.labels
+        match self.config.loss:
+            case "non_saturating":
+                d = F.binary_cross_entropy_with_logits(x, torch.full_like(x, labels.real))
+                d = d + F.binary_cross_entropy_with_logits(y, torch.full_like(y, labels.fake))
+                return d, -F.logsigmoid(y).mean()
+            case "hinge":
+                return (1 - x).clamp(min=0).mean() + (1 + y).clamp(min=0).mean(), -y.mean()
+            case "wasserstein":
+                return y.mean() - x.mean(), -y.mean()
+            case "relativistic":
+                return -F.logsigmoid(x - y).mean(), -F.logsigmoid(y - x).mean()
+        raise NotImplementedError(self.config.loss)
+
+    def penalty(self, variables: Variables, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> Tensor:
+        """The sum of the penalties, each its mean over the batch."""
+        key, count = self.key("penalty", substep), len(real)
+        each = (-1, *(1,) * (real.ndim - 1))
+
+        def slope(x: Tensor) -> Tensor:
+            """The norm of D's gradient at each of ``x``."""
+            x = x.clone().requires_grad_()
+            said = judged(self.config, Pass(variables), x, label).logits
+            (gradient,) = torch.autograd.grad(said.sum(), x, create_graph=True)
+            return gradient.flatten(1).norm(dim=1)
+
+        total = torch.zeros(())
+        for name in self.config.penalty.name.split(","):
+            first = torch.tensor(draws.uniform_of_each(key, count, ())).reshape(each)
+            if name == "wgan_gp":  # Gulrajani et al. 2017, eq. 3
+                total = total + (slope(first * real + (1 - first) * fake) - 1).square().mean()
+            elif name == "dragan":  # the authors' code: x + a (.5 std(x) v), v for each number
+                noise = torch.tensor(draws.uniform_of_each(draws.folded(key, 1), count, tuple(real.shape[1:])))
+                spread = real.flatten(1).std(1, unbiased=False).reshape(each)
+                total = total + (slope(real + first * 0.5 * spread * noise) - 1).square().mean()
+            else:  # Mescheder et al. 2018, eq. 9 and 10
+                total = total + slope({"r1": real, "r2": fake}[name]).square().mean() / 2
+        return total
+
+    def augmented(self, images: Tensor, purpose: str, substep: int) -> Tensor:
+        """DiffAugment of each image by its own numbers (Zhao et al. 2020)."""
+        key, count = self.key(purpose, substep), len(images)
+        names = self.config.augment.split(",")
+        for place, name in enumerate(names if len(names) > 1 else ()):
+            if name == "color":
+                b, s, c = torch.tensor(draws.colors(key, count, place)).T.reshape(3, -1, 1, 1, 1)
+                images = images + b - 0.5
+                grey = images.mean(3, keepdim=True)
+                images = grey + 2 * s * (images - grey)
+                mean = images.mean((1, 2, 3), keepdim=True)
+                images = mean + (c + 0.5) * (images - mean)
+            elif name == "translation":
+                side = images.shape[1]
+                most = (side + 4) // 8  # an eighth
+                wide = F.pad(images, (0, 0, most, most, most, most), value=-1)
+                at = draws.shifts(key, count, place, most)
+                images = torch.stack(
+                    [x[top : top + side, left : left + side] for x, (top, left) in zip(wide, at, strict=True)]
+                )
+        return images
+
+    def key(self, purpose: str, substep: int) -> Any:
+        return draws.key_of(self.config.seed, purpose, self.steps, substep)
+
+    def encoder(self, params: Variables) -> Pass:
+        return Pass({"params": params["encoder"]})
+
+    def decoded(self, params: Variables, codes: Tensor, label: Tensor) -> Tensor:
+        return generated(self.config, Pass({"params": params["decoder"]}), codes, label)
+
+
+def _leaves(tree: Any) -> Iterator[Tensor]:
+    for name in sorted(tree):
+        if isinstance(tree[name], dict):
+            yield from _leaves(tree[name])
+        else:
+            yield tree[name]
+
+
+def _norm(tensors: Any) -> float:
+    return math.sqrt(sum(t.detach().square().sum().item() for t in tensors))
