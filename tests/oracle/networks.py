@@ -17,15 +17,17 @@ from tests.oracle import draws
 
 Variables: TypeAlias = dict[str, Any]  # by collection, then as deep as the modules lie in each other
 
+torch.set_num_threads(1)  # on few cores its spinning threads and XLA's starve each other
+
 _EPSILON = 1e-5  # of all normalisations
 
 
 class Said(NamedTuple):
-    """What D says of a batch."""
+    """What D says of a batch; ``class_logits`` are empty where it names no class."""
 
     logits: Tensor
     features: Tensor
-    class_logits: Tensor | None
+    class_logits: Tensor
 
 
 class Pass:
@@ -59,7 +61,8 @@ class Pass:
             with torch.no_grad():
                 vectors["v"] = F.normalize(matrix.T @ vectors["u"], dim=0)
                 vectors["u"] = F.normalize(matrix @ vectors["v"], dim=0)
-        return weight / (vectors["u"] @ matrix @ vectors["v"])
+        sigma: Tensor = vectors["u"] @ matrix @ vectors["v"]
+        return weight / sigma
 
     def dense(self, x: Tensor) -> Tensor:
         name, own = self.next("Dense")
@@ -187,7 +190,7 @@ def judged(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
         name, own = run.next("Embedding")
         logits = logits + (run.weight(name, own["table"])[label] * features).sum(1)
     auxiliary = config.discriminator.conditional == "auxiliary"
-    return Said(logits, features, run.dense(features) if auxiliary else None)
+    return Said(logits, features, run.dense(features) if auxiliary else torch.zeros(0))
 
 
 def _dense_features(config: Any, run: Pass, x: Tensor) -> Tensor:

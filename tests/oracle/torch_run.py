@@ -1,7 +1,7 @@
 """A few steps of any of the GANs in plain PyTorch and float64: losses, penalties, terms, optimizers, averages.
 
-Written from the papers' formulas and from what `gan_jax.update` says that a step is. It reads a config, first values and
-images, and calls nothing of `gan_jax`.
+Written from the papers' formulas and from what `gan_jax.update` says that a step is. It reads a config, first values
+and images, and calls nothing of `gan_jax`.
 """
 
 import math
@@ -84,9 +84,7 @@ class Run:
         for substep in range(self.config.d_steps):
             image, label = images[substep], labels[substep]
             real = self.augmented(image, "augment_real", substep)
-            prior = torch.tensor(
-                draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim)
-            )
+            prior = torch.tensor(draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim))
             if self.config.game == "autoencoder":
                 fake = encoded(self.config, self.encoder(self.generator.variables["params"]), real)
                 decoded = self.decoded(self.generator.variables["params"], fake, label)
@@ -188,7 +186,8 @@ class Run:
             x = x.clone().requires_grad_()
             said = judged(self.config, Pass(variables), x, label).logits
             (gradient,) = torch.autograd.grad(said.sum(), x, create_graph=True)
-            return gradient.flatten(1).norm(dim=1)
+            size: Tensor = gradient.flatten(1).norm(dim=1)
+            return size
 
         total = torch.zeros(())
         for name in self.config.penalty.name.split(","):
