@@ -26,41 +26,9 @@ from gan_jax.models import dcgan, mlp, resnet
 from gan_jax.state import GAN, GANState, Player, draw_latents, init_state, parameter_count, random_key
 from gan_jax.update import update
 from tests.conftest import small
+from tests.oracle.cases import assert_same, randomized
 
 Tree: TypeAlias = Any
-
-# --- comparing --------------------------------------------------------------------------------------------------------
-
-
-def randomized(variables: Tree, seed: int) -> Tree:
-    """New values everywhere, running statistics and biases too, so large that activations spread over order 1."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path: Any, leaf: jax.Array) -> np.ndarray:
-        scale, offset = {
-            "kernel": (1.5 / np.sqrt(np.prod(leaf.shape[:-1])), 0.0),
-            "scale": (0.2, 1.0),
-            "bias": (0.2, 0.0),
-            "mean": (0.2, 0.0),
-            "var": (0.2, 1.0),
-        }[path[-1].key]
-        drawn: np.ndarray = (offset + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
-        return drawn
-
-    return jax.tree_util.tree_map_with_path(draw, variables)
-
-
-def assert_same(ours: Tree, theirs: Tree, tolerance: float) -> None:
-    """Same structure, shapes and types; differences below ``tolerance`` relative to each array's largest entry."""
-
-    def check(path: Any, a: Any, b: Any) -> None:
-        a, b = np.asarray(a), np.asarray(b)
-        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
-        worst = np.abs(a - b).max() / (np.abs(b).max() or 1)
-        assert worst < tolerance, f"{jax.tree_util.keystr(path)}: off by {worst:.1e}"
-
-    jax.tree_util.tree_map_with_path(check, ours, theirs)
-
 
 # --- the networks -----------------------------------------------------------------------------------------------------
 

@@ -216,7 +216,7 @@ def _residual_features(config: Any, run: Pass, x: Tensor) -> Tensor:
         inside = run.conv(x if block == 0 else F.relu(x))
         inside = halved(run.conv(F.relu(inside)))
         x = inside + (run.conv(halved(x)) if down or x.shape[1] != width else x)
-    return F.relu(x).sum((2, 3))
+    return {"sum": torch.sum, "mean": torch.mean}[config.discriminator.pooling](F.relu(x), dim=(2, 3))
 
 
 def tensors(tree: Any) -> Any:
