@@ -2,9 +2,13 @@
 
 import importlib
 import os
+import site
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,10 @@ from gan_jax import parallel
 from gan_jax.config import default
 from gan_jax.data.options import Options
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+ORBAX_THREADS = ("write_metadata_after_commits", "np_type_handler", "json_ch_save", "save_finalize")
+_numbers = count()  # of the places that tests had
+_LINKED = ("benchmarks", "configs", "gan_jax", "launch.py", "tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,6 +82,41 @@ def small(name: str) -> ConfigDict:
     if name not in FOUNDING:
         config.data.image_size = 16
     return config
+
+
+def _own_place(path: Path) -> Path:
+    """Makes a folder where the checkout's commands work, and what they leave in it isn't in the checkout."""
+    path.mkdir()
+    for name in _LINKED:
+        (path / name).symlink_to(ROOT / name)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the places of all tests lie, and one for what several of them share."""
+    path = tmp_path_factory.mktemp("places")
+    os.chdir(_own_place(path / "shared"))
+    yield path
+    os.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_place_of_its_own(_places: Path) -> Iterator[None]:
+    """No test meets what another left, or what the checkout's user has: ``runs/`` and the home are its own."""
+    before, known = set(os.listdir(ROOT)), set(threading.enumerate())
+    path = _own_place(_places / str(next(_numbers)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONUSERBASE", site.getuserbase())  # packages may lie in the home
+        patch.setenv("HOME", str(path))
+        patch.chdir(path)
+        yield
+    left = {name for name in set(os.listdir(ROOT)) - before if not name.startswith((".", "__"))}
+    assert not left, f"the test left {left} in the checkout"
+    end = time.monotonic() + 10
+    while waiting := [t.name for t in set(threading.enumerate()) - known if t.name in ORBAX_THREADS]:
+        assert time.monotonic() < end, f"the test left {waiting}: what they would have written is never awaited"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", autouse=True)

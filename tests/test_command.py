@@ -27,7 +27,7 @@ DCGAN = "--config=configs/dcgan.py"
 
 def launch(*flags: str, code: int = 0) -> str:
     """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback."""
-    done = subprocess.run([sys.executable, "launch.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "launch.py", *flags], capture_output=True, text=True, timeout=300)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, printed
     assert done.returncode == code, printed
@@ -160,7 +160,7 @@ def test_a_run_killed_by_sigkill_resumes_and_ends_bit_identical(tmp_path: Path) 
     command = [sys.executable, "launch.py", *flags, f"--workdir={tmp_path}/cut"]
     kills = 0
     for steps in (9, 30):  # killed twice, somewhere after these steps
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             log = tmp_path / "cut" / "metrics.jsonl"
             while process.poll() is None:
                 if log.exists() and log.read_text().count("\n") > steps:
@@ -223,7 +223,7 @@ def test_help_is_no_mistake_and_says_where_keys_are() -> None:
 
 def test_help_and_mistakes_answer_before_jax_is_imported() -> None:
     code = "import sys; sys.argv = ['launch.py', '--help']; import launch; print('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
 
 
@@ -234,7 +234,7 @@ def test_training_imports_neither_tensorflow_nor_torch(tmp_path: Path) -> None:
         "print([m for m in ('torch', 'tensorflow', 'mlxtend', 'pandas', 'sklearn') if sys.modules.get(m)])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 1
 
@@ -256,9 +256,9 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
         assert picture.size == (6 * 30 + 2, 20 * 30 + 2)
     (line,) = launch("--mode=evaluate", workdir, "--num_samples=9", code=2).splitlines()
     assert line == "error: --num_samples=9: an evaluation needs 10 or more"
-    (tmp_path / "run" / "evaluation_00000007.json").write_text("[]")
+    (tmp_path / "run" / "evaluation_00000007_000010_none.json").write_text("[]")
     out = launch("--mode=evaluate", workdir, "--num_samples=10")
-    assert "evaluation_00000007.json is damaged, and left out of the report" in out
+    assert "evaluation_00000007_000010_none.json is damaged, and left out of the report" in out
     other = "--config.eval.features=none"
     assert "no features (eval.features)" in launch(DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other)
     names = {path.name for path in (tmp_path / "run").glob("evaluation_00000010_*")}

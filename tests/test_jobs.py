@@ -29,7 +29,6 @@ from tests.test_train import assert_identical, records, saved
 def root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs import what lies here, as those of a command from a checkout do."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(ROOT)
 
 
 def assert_alike(config: Any, trials: list[dict[str, Any]], one: Path, other: Path) -> None:

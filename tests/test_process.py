@@ -7,8 +7,6 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
-
 _PROGRAM = """
 import os, sys
 from pathlib import Path
@@ -40,7 +38,7 @@ def measured(kind: str) -> tuple[bool, float, float]:
     process has more than before, after it and after giving back."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     command = [sys.executable, "-c", _PROGRAM, kind]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     ready, kept, left = found.stdout.split()
     return ready == "True", float(kept), float(left)
 

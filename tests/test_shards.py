@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from gan_jax import parallel, shards, train
 from gan_jax.errors import UserError
 from gan_jax.layers import winograd
-from tests.conftest import NAMES, ROOT, small
+from tests.conftest import NAMES, small
 from tests.test_devices import distance, trained
 from tests.test_train import assert_identical, records, run, run_until, saved
 
@@ -158,7 +158,7 @@ def test_so_is_that_of_networks_and_batches_of_full_size(name: str, tmp_path: Pa
     for devices in (1, 8):
         environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
         command = [sys.executable, "launch.py", f"--config=configs/{name}.py", f"--workdir={tmp_path / str(devices)}"]
-        subprocess.run([*command, *flags], check=True, env=environment, cwd=ROOT, capture_output=True)
+        subprocess.run([*command, *flags], check=True, env=environment, capture_output=True)
         config = importlib.import_module(f"configs.{name}").get_config()
         states.append(saved(config, tmp_path / str(devices)))
     assert_identical(*states)
