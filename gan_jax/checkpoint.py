@@ -50,7 +50,12 @@ class Checkpoints:
         if self._keep is None:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         else:  # what a killed process had half written goes
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True, cleanup_tmp_directories=True)
+            # Folders are made at once: where that fails later, threads wait for them for 300 s, and the process for
+            # these.
+            at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, create=True, cleanup_tmp_directories=True, async_options=at_once
+            )
         return ocp.CheckpointManager(self.directory.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":

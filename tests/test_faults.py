@@ -2,6 +2,7 @@
 process."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from gan_jax.signals import RESUME_ME, Stop
 from gan_jax.state import init_state, named_leaves
 from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
-from tests.conftest import ROOT, small
+from tests.conftest import ORBAX_THREADS, ROOT, small
 from tests.test_command import SMALL
 from tests.test_train import ONE, assert_identical, records, run, run_until, saved
 
@@ -137,7 +139,7 @@ LONG = [
 def started(path: Path, *flags: str, after: int = 20) -> subprocess.Popen[str]:
     """A run without end, in a process of its own, that has logged so many steps (0: has only begun)."""
     command = [sys.executable, "launch.py", *LONG, "--config.eval.every=100000", f"--workdir={path}", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = path / "metrics.jsonl"
     while process.poll() is None and after and not (log.exists() and log.read_text().count("\n") > after):
         time.sleep(0.02)
@@ -422,6 +424,32 @@ def test_a_disk_that_stays_full_ends_the_run_in_its_fallback(tmp_path: Path, mon
     assert records(tmp_path / "else" / "a") == records(tmp_path / "whole")
 
 
+def test_a_save_that_fails_leaves_nothing_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of orbax waited 300 s for a folder that could not be made, and the process for them at its end."""
+    ignored: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: ignored.append(f"{found.exc_value} {found.object}"))
+    place = tmp_path / "checkpoints"
+    with Checkpoints(place, keep=2) as checkpoints:
+        checkpoints.save(1, tree(1), {}, wait=True)
+        shutil.rmtree(place)
+        place.touch()
+        for step in (2, 3):
+            with pytest.raises(OSError, match="Not a directory"):
+                checkpoints.save(step, tree(step), {}, wait=True)
+        for _ in range(100):
+            if not (left := [thread.name for thread in threading.enumerate() if thread.name in ORBAX_THREADS]):
+                break
+            time.sleep(0.05)
+        assert not left
+        place.unlink()
+        with suppress(OSError):  # the one that makes the folder anew
+            checkpoints.save(4, tree(4), {}, wait=True)
+        checkpoints.save(4, tree(4), {}, wait=True)
+    gc.collect()
+    assert not ignored
+    assert_identical(restored(tmp_path), tree(4))
+
+
 def test_a_checkpoint_that_is_lost_in_the_background_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -632,7 +660,7 @@ def test_a_rollback_goes_on_with_another_order_and_so_does_its_resumption(
 @pytest.mark.parametrize(("seed", "kills"), [(0, 6), pytest.param(1, 50, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_bit_identical(seed: int, kills: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.kill", str(tmp_path), str(seed), str(kills)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{kills} kills, {kills // 3} of them in a save" in done.stdout
 
