@@ -5,9 +5,12 @@ All that Optuna knows is kept in ``study.journal``; what becomes of a trial is r
 that was killed, wherever, goes on to the same end.
 """
 
+import fcntl
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,32 +75,61 @@ def search(
     """
     devices = jax.local_devices() if devices is None else devices
     sweep.refuse_a_run(path)
-    study = _study(config, path, objective)
-    while asked := _generation(study, space, trials, population, config.seed):
-        numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]
-        members = sweep.plan(config, overrides, path, numbers)
-        print(f"generation of trials {', '.join(member.name for member in members)}")
-        with Workdir(path).locked():
-            sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
-        found = study.get_trials(deepcopy=False)
-        sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
-        parallel.forget()
-        for member in members:  # the last of all, so that whatever was cut off is done again
-            _tell(study, member, objective)
-    return study.best_trial if any(trial.state == TrialState.COMPLETE for trial in study.trials) else None
-
-
-def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
-    """The study in ``path``, begun if there is none."""
     if objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     if config.eval.features == "none":
         raise UserError(f"a search for {objective} needs features to measure it by: set config.eval.features")
+    with Workdir(path).locked():  # all the time: two searches would propose the same trials
+        study = _study(config, path, objective)
+        while asked := _generation(study, space, trials, population, config.seed):
+            numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]
+            members = sweep.plan(config, overrides, path, numbers)
+            print(f"generation of trials {', '.join(member.name for member in members)}")
+            sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
+            found = study.get_trials(deepcopy=False)
+            sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
+            parallel.forget()
+            for member in members:  # the last of all, so that whatever was cut off is done again
+                _tell(study, member, objective)
+    return study.best_trial if any(trial.state == TrialState.COMPLETE for trial in study.trials) else None
+
+
+class _Lock:
+    """Optuna's lock on the journal: the system's, which ends with its process. Optuna's own is a file that stays."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal, self._file = journal, -1
+
+    def acquire(self) -> bool:
+        """Waits until no other process writes."""
+        self._file = os.open(self._journal, os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(OSError):  # a file system without locks, of which `Workdir.locked` has warned
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Lets others write."""
+        os.close(self._file)
+
+
+def _drop_torn(journal: Path) -> None:
+    """Cuts off a last line that a killed process, or a full disk, left without an end: the next would be glued to it.
+
+    Optuna takes no notice of it either, as long as nothing follows.
+    """
+    if journal.exists() and (data := journal.read_bytes()) and not data.endswith(b"\n"):
+        os.truncate(journal, data.rfind(b"\n") + 1)
+
+
+def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
+    """The study in ``path``, begun if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.mkdir(parents=True, exist_ok=True)
     journal = path / "study.journal"
+    lock: Any = _Lock(journal)
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        _drop_torn(journal)
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
     except ValueError as error:
         raise UserError(f"{journal} is damaged ({error}): give another --workdir, or remove what is broken") from error
     pruner = optuna.pruners.MedianPruner(UNPRUNED, n_warmup_steps=math.ceil(WARM_UP * config.steps))

@@ -5,11 +5,16 @@ import pytest
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 import csv
+import fcntl
 import importlib
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,8 @@ from gan_jax.config import to_plain
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator
 from gan_jax.trial import Trial
-from tests.conftest import NAMES, ROOT, small
+from gan_jax.workdir import Workdir
+from tests.conftest import NAMES, small
 from tests.test_evaluate import MEANS
 from tests.test_train import StopError, assert_identical, records, saved
 
@@ -206,6 +212,65 @@ class End:
         return ends[self.end]
 
 
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fails what hangs."""
+
+    def hangs(*_: Any) -> None:
+        pytest.fail(f"took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_lock_of_a_killed_search_is_no_obstacle() -> None:
+    """Neither that of Optuna itself, a link beside the journal, as it is in a relative workdir: it leads nowhere."""
+    path = Path("runs/s")
+    path.mkdir(parents=True)
+    (path / "study.journal.lock").symlink_to("runs/s/study.journal")
+    hold = (
+        "import pathlib, sys, time; from gan_jax import search\n"
+        "search._Lock(pathlib.Path(sys.argv[1])).acquire(); print('locked', flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", hold, str(path / "study.journal")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with (path / "study.journal").open() as journal, pytest.raises(BlockingIOError):
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other.kill()
+        other.wait()
+    with within(20):
+        assert len(search._generation(search._study(measured(), path, "fid"), space, 64, 3, 0)) == 3
+    with (path / "study.journal").open() as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(study(path)) == 3
+
+
+def test_a_second_search_is_refused_before_it_asks_for_anything(tmp_path: Path) -> None:
+    with Workdir(tmp_path).locked(), pytest.raises(UserError, match=f"{tmp_path} is in use by process {os.getpid()}"):
+        search.search(measured(), space, tmp_path, devices=ONE)
+    assert not (tmp_path / "study.journal").exists()
+
+
+def test_a_line_of_the_journal_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
+    begun = search._study(measured(), tmp_path, "fid")
+    assert len(search._generation(begun, space, 64, 2, 0)) == 2
+    whole = (tmp_path / "study.journal").read_bytes()
+    (tmp_path / "study.journal").write_bytes(whole + b'{"op_code": 4, "worker')
+    begun = search._study(measured(), tmp_path, "fid")
+    assert len(search._generation(begun, space, 64, 4, 0)) == 4
+    found = (tmp_path / "study.journal").read_bytes()
+    assert found.startswith(whole)
+    assert all(json.loads(line) for line in found.splitlines())
+    assert len(study(tmp_path)) == 4
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("end", [0, 1])
 def test_all_that_a_configs_search_can_propose_can_be_built(name: str, end: int, tmp_path: Path) -> None:
@@ -291,7 +356,6 @@ def test_the_best_is_printed_with_the_command_that_trains_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates_as_figures(monkeypatch)
-    monkeypatch.chdir(ROOT)
     config, path = measured(), "configs/gan.py:mnist5k"
     others = {"config_path": path, "space": None, "number": 2, "population": 2, "objective": "fid"}
     modes.MODES["search"](config, tmp_path / "found", **others)
