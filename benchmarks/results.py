@@ -61,7 +61,9 @@ def command(name: str, seed: int, workdir: Path) -> list[str]:
 def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float]]]:
     """Summary, and FID at every evaluation, of each finished run of a config."""
     runs = []
-    for path in sorted(workdir.glob(f"{name}_[0-9]*/summary.json")):
+    for path in sorted(workdir.glob(f"{name}_*/summary.json")):
+        if not path.parent.name.removeprefix(f"{name}_").isdecimal():
+            continue
         records = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
         fids = [value for record in records for key, value in record.items() if key.startswith("fid[")]
         runs.append((json.loads(path.read_text()), fids))

@@ -30,7 +30,7 @@ from gan_jax.report import best_trials, counted, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
-from gan_jax.workdir import Workdir, read_json, write_json
+from gan_jax.workdir import Workdir, named_by_number, read_json, write_json
 
 _LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
@@ -154,7 +154,8 @@ def job(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, number
 def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows."""
     rows = [{"trial": name, **overrides, **_figures(Workdir(path / name))} for name, overrides in trials.items()]
-    others = [place.name for place in sorted(path.glob("[0-9]*")) if place.name not in trials]
+    known = named_by_number(path, trial_name)
+    others = [place.name for place in known if place.is_dir() and place.name not in trials]
     if others:
         print(f"warning: {path} holds trials of a longer sweep, left out now: {', '.join(others)}", file=sys.stderr)
     _write_csv(rows, path / "sweep.csv")
@@ -166,6 +167,11 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     of = f"{len(rows) - missing} of " if missing else ""
     print(f"finished: {of}{counted(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
     return rows
+
+
+def trial_name(number: int) -> str:
+    """What the workdir of a trial is called."""
+    return f"{number:03d}"
 
 
 def plan(
@@ -189,7 +195,7 @@ def plan(
             raise UserError(f"trial {number:03d} of the sweep ({text}): {' '.join(str(error).split())}") from error
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
-        workdir = Workdir(path / f"{number:03d}", cache=path.parent / "data_cache")
+        workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
         workdir.check(own)
         members.append(Member(overrides, own, gan, hyper, workdir))
     return members

@@ -9,8 +9,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from gan_jax import config as configuration
 from gan_jax import visualize
 from gan_jax.errors import UserError
 from gan_jax.files import Appended, write_arrays, write_atomically
+
+_EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}\.json")  # see `_evaluation_name`
 
 
 class Workdir:
@@ -204,11 +206,7 @@ class Workdir:
 
     def saved(self) -> list[int]:
         """The steps of the checkpoints that lie here as orbax ends them, whatever was begun since, in their order."""
-        try:
-            names = [path.name for path in self.checkpoints.iterdir()]
-        except OSError:
-            return []
-        return sorted(int(name) for name in names if name.isdigit())
+        return [int(path.name) for path in named_by_number(self.checkpoints, str) if path.is_dir()]
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, or None."""
@@ -231,30 +229,33 @@ class Workdir:
 
     def save_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Writes ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names."""
-        features = re.sub(r"\W+", "-", str(figures["features"]))[-60:]
-        name = f"evaluation_{figures['step']:08d}_{figures['samples']:06d}_{features}.json"
-        self._write_json(self.path / name, figures)
+        self._write_json(self.path / _evaluation_name(figures), figures)
 
     def evaluations(self) -> list[dict[str, Any]]:
         """What `save_evaluation` wrote, by step and samples; damaged files are named, and left out."""
         found = []
         for file in sorted(self.path.glob("evaluation_*.json")):
+            if not _EVALUATION.fullmatch(file.name):
+                continue
             figures = read_json(file)
-            if isinstance(figures, dict):
-                found.append(figures)
-            else:
+            try:
+                name = _evaluation_name(figures)
+            except (TypeError, KeyError, ValueError):
                 print(f"warning: {file} is damaged, and left out of the report", file=sys.stderr)
+                continue
+            if name == file.name:  # else a copy of another
+                found.append(figures)
         return found
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
         """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``; returns the file."""
-        path = self.path / folder / f"step_{step:08d}.png"
+        path = self.path / folder / _grid_name(step)
         visualize.save_png(picture, path)
         return path
 
     def grids(self, folder: str = "samples") -> list[Path]:
-        """The files that `save_grid` wrote to ``folder``, by step."""
-        return sorted((self.path / folder).glob("step_*.png"))
+        """The files that `save_grid` wrote to ``folder``, by step; whatever else people put there is left out."""
+        return named_by_number(self.path / folder, _grid_name)
 
     def save_animation(self) -> None:
         """``training.gif``, of all sample grids."""
@@ -313,6 +314,30 @@ class Workdir:
     @staticmethod
     def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
         write_json(path, value)
+
+
+def _grid_name(step: int) -> str:
+    return f"step_{step:08d}.png"
+
+
+def _evaluation_name(figures: Mapping[str, Any]) -> str:
+    features = re.sub(r"\W+", "-", str(figures["features"]))[-60:]
+    return f"evaluation_{figures['step']:08d}_{figures['samples']:06d}_{features}.json"
+
+
+def named_by_number(folder: Path, name: Callable[[int], str]) -> list[Path]:
+    """What lies in ``folder`` under exactly the ``name`` of a number, in the order of these; nothing if it can't be
+    read.
+
+    A copy that people put beside it, as ``step_00000002 copy.png``, is none of them.
+    """
+    found = {}
+    with suppress(OSError):
+        for path in folder.iterdir():
+            number = re.search("[0-9]+", path.name)
+            if number and path.name == name(int(number[0])):
+                found[int(number[0])] = path
+    return [found[number] for number in sorted(found)]
 
 
 def _is_time(value: Any) -> bool:
@@ -422,7 +447,7 @@ class Onlooker(Workdir):
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
         """Does nothing but say where process 0 keeps it."""
-        return self.path / folder / f"step_{step:08d}.png"
+        return self.path / folder / _grid_name(step)
 
     def save_animation(self) -> None:
         """Does nothing."""

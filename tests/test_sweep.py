@@ -328,3 +328,11 @@ def test_settings_are_told_by_median_and_range_over_seeds() -> None:
     assert second["fid[x], range"] == "9 to 25"
     wide = [{"trial": "0", "generator.widths": [8, 4], "fid[x]": 1.0}]
     assert report._settings(wide, ["generator.widths"])[0]["generator.widths"] == [8, 4]
+
+
+def test_what_people_put_beside_the_trials_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("000", "001", "000 copy", "000_old", "2", "0002", "1000"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "007").touch()
+    sweep.conclude({"000": {"seed": 0}}, tmp_path)
+    assert capsys.readouterr().err.endswith("holds trials of a longer sweep, left out now: 001, 1000\n")

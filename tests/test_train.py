@@ -1,6 +1,7 @@
 """Whole runs: what they write, that they repeat to the bit, and that they go on where they stopped."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,34 @@ def test_a_run_of_which_nothing_came_makes_way_for_another(tmp_path: Path) -> No
         place.check(config)
     with pytest.raises(UserError, match=r"images of digits are not those .* began with \(5 to train on, 6 then\)"):
         place.check_data("digits", "1234", 5)
+
+
+def test_what_people_put_beside_a_runs_files_counts_for_nothing(tmp_path: Path) -> None:
+    config, place = small("gan"), Workdir(tmp_path)
+    run_until(config, tmp_path, ONE, "draw", at=5)
+    grid = (tmp_path / "samples" / "step_00000000.png").read_bytes()
+    for name in ("step_00000000 copy", "step_00000000 (1)", "step_3", "step_000000003", "step_", "step_00000000.png"):
+        (tmp_path / "samples" / f"{name}.png").write_bytes(grid)
+    for name in ("4 copy", "4.bak", "04", "old"):
+        shutil.copytree(tmp_path / "checkpoints" / "4", tmp_path / "checkpoints" / name)
+    for name in ("9", "²", ".DS_Store"):
+        (tmp_path / "checkpoints" / name).touch()
+    assert place.saved() == [4]
+    figures = {"step": 4, "samples": 60, "features": "a:b", "fid": 1.0}
+    place.save_evaluation(figures)
+    (kept,) = tmp_path.glob("evaluation_*.json")
+    assert kept.name == "evaluation_00000004_000060_a-b.json"
+    for name in ("evaluation_00000004_000060_a-b copy", "evaluation_00000004_000060_a-b-2", "evaluation_of_mine"):
+        (tmp_path / f"{name}.json").write_bytes(kept.read_bytes())
+    assert place.evaluations() == [figures]
+    run(config, tmp_path)
+    assert [path.name for path in place.grids()] == [f"step_{step:08d}.png" for step in (0, 5, 10)]
+    with Image.open(tmp_path / "training.gif") as animation:
+        assert animation.n_frames == 3  # type: ignore[attr-defined]
+    assert (tmp_path / "checkpoints" / "4 copy").exists()
+    assert place.saved() == [4, 8, 10]
+    (tmp_path / "samples" / "step_100000000.png").write_bytes(grid)
+    assert [path.name for path in place.grids()][-2:] == ["step_00000010.png", "step_100000000.png"]  # by number
 
 
 def test_a_run_is_refused_the_workdir_of_a_sweep(tmp_path: Path) -> None:
