@@ -46,7 +46,7 @@ def main() -> None:
     generator.apply(initialise)
     discriminator.apply(initialise)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
-    trainer = Trainer(generator, discriminator, "non_saturating", (1.0, 0.0), adam, adam)
+    trainer = Trainer(generator, discriminator, "non_saturating", (1.0, 0.0, 1.0), adam, adam)
     fixed = torch.randn(config.sample.rows**2, config.latent_dim)
     order = torch.randperm(len(data))
     steps = flags.steps or config.steps

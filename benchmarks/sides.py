@@ -182,7 +182,7 @@ class Torch(Side):
         self.trainer = reference.Trainer(
             *nets,
             config.loss,
-            (config.labels.real, config.labels.fake),
+            (config.labels.real, config.labels.fake, config.labels.generator),
             adam("generator"),
             adam("discriminator"),
             penalty=config.penalty.weight if gan.penalties else 0.0,

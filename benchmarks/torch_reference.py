@@ -187,39 +187,39 @@ class Spectral(nn.Module):
         return weight / torch.dot(self.u, torch.mv(matrix, self.v))
 
 
-# --- losses: of D on real logits, of D on fake logits, of G on fake logits, given the labels --------------------------
+# --- losses: of D on real logits, of D on fake logits, of G on fake logits, given the targets of these three ----------
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
 
-Term = Callable[[Tensor, float, float], Tensor]
+Term = Callable[[Tensor, float, float, float], Tensor]
 LOSSES: dict[str, tuple[Term, Term, Term]] = {
     "non_saturating": (
-        lambda x, real, fake: _bce(x, real),
-        lambda x, real, fake: _bce(x, fake),
-        lambda x, real, fake: _bce(x, 1.0),
+        lambda x, real, fake, aim: _bce(x, real),
+        lambda x, real, fake, aim: _bce(x, fake),
+        lambda x, real, fake, aim: _bce(x, 1.0),
     ),
     "minimax": (
-        lambda x, real, fake: _bce(x, real),
-        lambda x, real, fake: _bce(x, fake),
-        lambda x, real, fake: torch.log(1 - torch.sigmoid(x)).mean(),
+        lambda x, real, fake, aim: _bce(x, real),
+        lambda x, real, fake, aim: _bce(x, fake),
+        lambda x, real, fake, aim: torch.log(1 - torch.sigmoid(x)).mean(),
     ),
     "least_squares": (
-        lambda x, real, fake: F.mse_loss(x, torch.full_like(x, real)) / 2,
-        lambda x, real, fake: F.mse_loss(x, torch.full_like(x, fake)) / 2,
-        lambda x, real, fake: F.mse_loss(x, torch.full_like(x, real)) / 2,
+        lambda x, real, fake, aim: F.mse_loss(x, torch.full_like(x, real)) / 2,
+        lambda x, real, fake, aim: F.mse_loss(x, torch.full_like(x, fake)) / 2,
+        lambda x, real, fake, aim: F.mse_loss(x, torch.full_like(x, aim)) / 2,
     ),
     "hinge": (
-        lambda x, real, fake: (1 - x).clamp(min=0).mean(),
-        lambda x, real, fake: (1 + x).clamp(min=0).mean(),
-        lambda x, real, fake: -x.mean(),
+        lambda x, real, fake, aim: (1 - x).clamp(min=0).mean(),
+        lambda x, real, fake, aim: (1 + x).clamp(min=0).mean(),
+        lambda x, real, fake, aim: -x.mean(),
     ),
     "wasserstein": (
-        lambda x, real, fake: -x.mean(),
-        lambda x, real, fake: x.mean(),
-        lambda x, real, fake: -x.mean(),
+        lambda x, real, fake, aim: -x.mean(),
+        lambda x, real, fake, aim: x.mean(),
+        lambda x, real, fake, aim: -x.mean(),
     ),
 }
 
@@ -260,7 +260,7 @@ class Trainer:
         generator: nn.Sequential,
         discriminator: nn.Sequential,
         loss: str,
-        labels: tuple[float, float],
+        labels: tuple[float, float, float],
         g_adam: dict[str, Any],
         d_adam: dict[str, Any],
         *,
@@ -337,7 +337,7 @@ class Trainer:
         """What our step's metrics are, of the step just made, which ``found`` this."""
         real_logits, fake_logits = found.real_logits, found.fake_logits
         boundary = {
-            "least_squares": sum(self.labels) / 2,
+            "least_squares": sum(self.labels[:2]) / 2,
             "wasserstein": (real_logits.mean() + fake_logits.mean()).item() / 2,
         }.get(self.loss, 0.0)
         says = torch.sigmoid if self.loss in ("non_saturating", "minimax") else torch.clone

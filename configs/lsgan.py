@@ -20,4 +20,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("labels.fake", [0.0, -1.0])])
+    targets = [
+        {"labels.fake": a, "labels.real": b, "labels.generator": c} for a, b, c in [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0)]
+    ]
+    return hyper.product([hyper.sweep("seed", range(3)), targets])

@@ -287,9 +287,10 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.R
 
 
 def _labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> dict[str, ArrayLike]:
-    given = {"real_label": config.labels.real, "fake_label": config.labels.fake}
-    if "real_label" in inspect.signature(loss).parameters:
-        return {name: np.asarray(value, wide) for name, value in given.items()}
-    if given != {"real_label": 1.0, "fake_label": 0.0}:
+    given = {f"{name}_label": value for name, value in config.labels.items()}
+    taken = inspect.signature(loss).parameters
+    if "real_label" not in taken and (config.labels.real, config.labels.fake) != (1, 0):
         raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0")
-    return {}
+    if "generator_label" not in taken and config.labels.generator != config.labels.real:
+        raise UserError(f"loss {config.loss!r} has no label that G aims at: leave config.labels.generator unset")
+    return {name: np.asarray(value, wide) for name, value in given.items() if name in taken}

@@ -91,6 +91,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.warm_start = ConfigDict({"g_steps": 0, "factor": 20, "period": 500})  # see gan_jax.build.WarmStart
     config.augment = "none"  # of all that the discriminator sees: color, translation, cutout, several with commas
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
+    config.labels.generator = config.labels.get_oneway_ref("real")  # least_squares alone: what G wants D to say
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
     config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of what G draws with, from step start; decay 0: none
 
@@ -357,4 +358,5 @@ _RANGES = {
     "ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
     "labels.real": _finite,
     "labels.fake": _finite,
+    "labels.generator": _finite,
 }

@@ -2,8 +2,8 @@
 
 One function a loss, on logits, one value per example, nothing averaged: callers take the mean. Both players' losses
 come from one call; the one that a step doesn't differentiate is never computed, because XLA drops what nobody reads.
-``real_label`` and ``fake_label`` are the discriminator's targets where a loss has such; ``real_label=0.9`` is one-sided
-label smoothing (Salimans et al. 2016, arXiv:1606.03498).
+``real_label`` and ``fake_label`` are the discriminator's targets where a loss has such, ``generator_label`` the
+generator's; ``real_label=0.9`` is one-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498).
 """
 
 from collections.abc import Callable
@@ -43,14 +43,20 @@ def minimax(
 
 
 def least_squares(
-    real_logits: Array, fake_logits: Array, real_label: Array | float = 1.0, fake_label: Array | float = 0.0
+    real_logits: Array,
+    fake_logits: Array,
+    real_label: Array | float = 1.0,
+    fake_label: Array | float = 0.0,
+    generator_label: Array | float = 1.0,
 ) -> tuple[Array, Array]:
-    """LSGAN (Mao et al. 2017, arXiv:1611.04076, eq. 9) with b = c = ``real_label`` and a = ``fake_label``.
+    """LSGAN (Mao et al. 2017, arXiv:1611.04076, eq. 2) of b = ``real_label``, a = ``fake_label``, c =
+    ``generator_label``.
 
-    ``D: ½ (real - b)² + ½ (fake - a)²;  G: ½ (fake - c)²``.
+    ``D: ½ (real - b)² + ½ (fake - a)²;  G: ½ (fake - c)²``. With -1, 1, 0 for a, b, c it is their eq. 8, a Pearson
+    chi-square divergence; with 0, 1, 1, the defaults, their eq. 9.
     """
     discriminator = 0.5 * (jnp.square(real_logits - real_label) + jnp.square(fake_logits - fake_label))
-    return discriminator, 0.5 * jnp.square(fake_logits - real_label)
+    return discriminator, 0.5 * jnp.square(fake_logits - generator_label)
 
 
 def wasserstein(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build
+from gan_jax import build, hyper
 from gan_jax import config as configuration
 from gan_jax.errors import UserError
 from gan_jax.train import train
@@ -197,6 +197,25 @@ def test_labels_are_for_losses_that_have_them() -> None:
     config.loss = "hinge"
     with pytest.raises(UserError, match=r"loss 'hinge' has no labels"):
         build.build_gan(config)
+
+
+def test_the_generator_aims_at_the_label_of_reals_unless_another_is_set() -> None:
+    config = small("lsgan")
+    trials = [{}, {"labels.real": 0.8}, {"labels.real": 0.8, "labels.generator": 0.0}]
+    found = [build.build_gan(configuration.changed(config, trial))[1]["loss"] for trial in trials]
+    assert [float(hyper["generator_label"]) for hyper in found] == [1.0, pytest.approx(0.8), 0.0]
+    config.loss = "non_saturating"
+    config.labels.generator = 0.5
+    with pytest.raises(UserError, match=r"loss 'non_saturating' has no label that G aims at"):
+        build.build_gan(config)
+
+
+def test_lsgans_sweep_is_the_papers_pairs_of_targets() -> None:
+    trials = importlib.import_module("configs.lsgan").get_hyper(hyper)
+    targets = {(trial["labels.fake"], trial["labels.real"], trial["labels.generator"]) for trial in trials}
+    assert targets == {(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0)}  # eq. 9 and eq. 8
+    gans = [build.build_gan(configuration.changed(small("lsgan"), trial)) for trial in trials]
+    assert all(gan == gans[0][0] for gan, _ in gans)  # so one program trains them all
 
 
 def test_a_config_survives_json() -> None:

@@ -35,8 +35,10 @@ def minimax(real: np.ndarray, fake: np.ndarray, b: float, a: float) -> tuple[np.
     return cross_entropy(real, b) + cross_entropy(fake, a), np.log(1 - 1 / (1 + np.exp(-fake)))
 
 
-def least_squares(real: np.ndarray, fake: np.ndarray, b: float, a: float) -> tuple[np.ndarray, np.ndarray]:
-    return (real - b) ** 2 / 2 + (fake - a) ** 2 / 2, (fake - b) ** 2 / 2
+def least_squares(
+    real: np.ndarray, fake: np.ndarray, b: float, a: float, c: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    return (real - b) ** 2 / 2 + (fake - a) ** 2 / 2, (fake - c) ** 2 / 2
 
 
 def wasserstein(real: np.ndarray, fake: np.ndarray, _b: float, _a: float) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +76,14 @@ def test_labels_go_where_the_formula_has_them(loss: Loss, real_label: float, fak
     for x, y, z in zip(actual, desired, traced, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(z, y, rtol=1e-12, atol=1e-13)
+
+
+def test_least_squares_has_a_target_of_the_generators_own() -> None:
+    """Mao et al. 2017, eq. 8: a = -1, b = 1, c = 0."""
+    with jax.enable_x64(True):
+        actual = losses.least_squares(jnp.asarray(REAL), jnp.asarray(FAKE), 1.0, -1.0, 0.0)
+    for x, y in zip(actual, least_squares(REAL, FAKE, 1, -1, 0), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
 
 
 @every_loss

@@ -173,10 +173,10 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         discriminator = reference.dcgan_discriminator(d_widths, shape[0], shape[2])
     copy_to_torch(variables_of(state.generator), generator.double())
     copy_to_torch(variables_of(state.discriminator), discriminator.double())
-    labels = {"real_label": 1.0, "fake_label": 0.0, **jax.tree.map(float, state.hyper["loss"])}
+    labels = {"real_label": 1.0, "fake_label": 0.0, "generator_label": 1.0, **jax.tree.map(float, state.hyper["loss"])}
     g_adam, d_adam = ({"lr": rate, "betas": betas} for rate, *betas in ADAM.values())
-    pair = (labels["real_label"], labels["fake_label"])
-    return reference.Trainer(generator, discriminator, gan.loss.__name__, pair, g_adam, d_adam)
+    targets = (labels["real_label"], labels["fake_label"], labels["generator_label"])
+    return reference.Trainer(generator, discriminator, gan.loss.__name__, targets, g_adam, d_adam)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,10 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         pytest.param({"labels.real": 0.9, "labels.fake": 0.05}, id="non_saturating, smoothed labels"),
         pytest.param({"loss": "minimax", "labels.real": 0.9}, id="minimax, smoothed labels"),
         pytest.param({"loss": "least_squares", "labels.real": 0.8, "labels.fake": -0.3}, id="least_squares"),
+        pytest.param(
+            {"loss": "least_squares", "labels.real": 0.8, "labels.fake": -0.3, "labels.generator": 0.1},
+            id="least_squares, G aims between",
+        ),
         pytest.param({"loss": "hinge", "d_steps": 3}, id="hinge, three discriminator steps"),
         pytest.param({"loss": "wasserstein"}, id="wasserstein"),
         pytest.param(
