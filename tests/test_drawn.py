@@ -46,7 +46,7 @@ def told() -> tuple[GAN, GANState]:
     gan, hyper = build.build_gan(config)
     gan = dataclasses.replace(gan, generator=Told(), classes=CLASSES)
     state = jax.jit(init_state, static_argnums=0)(gan, 0, hyper)
-    return gan, state.replace(seed=jnp.uint32(9), ema={"weight": jnp.float32(AVERAGED)})
+    return gan, state.replace(seed=jnp.uint32(9), ema={"params": {"weight": jnp.float32(AVERAGED)}})
 
 
 def latents(seed: int, purpose: int, count: int) -> np.ndarray:

@@ -2,6 +2,10 @@
 
 from tests.faults.fault import Fault
 
+_AVERAGE = (
+    "tests/test_average.py::test_parameters_and_statistics_have_one_decay_and_singular_vectors_follow_their_average"
+)
+
 FAULTS = (
     Fault(
         "d-keeps-its-old-statistics",
@@ -26,5 +30,29 @@ FAULTS = (
         '"d_margin": means["fake"] - means["real"]',
         ("tests/test_update.py::test_metrics_say_what_they_are_called_after",),
         "The log's d_margin has the wrong sign.",
+    ),
+    Fault(
+        "statistics-not-averaged",
+        "gan_jax/update.py",
+        "state.ema, generator.variables)",
+        "{**state.ema, **generator.stats}, generator.variables)",
+        (f"{_AVERAGE}[gan]",),
+        "Averaged weights are drawn with the newest batch-norm statistics.",
+    ),
+    Fault(
+        "singular-vectors-averaged",
+        "gan_jax/update.py",
+        'return {**average, "spectral": renewed["spectral"]}',
+        "return average",
+        (f"{_AVERAGE}[gan]",),
+        "A mean of unit vectors is no unit vector, so averaged kernels are divided by too little.",
+    ),
+    Fault(
+        "singular-vectors-of-the-newest-kernels",
+        "gan_jax/update.py",
+        'return {**average, "spectral": renewed["spectral"]}',
+        'return {**average, "spectral": generator.stats["spectral"]}',
+        (f"{_AVERAGE}[gan]",),
+        "Averaged kernels are divided by what isn't their largest singular value.",
     ),
 )

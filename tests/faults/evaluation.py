@@ -46,8 +46,8 @@ FAULTS = (
     Fault(
         "the-current-weights-are-judged",
         _INIT,
-        'variables = {"params": state.ema, **state.generator.stats}',
-        'variables = {"params": state.generator.params, **state.generator.stats}',
+        "common = (state.ema, self",
+        "common = (state.generator.variables, self",
         _DRAWN,
         "Figures are of other weights than those that samples are drawn with.",
     ),

@@ -18,8 +18,8 @@ FAULTS = (
     Fault(
         "samples-by-the-current-weights",
         _SAMPLE,
-        'variables = {"params": state.ema, **state.generator.stats}',
-        'variables = {"params": state.generator.params, **state.generator.stats}',
+        "gan.generator.apply(state.ema, z",
+        "gan.generator.apply(state.generator.variables, z",
         _SAMPLES,
         "What a user gets is worse than what was judged.",
     ),

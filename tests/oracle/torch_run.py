@@ -23,8 +23,8 @@ def theirs(config: Any, values: dict[str, Any], images: np.ndarray, labels: np.n
     metrics = [run.step(tensors(i), tensors(c).long()) for i, c in zip(images, labels, strict=True)]
     more = {}
     if config.game == "autoencoder":
-        shown, label = tensors(images[0, 0]), tensors(labels[0, 0]).long()
-        more["reconstructed"] = arrays(run.decoded(run.ema, encoded(config, run.encoder(run.ema), shown), label))
+        shown, label, average = tensors(images[0, 0]), tensors(labels[0, 0]).long(), run.ema["params"]
+        more["reconstructed"] = arrays(run.decoded(average, encoded(config, run.encoder(average), shown), label))
         more["viewed"] = arrays(encoded(config, run.encoder(run.generator.variables["params"]), shown))
     players = {"generator": arrays(run.generator.variables), "discriminator": arrays(run.discriminator.variables)}
     return {"metrics": metrics, **players, "ema": arrays(run.ema), **more}
@@ -97,12 +97,22 @@ class Run:
             found = self.discriminator_step(real, fake.detach(), label, substep)
         found |= self.generator_step(real, fake, label, own_loss, g_stats)
 
-        decay = min(self.config.ema.decay, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            for a, p in zip(_leaves(self.ema), self.generator.leaves, strict=True):
-                a.mul_(decay).add_((1 - decay) * p)
+        self.average(prior, label)
         self.steps += 1
         return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+    def average(self, prior: Tensor, label: Tensor) -> None:
+        """Parameters and running statistics alike; then a power iteration by the averaged weights."""
+        decay = min(self.config.ema.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for kind in ("params", "batch_stats"):
+                newest = _leaves(self.generator.variables.get(kind, {}))
+                for a, p in zip(_leaves(self.ema.get(kind, {})), newest, strict=True):
+                    a.mul_(decay).add_((1 - decay) * p)
+            if "spectral" in self.ema:
+                run = Pass(self.ema, renew=True)
+                generated(self.config, run, prior, label)
+                self.ema["spectral"] = run.written["spectral"]
 
     def discriminator_step(self, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> dict[str, float]:
         config, player = self.config, self.discriminator
