@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,9 @@ from PIL import Image
 from gan_jax import progress
 from gan_jax.errors import UserError
 from gan_jax.files import write_arrays, write_atomically
+
+FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
+T = TypeVar("T")
 
 
 def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
@@ -64,19 +68,40 @@ def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None
 
 
 def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
-    """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last."""
-    pictures = []
-    for frame in frames:
-        with Image.open(frame) as picture:
-            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
-    pause = max(20, int(1000 * seconds / len(pictures)))
-    durations = [pause] * (len(pictures) - 1) + [1500]
-    write_atomically(
-        path,
-        lambda file: pictures[0].save(
-            file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
-        ),
-    )
+    """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last.
+
+    Of more than `FRAMES` it shows as many, evenly chosen, the first and the last among them; pictures with a side of
+    more than `SIDE` pixels are made smaller.
+    """
+    chosen = evenly(frames, FRAMES)
+    pause = max(20, int(1000 * seconds / len(chosen)))
+    durations = [pause] * (len(chosen) - 1) + [1500]
+    options: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": True}
+    with progress.bar(chosen, desc=path.name, unit="frame", delay=2, leave=False) as shown:
+        pictures = map(_frame, shown)
+        first = next(pictures)
+        write_atomically(path, lambda file: first.save(file, "GIF", save_all=True, append_images=pictures, **options))
+
+
+def evenly(things: Sequence[T], count: int) -> list[T]:
+    """``count`` of the things, two or more, as evenly chosen as can be, the first and the last among them; or all."""
+    if len(things) <= count:
+        return list(things)
+    return [things[round(i * (len(things) - 1) / (count - 1))] for i in range(count)]
+
+
+def smaller(picture: Image.Image, side: int) -> Image.Image:
+    """``picture`` with no side of more than ``side`` pixels, in its own proportions."""
+    scale = side / max(picture.size)
+    if scale >= 1:
+        return picture
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _frame(file: Path) -> Image.Image:
+    with Image.open(file) as picture:
+        return smaller(picture, SIDE).convert("P", palette=Image.Palette.ADAPTIVE)
 
 
 def _to_pil(picture: np.ndarray) -> Image.Image:

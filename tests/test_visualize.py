@@ -12,7 +12,7 @@ from PIL import Image
 from gan_jax.errors import UserError
 from gan_jax.files import write_atomically
 from gan_jax.sample import slerp
-from gan_jax.visualize import grid, save_animation, save_images, save_png
+from gan_jax.visualize import evenly, grid, save_animation, save_images, save_png
 
 
 def random_images(*shape: int) -> np.ndarray:
@@ -180,6 +180,33 @@ def test_an_animation_of_one_frame_is_that_frame(tmp_path: Path) -> None:
     save_png(np.full((8, 8, 1), 51, np.uint8), tmp_path / "0.png")
     save_animation([tmp_path / "0.png"], tmp_path / "a.gif")
     np.testing.assert_array_equal(read(tmp_path / "a.gif").shape, (8, 8))
+
+
+def test_an_animation_is_bounded_however_long_the_run(tmp_path: Path) -> None:
+    """In frames, of which the first and the last are shown, and in its sides."""
+    frames = []
+    for i in range(151):
+        frames.append(tmp_path / f"{i:03d}.png")
+        Image.new("L", (12, 8), i).save(frames[-1])
+    save_animation(frames, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        shown = []
+        for i in range(gif.n_frames):  # type: ignore[attr-defined]
+            gif.seek(i)
+            shown.append(int(np.asarray(gif.convert("L"))[0, 0]))
+            assert gif.info["duration"] == (50 if i < 119 else 1500)
+    assert len(shown) == len(set(shown)) == 120
+    assert (shown[0], shown[-1]) == (0, 150)
+    assert set(np.diff(shown)) == {1, 2}
+
+    Image.new("RGB", (1300, 700), "red").save(tmp_path / "wide.png")
+    save_animation([tmp_path / "wide.png"], tmp_path / "b.gif")
+    assert read(tmp_path / "b.gif").shape[:2] == (345, 640)  # 700 * 640 / 1300 = 344.6
+
+
+@pytest.mark.parametrize(("things", "count", "chosen"), [(3, 3, [0, 1, 2]), (5, 3, [0, 2, 4]), (1, 2, [0]), (0, 2, [])])
+def test_few_are_chosen_evenly_with_the_first_and_the_last(things: int, count: int, chosen: list[int]) -> None:
+    assert evenly(range(things), count) == chosen
 
 
 # --- spherical interpolation ------------------------------------------------------------------------------------------
