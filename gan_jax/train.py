@@ -199,6 +199,8 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
                 if due(config, end):
                     pace.wait(pending)
                     show(pending, trial.pause(end, parallel.on_first(state), pending))
+                    for line in trial.distances(trial.figures):
+                        progress.say(f"{f'step {end:,}':<14}{line}")
                     pending = None
                 told = trial.needs_attention(end)
                 if told := calls.due(end, told, config.steps if end == config.steps else end + pace.ahead):

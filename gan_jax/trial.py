@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import distributed, progress, visualize
+from gan_jax import distributed, losses, progress, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
@@ -122,6 +122,10 @@ class Trial:
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
+        self.line: dict[str, float] = {}  # means of the last line
+        known = workdir.records() if first else []
+        self.best = monitors.best(known)
+        self.fid = [value for record in known for name, value in record.items() if name.startswith("fid[")][-1:]
 
     def start(self, state: GANState) -> None:
         """Before the first step of this process, compilation behind it: the clock starts."""
@@ -149,6 +153,9 @@ class Trial:
             self.evaluator.prepare()
             progress.say(f"{'evaluation':<14}{self.evaluator.description}")
         self.figures = self.evaluator.figures(state) if judged else {}
+        if judged:
+            self.best = monitors.best([{"step": step, **self.figures}], self.best)
+            self.fid = [value for name, value in self.figures.items() if name.startswith("fid[")][:1]
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)
         if step % self.config.sample.every == 0 or last:
@@ -262,12 +269,12 @@ class Trial:
         at = 0
         for stop in self.logged(pending, figures is not None):
             self.means.add(pending.first + at, {name: values[at:stop] for name, values in metrics.items()})
-            step, at = pending.first + stop, stop
-            self.logs.write({"step": step, **timing, **self.means.take(), **(figures or {} if step == end else {})})
+            step, at, self.line = pending.first + stop, stop, self.means.take()
+            self.logs.write({"step": step, **timing, **self.line, **(figures or {} if step == end else {})})
         self.means.add(pending.first + at, {name: values[at:] for name, values in metrics.items()})
         self.persist("metrics.jsonl", self.logs.flush)
-        losses = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
-        return f"{rate:,.0f} images/s, {losses}"
+        last = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
+        return ", ".join([f"{rate:,.0f} images/s", last, *(f"fid {value:.3g}" for value in self.fid)])
 
     def logged(self, pending: Pending, last: bool) -> list[int]:
         """How many steps of the chunk each line of it closes; the ``last`` has one in any case, if so told."""
@@ -303,8 +310,8 @@ class Trial:
         records = self.workdir.records()
         if not records:
             raise UserError(f"{self.workdir.path} has lost its metrics.jsonl: restore it, or give another --workdir")
-        last, (verdict, why) = records[-1], monitors.verdict(records)
-        steps = self.config.steps
+        last, steps = records[-1], self.config.steps
+        verdict, why = self.verdict(records)
         timed = steps if self.logs.seconds_before else steps - self.first  # the log of those before may be lost
         summary = {
             "steps": steps,
@@ -313,18 +320,35 @@ class Trial:
             "images_per_second": round(timed * self.images_per_step / last["seconds"], 1),
             "resources": resources,
             "verdict": verdict,
+            "why": why,
             "g_loss_oscillation": monitors.oscillation(records),
             "floor": self.evaluator.floor,
             **{name: value for name, value in last.items() if name not in ("step", "seconds", "images_per_second")},
+            **{f"best_{name}": value for name, (value, _) in self.best.items()},
+            **{f"best_fid_step{name.removeprefix('fid')}": step for name, (_, step) in self.best.items()},
         }
         self.workdir.save_summary(summary)
         write_report(self.workdir)
-        fid = [
-            f", fid {last[name]:.3g} (test images {floor:.3g})"
-            for name, floor in self.evaluator.floor.items()
-            if name in last
-        ]
-        return f"{verdict}: {why}{''.join(fid)}"
+        return f"{verdict}: {why}{''.join(f', {line}' for line in self.distances(last))}"
+
+    def verdict(self, records: monitors.Records) -> tuple[str, str]:
+        """See `gan_jax.evaluate.monitors.verdict`."""
+        config, steps = self.config, np.arange(self.config.steps)
+        still = np.broadcast_to(np.asarray(self.gan.hold(steps)), steps.shape)  # type: ignore[arg-type]
+        penalty = config.penalty.weight if self.gan.penalties else 0.0
+        scale = max(1.0, penalty, *config.weights.values(), config.labels.real**2, config.labels.fake**2)
+        critic = self.gan.loss is losses.wasserstein
+        return monitors.verdict(records, int((~still).sum()), self.evaluator.itself, critic=critic, scale=scale)
+
+    def distances(self, figures: Mapping[str, float]) -> list[str]:
+        """Each FID among ``figures`` in words, beside the lowest so far and that of the test images."""
+        lines = []
+        for name in filter(self.best.__contains__, figures):
+            lowest, step = self.best[name]
+            known = ["the best so far" if figures[name] <= lowest else f"best {lowest:.3g} at step {step:,}"]
+            known += [f"test images {self.evaluator.floor[name]:.3g}"] if name in self.evaluator.floor else []
+            lines.append(f"fid {figures[name]:.3g} ({', '.join(known)})")
+        return lines
 
 
 _finite = jax.jit(finite)

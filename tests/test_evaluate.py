@@ -209,10 +209,33 @@ def test_a_run_is_evaluated_on_its_own_images_wherever_they_lie(tmp_path: Path) 
         evaluate()
 
 
+def test_classes_are_judged_beside_those_that_are_seen_in_the_data(tmp_path: Path) -> None:
+    """By the same classifier, however wrong it is."""
+
+    def bright(images: Any) -> Any:
+        return (images.reshape(len(images), -1).mean(-1) > 46.3).astype(int)  # of few digits
+
+    gan, state = trained_gan()
+    one = Extractor("one", lambda _, images: (means(images), jax.nn.one_hot(bright(images), 41)), {}, classes=True)
+    dataset = mnist()
+    first, kept = (Evaluator(gan, dataset, lambda: one, 130, jax.devices()[:1], tmp_path) for _ in range(2))
+    real = bright(dataset.train_images[np.arange(4500)])
+    assert 0.05 < real.mean() < 0.15
+    fake = bright(first.draw(state)[2])
+    assert first.figures(state)["class_distance"] == pytest.approx(abs(fake.mean() - real.mean()), rel=1e-6)
+    assert set(first.itself) == {"duplicates", "class_distance"}
+    assert 0 < first.itself["class_distance"] < 0.06
+    assert 0 < first.itself["duplicates"] < 0.1  # 130 of 4,500: 1.4 % are drawn twice
+    kept.prepare()
+    assert kept.itself == first.itself
+    assert kept.figures(state)["class_distance"] == first.figures(state)["class_distance"]
+
+
 def test_one_class_has_no_entropy() -> None:
     gan, state = trained_gan()
     one = Extractor("one", lambda _, images: (means(images), jnp.zeros((len(images), 1))), {}, classes=True)
-    assert "class_entropy" not in Evaluator(gan, mnist(), lambda: one, 40, jax.devices()[:1]).figures(state)
+    judge = Evaluator(gan, mnist(), lambda: one, 40, jax.devices()[:1])
+    assert not {"class_entropy", "class_distance"} & (judge.figures(state).keys() | judge.itself.keys())
 
 
 def test_figures_are_the_same_on_any_number_of_devices_and_leave_the_state_alone() -> None:
@@ -235,10 +258,22 @@ def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(
     summary = json.loads((tmp_path / "judged" / "summary.json").read_text())
     assert {f"fid[{MEANS}]", "verdict", "floor", "g_loss_oscillation"} <= summary.keys()
     fid, floor = summary[f"fid[{MEANS}]"], summary["floor"][f"fid[{MEANS}]"]
-    ends = [line for line in capsys.readouterr().out.splitlines() if ": d loss " in line]
+    out, bars = capsys.readouterr()
+    ends = [line for line in out.splitlines() if ": d loss " in line]
+    assert f", fid {fid:.3g}" in bars.splitlines()[-1]
     assert ["fid" in line for line in ends] == [False, True]
     assert ends[1].startswith(summary["verdict"])
-    assert ends[1].endswith(f", fid {fid:.3g} (test images {floor:.3g})")
+    log = [json.loads(line) for line in (tmp_path / "judged" / "metrics.jsonl").read_text().splitlines()]
+    found = {record["step"]: record[f"fid[{MEANS}]"] for record in log if f"fid[{MEANS}]" in record}
+    best = min(found.values())
+    assert best == summary[f"best_fid[{MEANS}]"]
+    assert found[summary[f"best_fid_step[{MEANS}]"]] == best
+    said = "the best so far" if fid == best else f"best {best:.3g} at step {summary[f'best_fid_step[{MEANS}]']}"
+    assert ends[1].endswith(f", fid {fid:.3g} ({said}, test images {floor:.3g})")
+    printed = [line for line in out.splitlines() if line.startswith("step ")]
+    assert [line.split()[:4] for line in printed] == [
+        ["step", f"{n}", "fid", f"{value:.3g}"] for n, value in found.items()
+    ]
 
 
 def test_neighbours_are_a_sample_and_the_train_images_nearest_to_it() -> None:
@@ -273,19 +308,41 @@ def test_class_entropy_is_that_of_the_counts() -> None:
     assert monitors.class_entropy(logits) == pytest.approx(-(p * np.log(p)).sum() / np.log(4))
 
 
+def test_duplicates_do_not_mind_those_that_the_data_has() -> None:
+    """Neither copies nor near copies make a healthy GAN collapsed, nor do they hide one that is."""
+    rng = np.random.default_rng(0)
+    fake, one = rng.normal(size=(1000, 8)), np.ones((1000, 8)) + 0.01 * rng.normal(size=(1000, 8))
+    plain = rng.normal(size=(1000, 8))
+    for noise in (0, 1e-4):
+        twice = np.concatenate([plain, plain[:100] + noise * rng.normal(size=(100, 8))])[rng.permutation(1100)]
+        assert monitors.duplicates(twice, fake) < 0.03
+        assert monitors.duplicates(twice, one) == 1
+    assert monitors.duplicates(np.repeat(plain[:1], 50, 0), fake) == 0
+
+
+def test_class_distance_is_the_share_that_is_of_the_wrong_class() -> None:
+    real = np.repeat([0, 40], [93, 7])
+    assert monitors.class_distance(real, np.repeat([40, 0], [7, 93])) == 0
+    assert monitors.class_distance(real, np.zeros(50, int)) == pytest.approx(0.07)
+    assert monitors.class_distance(real, np.full(50, 40)) == pytest.approx(0.93)
+    assert monitors.class_distance(np.arange(10), np.repeat(np.arange(5), 7)) == pytest.approx(0.5)
+    assert monitors.class_distance(np.array([0]), np.array([3])) == 1
+
+
 def log(**last: float) -> list[dict[str, float]]:
-    """A healthy log of 50 steps, whose last fifth has other figures."""
+    """A healthy log of 5,000 steps, a line each 100, whose last fifth has other figures."""
     healthy = {"d_loss": 1.2, "g_loss": 0.9, "d_accuracy_real": 0.7, "d_accuracy_fake": 0.75}
-    start: list[dict[str, float]] = [{"step": i, **healthy} for i in range(40)]
-    return start + [{"step": i, **healthy, **last} for i in range(40, 50)]
+    start: list[dict[str, float]] = [{"step": i, **healthy} for i in range(100, 4001, 100)]
+    return start + [{"step": i, **healthy, **last} for i in range(4100, 5001, 100)]
 
 
 @pytest.mark.parametrize(
     ("last", "desired"),
     [
         ({}, "healthy"),
-        ({"class_entropy": 0.97, "duplicates": 0.02}, "healthy"),
-        ({"class_entropy": 0.4}, "collapsed"),
+        ({"class_distance": 0.1, "duplicates": 0.02}, "healthy"),
+        ({"class_entropy": 0.01}, "healthy"),  # as it may be in the data
+        ({"class_distance": 0.5}, "collapsed"),
         ({"duplicates": 0.8}, "collapsed"),
         ({"d_accuracy_real": 1.0, "d_accuracy_fake": 0.999}, "D won"),
         ({"d_accuracy_real": 1.0, "d_accuracy_fake": 0.9}, "healthy"),
@@ -294,27 +351,86 @@ def log(**last: float) -> list[dict[str, float]]:
     ],
 )
 def test_the_verdict_follows_its_rules(last: dict[str, float], desired: str) -> None:
-    name, why = monitors.verdict(log(**last))
+    name, why = monitors.verdict(log(**last), 5000)
     assert name == desired
     assert "d accuracy real" in why
 
 
-def test_a_log_of_few_steps_says_nothing_but_divergence() -> None:
-    assert monitors.verdict(log(class_entropy=0.1)[-4:])[0] == "too short to say"
-    assert monitors.verdict(log(class_entropy=0.1)[-5:])[0] == "collapsed"
-    assert monitors.verdict(log(g_loss=1e5)[-1:])[0] == "diverged"
+def test_collapse_is_judged_beside_draws_from_the_data() -> None:
+    few = {"duplicates": 0.6, "class_distance": 0.3}  # as of a hundred images of a hundred classes
+    for figures, desired in (
+        ({"duplicates": 0.7}, "healthy"),
+        ({"duplicates": 0.73}, "collapsed"),  # .6 + .3 x .4 = .72
+        ({"class_distance": 0.6}, "healthy"),
+        ({"class_distance": 0.63}, "collapsed"),  # .3 + .45 x .7 = .615
+    ):
+        assert monitors.verdict(log(**figures), 5000, few)[0] == desired, figures
+    said = monitors.verdict(log(duplicates=0.7), 5000, few)[1]
+    assert "duplicates 0.7 (draws from the data 0.6)" in said
+    assert monitors.verdict(log(duplicates=1.0), 5000, {"duplicates": 1.0})[0] == "healthy"  # nobody can know
+
+
+def test_a_critic_has_no_scale_and_may_tell_all_apart() -> None:
+    apart = {"d_accuracy_real": 1.0, "d_accuracy_fake": 1.0}
+    assert monitors.verdict(log(**apart), 5000, critic=True)[0] == "healthy"
+    drifting = [{"step": i, "d_loss": -40.0, "g_loss": 0.6 * i} for i in range(100, 5001, 100)]
+    assert monitors.verdict(drifting, 5000, critic=True)[0] == "healthy"
+    assert monitors.verdict(drifting, 5000)[0] == "diverged"
+    assert monitors.verdict(log(g_loss=1e5), 5000, critic=True)[0] == "diverged"
+    assert monitors.verdict(log(g_loss=1e5)[-1:], 5000, critic=True)[0] == "healthy"  # there is nothing before
+    assert monitors.verdict(log(g_loss=float("inf")), 5000, critic=True)[0] == "diverged"
+
+
+def test_a_loss_of_large_weights_may_be_large() -> None:
+    assert monitors.verdict(log(g_loss=2e4), 5000, scale=100.0)[0] == "healthy"
+    assert monitors.verdict(log(g_loss=2e5), 5000, scale=100.0)[0] == "diverged"
+
+
+def test_d_has_not_won_while_the_distance_falls() -> None:
+    records = log(d_accuracy_real=1.0, d_accuracy_fake=1.0)
+    records[9]["fid[x]"] = 100.0
+    for last, desired in ((90.0, "healthy"), (96.0, "D won"), (170.0, "D won")):
+        records[-1]["fid[x]"] = last
+        assert monitors.verdict(records, 5000)[0] == desired, last
+
+
+def test_a_distance_that_rose_by_half_from_its_best_is_told() -> None:
+    records = log()
+    records[1]["fid[x]"], records[9]["fid[x]"] = 52.6, 60.0
+    for last, desired in ((78.0, "healthy"), (285.0, "past its best")):
+        records[-1]["fid[x]"] = last
+        assert monitors.verdict(records, 5000)[0] == desired
+    assert monitors.best(records) == {"fid[x]": (52.6, 200)}
+    assert monitors.best(records[9:], {"fid[x]": (50.0, 3), "fid[y]": (1.0, 4)})["fid[x]"] == (50.0, 3)
+
+
+def test_a_run_of_few_updates_says_nothing_but_divergence() -> None:
+    """However many or few lines its log has."""
+    assert monitors.verdict(log(class_distance=0.9), 499)[0] == "too short to say"
+    assert monitors.verdict(log(class_distance=0.9), 500)[0] == "collapsed"
+    assert monitors.verdict(log(class_distance=0.9)[-1:], 5000)[0] == "collapsed"
+    assert monitors.verdict(log(g_loss=1e5), 10)[0] == "diverged"
 
 
 def test_an_evaluation_before_the_last_fifth_still_counts() -> None:
     records = log()
-    records[10]["class_entropy"] = 0.1
-    assert monitors.verdict(records)[0] == "collapsed"
+    records[10]["class_distance"] = 0.9
+    assert monitors.verdict(records, 5000)[0] == "collapsed"
+
+
+def test_the_means_of_a_verdict_are_over_steps_not_lines() -> None:
+    """Lines are means themselves: of 100 steps, and of 10 at an evaluation between two of them."""
+    early = {"step": 800, "d_loss": 1.0, "g_loss": 1.0}
+    late = [{"step": 900, "d_loss": 1.0, "g_loss": 1.0}, {"step": 910, "d_loss": 12.0, "g_loss": 1.0}]
+    said = monitors.verdict([early, *late, {"step": 1000, "d_loss": 2.0, "g_loss": 1.0}], 1000)[1]
+    assert f"d loss {(100 * 1 + 10 * 12 + 90 * 2) / 200:.3g}," in said
 
 
 def test_oscillation_is_the_spread_over_the_size() -> None:
-    records = [{"g_loss": 100.0}] * 8 + [{"g_loss": 1.0}, {"g_loss": 3.0}]
+    values = [100.0] * 8 + [1.0, 3.0]
+    records = [{"step": float(step), "g_loss": value} for step, value in enumerate(values, 1)]
     assert monitors.oscillation(records) == pytest.approx(0.5)
-    assert monitors.oscillation([{"d_loss": 1.0}]) == 0
+    assert monitors.oscillation([{"step": 1.0, "d_loss": 1.0}]) == 0
 
 
 # --- GAN-train --------------------------------------------------------------------------------------------------------

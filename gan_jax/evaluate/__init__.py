@@ -85,8 +85,8 @@ class Evaluator:
         return None if self._extractor is None else self._extractor()
 
     @cached_property
-    def _data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features of the train and of the test images."""
+    def _data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features of the train and of the test images, and the classes ``[N]`` that are seen in the train images."""
         assert self.extractor is not None
         return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache)
 
@@ -105,6 +105,19 @@ class Evaluator:
         if self._extractor is None or len(self._data[1]) < 2:
             return {}
         return {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(self._data[1]))}
+
+    @cached_property
+    def itself(self) -> dict[str, float]:
+        """What as many draws from the train images as there are samples come to, by the figures of collapse.
+
+        They have twins where the data has, and where there are so few images that some are drawn twice.
+        """
+        if self._extractor is None:
+            return {}
+        drawn = np.random.default_rng(0).integers(0, len(self.real), self.samples)
+        found = {"duplicates": monitors.duplicates(self.real, self.real[drawn])}
+        classes = self._data[2]
+        return found | ({"class_distance": monitors.class_distance(classes, classes[drawn])} if len(classes) else {})
 
     @property
     def description(self) -> str:
@@ -147,6 +160,7 @@ class Evaluator:
         found["duplicates"] = monitors.duplicates(self.real, fake)
         if self.extractor.classes and logits.shape[1] > 1:
             found["class_entropy"] = monitors.class_entropy(logits)
+            found["class_distance"] = monitors.class_distance(self._data[2], logits.argmax(1))
         return found
 
     def draw(self, state: GANState) -> Drawn:
@@ -173,31 +187,34 @@ class Evaluator:
 
 def _features(
     dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
-    key = json.dumps([2, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of the train images ``numbers`` and of all test images, and the classes that are seen in the former
+    (none without a classifier of several), from ``cache`` if they were kept there."""
+    key = json.dumps([3, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
     path = (
         None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
     )
     if path is not None and extractor.pure:
         kept = read_arrays(path)
         if kept is not None:
-            return kept["train"], kept["test"]
+            return kept["train"], kept["test"], kept["classes"]
     extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
 
-    def features(images: Any, numbers: np.ndarray) -> np.ndarray:
+    def features(images: Any, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(numbers):
-            return np.zeros((0, 0), np.float32)
-        found: np.ndarray = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))[0]
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        found: tuple[np.ndarray, np.ndarray] = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))
         return found
 
-    train, test = (
+    (train, logits), (test, _) = (
         features(dataset.train_images, numbers),
         features(dataset.test_images, np.arange(len(dataset.test_images))),
     )
+    named = extractor.classes and logits.shape[1] > 1
+    classes = logits.argmax(1) if named else np.zeros(0, np.int64)
     if path is not None and extractor.pure:
-        write_arrays(path, {"train": train, "test": test})
-    return train, test
+        write_arrays(path, {"train": train, "test": test, "classes": classes})
+    return train, test, classes
 
 
 def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:
