@@ -114,15 +114,18 @@ class Ours(Side):
         return float(self.figures["xla_temporary_mb"]) if on_gpu() else super().memory()
 
     @cached_property
-    def inputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Real images ``[d_steps, B, H, W, C]``, latents and WGAN-GP's mix of each of the steps from the first."""
+    def inputs(self) -> list[tuple[np.ndarray, ...]]:
+        """Real images ``[d_steps, B, H, W, C]``, latents, WGAN-GP's mix and the latents of G's own, ``[g_batches * B,
+        latent_dim]``, of each of the steps from the first."""
         gan, index = self.gan, jnp.arange(self.config.batch_size, dtype=jnp.int32)
+        more = jnp.arange(gan.g_batches * len(index), dtype=jnp.int32)
 
         def of(step: Any, data: Any) -> Any:
             key = [[random_key(self.start.seed, what, step, i) for i in range(gan.d_steps)] for what in _DRAWN]
             mix = [jax.vmap(lambda i, k=k: jax.random.uniform(jax.random.fold_in(k, i)))(index) for k in key[1]]
             real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
-            return real, jnp.stack([draw_latents(gan, k, index) for k in key[0]]), jnp.stack(mix)
+            own = draw_latents(gan, random_key(self.start.seed, "latents", step, gan.d_steps), more)
+            return real, jnp.stack([draw_latents(gan, k, index) for k in key[0]]), jnp.stack(mix), own
 
         draw = jax.jit(of)
         return [jax.tree.map(np.array, draw(step, self.program.feed.data)) for step in range(CHECKED)]
@@ -218,16 +221,17 @@ class Torch(Side):
                 real = (self.images[chosen].float() / 127.5 - 1).permute(0, 3, 1, 2).split(batch)
                 z = torch.randn(gan.d_steps, batch, gan.latent_dim, device=self.device)
                 mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.penalties else None
-                self._step(real, z, mix)
+                own = torch.randn(gan.g_batches * batch, gan.latent_dim, device=self.device)
+                self._step(real, z, mix, own)
             self._wait()
 
     def first(self) -> list[list[float]]:
         """See `Side`."""
         losses = []
         with self._settings():
-            for real, z, mix in self.ours.inputs:
+            for inputs in self.ours.inputs:
                 begin = time.perf_counter()
-                images, *noise = (torch.from_numpy(x).to(self.device, self.dtype) for x in (real, z, mix))
+                images, *noise = (torch.from_numpy(x).to(self.device, self.dtype) for x in inputs)
                 found = self._step(images.permute(0, 1, 4, 2, 3).unbind(), *noise)
                 self._wait()
                 self.figures.setdefault("compile_seconds", time.perf_counter() - begin)
@@ -243,10 +247,12 @@ class Torch(Side):
         self.run(1)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
-    def _step(self, real: Sequence[torch.Tensor], z: torch.Tensor, mix: torch.Tensor | None) -> reference.Found:
+    def _step(
+        self, real: Sequence[torch.Tensor], z: torch.Tensor, mix: torch.Tensor | None, own: torch.Tensor
+    ) -> reference.Found:
         if self.mode == "max-autotune":
             torch.compiler.cudagraph_mark_step_begin()
-        return self.trainer.step(real, z, mix if self.ours.gan.penalties else None)
+        return self.trainer.step(real, z, mix if self.ours.gan.penalties else None, own if len(own) else None)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

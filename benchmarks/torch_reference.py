@@ -280,21 +280,25 @@ class Trainer:
         self.g_optimizer = torch.optim.Adam(self.g_params, **g_adam)
         self.d_optimizer = torch.optim.Adam(self.d_params, **d_adam)
 
-    def step(self, real: Sequence[Tensor] | Tensor, z: Tensor, mix: Tensor | None = None) -> Found:
-        """A D step for each ``real[i]``, ``z[i]`` and ``mix[i]`` (of WGAN-GP), then a G step on the last fakes.
+    def step(
+        self, real: Sequence[Tensor] | Tensor, z: Tensor, mix: Tensor | None = None, own: Tensor | None = None
+    ) -> Found:
+        """A D step for each ``real[i]``, ``z[i]`` and ``mix[i]`` (of WGAN-GP), then a G step on the last fakes, or on
+        those of latents of its ``own``.
 
-        Running statistics: G's are updated only by the pass that makes the last fakes; D's by the real and then the
-        fake pass of each of D's steps, and not by G's step.
+        Running statistics: G's are updated only by the pass that makes the fakes of its step; D's by the real and then
+        the fake pass of each of D's steps, and not by G's step.
         """
         for i in range(len(z)):
             on = (real[i], None if mix is None else mix[i])
-            if i < len(z) - 1:
+            if i < len(z) - 1 or own is not None:
                 with torch.no_grad(), self.autocast(), kept(self.generator, nn.BatchNorm2d):
                     early = self.draw(z[i])
-                self.discriminator_step(early, *on)
+                d_loss, real_logits, fake_logits = self.discriminator_step(early, *on)
         with self.autocast():
-            fake = self.draw(z[-1])
-        d_loss, real_logits, fake_logits = self.discriminator_step(fake.detach(), *on)
+            fake = self.draw(z[-1] if own is None else own)
+        if own is None:
+            d_loss, real_logits, fake_logits = self.discriminator_step(fake.detach(), *on)
 
         self.g_optimizer.zero_grad()
         for p in self.d_params:

@@ -33,8 +33,8 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     digits = config.data.image_size == 28
     config.model, config.loss = "resnet", "hinge"
     config.latent_dim = 128
-    config.steps = 3000 if digits else 100000
-    config.d_steps = 1 if digits else 5
+    config.steps = {28: 3000, 32: 50000}.get(config.data.image_size, 100000)
+    config.d_steps, config.g_batches = (1, 0) if digits else (5, 2)
     config.generator.update({"first": first, "widths": up, "initializer": "xavier"})
     config.discriminator.update({"widths": down, "downs": halving, "initializer": "xavier"})
     config.discriminator.update({"norm": "none", "spectral": True, "wide": False, "pooling": "sum"})

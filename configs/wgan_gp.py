@@ -29,7 +29,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.discriminator.norm = "none"
     config.optimizer = ConfigDict({"generator": adam(2e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
     if config.data.image_size == 32:
-        config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "augment": "none"})
+        config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "g_batches": 2, "augment": "none"})
         config.generator.update({"widths": (128, 128, 128), "initializer": "xavier"})
         config.discriminator.update({"widths": (128, 128, 128, 128), "downs": 2, "initializer": "xavier"})
         config.discriminator.update({"wide": False, "pooling": "mean"})

@@ -44,6 +44,8 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         raise unknown_name("game", config.game, _GAMES)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
+    if config.g_batches * config.batch_size >= 2**31:
+        raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
     family, loss = getattr(models, config.model), getattr(losses, config.loss)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     g_optimizer, g_hyper = _optimizer(config, "generator", wide)
@@ -73,6 +75,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         image_shape=shape,
         game=_GAMES[config.game],
         d_steps=config.d_steps,
+        g_batches=config.g_batches,
         augment=_augmentation(config.augment),
         classes=config.classes,
         penalties=() if config.penalty.name == "none" else _named(config.penalty.name, penalties, "penalty.name"),

@@ -69,6 +69,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.steps = 1000  # of training: d_steps of the discriminator, and one of the generator but in a warm_start
     config.batch_size = 128  # global, over all devices
     config.d_steps = 1  # discriminator steps per generator step
+    config.g_batches = 0  # of fresh latents in the generator's step; 0: those of the last discriminator step once more
     config.steps_per_dispatch = 0  # steps that one call of the compiled program makes; 0: as many as take .25 s
     config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
 
@@ -341,7 +342,7 @@ _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
     **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "latent_dim")},
     **{key: _at_least(1) for key in ("penalty.every", "warm_start.factor", "warm_start.period")},
-    **{key: _at_least(0) for key in ("classes", "ema.start", "warm_start.g_steps", "steps_per_dispatch")},
+    **{key: _at_least(0) for key in ("g_batches", "classes", "ema.start", "warm_start.g_steps", "steps_per_dispatch")},
     **{f"weights.{key}": _from_0 for key in _WEIGHTS},
     "penalty.weight": _from_0,
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},

@@ -33,7 +33,7 @@ class Turn(struct.PyTreeNode):
       image: real images of the data ``[b, H, W, C]`` in [-1, 1].
       label: of them, int32 ``[b]``; fakes get the same.
       index: the examples' numbers in the global batch ``[b]``.
-      substep: which of the step's discriminator steps.
+      substep: which of the step's discriminator steps; the number after theirs for latents of G's own.
     """
 
     image: Array
@@ -80,6 +80,7 @@ class GAN:
       image_shape: (height, width, channels).
       game: what D tells apart, one of `gan_jax.games`.
       d_steps: discriminator steps per generator step.
+      g_batches: how many batches of fresh latents G's step has; 0: those of D's last step once more.
       augment: one of `gan_jax.augment`, applied to every image that D sees.
       classes: number of classes that the players are told of, 0 for none.
       penalties: of `gan_jax.penalties`, added to D's loss, all with the same weight.
@@ -99,6 +100,7 @@ class GAN:
     image_shape: tuple[int, int, int]
     game: Game
     d_steps: int = 1
+    g_batches: int = 0
     augment: Augmentation = none
     classes: int = 0
     penalties: tuple[Penalty, ...] = ()

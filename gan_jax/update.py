@@ -9,6 +9,7 @@ Statistics, step by step:
   training mode on the reals and on the fakes, each normalised by their own moments, and updates its running
   statistics by both, reals first. The vectors of D's spectral norms make one power iteration, before the reals.
 - The generator's step updates G's statistics once, and runs D in training mode on the fakes without touching D's.
+  Its fakes are those of D's last step, or, with ``g_batches``, fresh ones.
 - G's averaged statistics belong to its averaged parameters, and no step reads either: see `GANState.ema`.
 """
 
@@ -63,19 +64,24 @@ def update(
         early = (jnp.arange(gan.d_steps - 1), batch["image"][:-1], batch["label"][:-1])
         discriminator, _ = jax.lax.scan(early_step, discriminator, early)
 
-    # The last fakes serve D's step and G's: G runs forward once, and `pull_back` takes the gradient of G's loss with
-    # respect to those fakes, under the D just updated, to G's parameters.
+    # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
+    # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
     last = gan.d_steps - 1
     turn = Turn(batch["image"][last], batch["label"][last], batch["index"], last)
-    real = gan.game.real(gan, state, turn)
+    g_turn = _generators_turn(gan, turn) if gan.g_batches else turn
 
     def fakes(params: Params) -> tuple[tuple[Array, Array], Params]:
-        fake, own_loss, stats = gan.game.fake(gan, state, params, turn, axis_name)
+        fake, own_loss, stats = gan.game.fake(gan, state, params, g_turn, axis_name)
         return (fake, own_loss), stats
 
     (fake, own_loss), pull_back, g_stats = jax.vjp(fakes, state.generator.params, has_aux=True)
-    discriminator, d_metrics = discriminator_step(gan, state, discriminator, real, fake, turn, axis_name)
-    generator, g_metrics = generator_step(gan, state, discriminator, real, fake, own_loss, pull_back, turn, axis_name)
+    real = d_real = gan.game.real(gan, state, g_turn)
+    d_fake = fake
+    if gan.g_batches:
+        d_real = gan.game.real(gan, state, turn)
+        d_fake = gan.game.fake(gan, state, state.generator.params, turn, axis_name)[0]
+    discriminator, d_metrics = discriminator_step(gan, state, discriminator, d_real, d_fake, turn, axis_name)
+    generator, g_metrics = generator_step(gan, state, discriminator, real, fake, own_loss, pull_back, g_turn, axis_name)
     held = gan.hold(state.step)
     generator = jax.tree.map(
         lambda old, new: jnp.where(held, old, new), state.generator, generator.replace(stats=g_stats)
@@ -88,6 +94,15 @@ def update(
 def intervals(gan: GAN) -> dict[str, int]:
     """The metrics of `update` that not all steps have, and every how many from step 0 on; they are 0 in others."""
     return {"d_penalty": gan.penalty_every}
+
+
+def _generators_turn(gan: GAN, turn: Turn) -> Turn:
+    """G's own: the images and labels of ``turn`` ``g_batches`` times, with numbers, and so random numbers, of their
+    own."""
+    count = gan.g_batches
+    image, label, index = (jnp.repeat(x, count, 0) for x in (turn.image, turn.label, turn.index))
+    which = jnp.arange(len(index), dtype=index.dtype) % count
+    return Turn(image, label, index * count + which, gan.d_steps)
 
 
 def discriminator_step(

@@ -192,6 +192,7 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         ),
         pytest.param({"loss": "hinge", "d_steps": 3}, id="hinge, three discriminator steps"),
         pytest.param({"loss": "wasserstein"}, id="wasserstein"),
+        pytest.param({"loss": "hinge", "d_steps": 2, "g_batches": 3}, id="three batches of latents of G's own"),
         pytest.param(
             {"generator.widths": (12, 10, 8), "discriminator.widths": (6, 8, 10)}, id="28 by way of 7, an odd side"
         ),
@@ -214,15 +215,18 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
         trainer = reference_trainer(gan, state)
         seed, index = state.seed, jnp.arange(8)
         step = jax.jit(partial(update, gan))
-        latents = jax.jit(lambda *counters: draw_latents(gan, random_key(seed, "latents", *counters), index))
+        latents = jax.jit(lambda index, *counters: draw_latents(gan, random_key(seed, "latents", *counters), index))
+        more = jnp.arange(8 * gan.g_batches)
         rng = np.random.default_rng(3)
         ema = state.ema
         for t in range(3):
             real = rng.uniform(-1, 1, (gan.d_steps, 8, *gan.image_shape))
             labels = jnp.zeros(real.shape[:2], jnp.int32)
-            z = np.stack([latents(t, substep) for substep in range(gan.d_steps)])
+            z = np.stack([latents(index, t, substep) for substep in range(gan.d_steps)])
+            own = torch.tensor(np.asarray(latents(more, t, gan.d_steps))) if gan.g_batches else None
             state, metrics = step(state, {"image": real, "index": index, "label": labels})
-            expected = trainer.figures(trainer.step(network_input(trainer.discriminator, real), torch.tensor(z)))
+            found = trainer.step(network_input(trainer.discriminator, real), torch.tensor(z), own=own)
+            expected = trainer.figures(found)
 
             assert_same(metrics, {name: np.float64(value) for name, value in expected.items()}, 1e-11)
             assert_same(variables_of(state.generator), to_ours(trainer.generator), 1e-11)

@@ -179,6 +179,7 @@ def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
         plain, config = small(name), sharded(name)
         plain.compute_dtype = config.compute_dtype = "float64"
         plain.penalty.every = config.penalty.every
+        plain.g_batches = config.g_batches = 2
         assert distance(trained(plain, 1, steps=4).generator, trained(config, 2, steps=4).generator) < 1e-10
 
 
