@@ -1,4 +1,4 @@
-"""What is drawn, for people and for figures, is what was asked for: by the averaged weights, of each number and label.
+"""What is drawn, for people and for figures, is what was asked for: by what is averaged, of each number and label.
 
 The generator here writes what it is told into its images.
 """
@@ -24,19 +24,21 @@ from gan_jax.state import GAN, GANState, init_state
 from tests.conftest import small
 
 CLASSES = 5
-AVERAGED, CURRENT = 40, 200  # what the two kinds of weights show
+AVERAGED, CURRENT = 40, 200  # what the two kinds of weights, and of statistics, show
 SAMPLES, EVALUATION = 3, 6  # the purposes of their random numbers
 
 
 class Told(nn.Module):
-    """Images of 8x8: the latent in the first row; the weight, the label and the mode at the end of the last."""
+    """Images of 8x8: the latent in the first row; weight, label, mode and statistic at the end of the last."""
 
     @nn.compact
     def __call__(self, z: jax.Array, *, label: jax.Array, train: bool, axis_name: str | None = None) -> jax.Array:
         del axis_name
         weight = self.param("weight", nn.initializers.constant(CURRENT), ())
+        mean = self.variable("batch_stats", "mean", lambda: jnp.float32(CURRENT))
         images = jnp.zeros((len(z), 8, 8)).at[:, 0].set(128 + 30 * jnp.clip(z, -4, 4))
         images = images.at[:, 7, 7].set(weight).at[:, 7, 6].set(10 * label).at[:, 7, 5].set(255 * train)
+        images = images.at[:, 7, 4].set(mean.value)
         return images[..., None] / 127.5 - 1
 
 
@@ -46,7 +48,8 @@ def told() -> tuple[GAN, GANState]:
     gan, hyper = build.build_gan(config)
     gan = dataclasses.replace(gan, generator=Told(), classes=CLASSES)
     state = jax.jit(init_state, static_argnums=0)(gan, 0, hyper)
-    return gan, state.replace(seed=jnp.uint32(9), ema={"params": {"weight": jnp.float32(AVERAGED)}})
+    averaged = jax.tree.map(lambda leaf: jnp.full_like(leaf, AVERAGED), state.ema)
+    return gan, state.replace(seed=jnp.uint32(9), ema=averaged)
 
 
 def latents(seed: int, purpose: int, count: int) -> np.ndarray:
@@ -57,9 +60,10 @@ def latents(seed: int, purpose: int, count: int) -> np.ndarray:
 
 
 def check(images: np.ndarray, labels: np.ndarray, z: np.ndarray) -> None:
-    """The images show these labels and latents, the averaged weights and the mode of evaluation."""
+    """The images show these labels and latents, what is averaged, and the mode of evaluation."""
     assert images.shape == (len(labels), 8, 8, 1)
     assert set(images[:, 7, 7, 0]) == {AVERAGED}
+    assert set(images[:, 7, 4, 0]) == {AVERAGED}
     assert set(images[:, 7, 5, 0]) == {0}
     assert_array_equal(images[:, 7, 6, 0], 10 * labels)
     assert_allclose(images[:, 0, :, 0], 128 + 30 * np.clip(z, -4, 4), atol=0.51)

@@ -47,9 +47,17 @@ FAULTS = (
         "the-current-weights-are-judged",
         _INIT,
         "common = (state.ema, self",
-        "common = (state.generator.variables, self",
+        'common = (state.ema | {"params": state.generator.params}, self',
         _DRAWN,
         "Figures are of other weights than those that samples are drawn with.",
+    ),
+    Fault(
+        "judged-with-the-newest-statistics",
+        _INIT,
+        "common = (state.ema, self",
+        "common = (state.ema | state.generator.stats, self",
+        _DRAWN,
+        "Averaged weights are judged with moments of other weights.",
     ),
     Fault(
         "judged-in-training-mode",

@@ -19,9 +19,17 @@ FAULTS = (
         "samples-by-the-current-weights",
         _SAMPLE,
         "gan.generator.apply(state.ema, z",
-        "gan.generator.apply(state.generator.variables, z",
+        'gan.generator.apply(state.ema | {"params": state.generator.params}, z',
         _SAMPLES,
         "What a user gets is worse than what was judged.",
+    ),
+    Fault(
+        "samples-with-the-newest-statistics",
+        _SAMPLE,
+        "gan.generator.apply(state.ema, z",
+        "gan.generator.apply(state.ema | state.generator.stats, z",
+        _SAMPLES,
+        "What a user gets is other than what was judged.",
     ),
     Fault(
         "samples-in-training-mode",
