@@ -24,6 +24,7 @@ def load_config(path: str) -> ConfigDict:
       UserError: there is no such file, or running it fails.
     """
     file, *argument = path.split(":", 1)
+    _check_regular(f"config file {file!r}", file)
     if not Path(file).is_file():
         meant = Path("configs") / f"{Path(file).stem}.py"
         if meant.is_file():
@@ -116,6 +117,7 @@ def read_arguments(text: str) -> dict[str, Any]:
 def _function(flag: str, text: str, argument: str) -> Callable[[Any], Any]:
     """What ``FILE.py:function`` names, for a flag."""
     file, _, name = text.rpartition(":")
+    _check_regular(f"--{flag}={text}: {file}", file)
     try:
         found = runpy.run_path(file).get(name)
     except FileNotFoundError as error:
@@ -126,6 +128,12 @@ def _function(flag: str, text: str, argument: str) -> Callable[[Any], Any]:
         raise UserError(f"{file} has no function {name}({argument}): write it, or give --{flag}=FILE.py:function")
     function: Callable[[Any], Any] = found
     return function
+
+
+def _check_regular(what: str, file: str) -> None:
+    """Refuses what isn't a file, and may never end, such as a named pipe."""
+    if Path(file).exists() and not Path(file).is_file():
+        raise UserError(f"{what} is {'a folder' if Path(file).is_dir() else 'no regular file'}: give a file")
 
 
 def _value(text: str) -> Any:

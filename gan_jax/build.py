@@ -130,8 +130,9 @@ def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
             "lower batch_size, or add images"
         )
     if config.classes and config.classes != dataset.classes:
+        found = dataset.description.get("classes", "no classes").replace(":", " (", 1) + ")" * bool(dataset.classes)
         raise UserError(
-            f"config.classes is {config.classes}, but {dataset.name} has {dataset.classes or 'no'} classes: "
+            f"config.classes is {config.classes}, but {dataset.name} has {found}: "
             + ("set config.classes to it" if dataset.classes else "choose labelled data, or a GAN without labels")
         )
     return dataset

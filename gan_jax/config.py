@@ -8,6 +8,7 @@ they are built (`gan_jax.build`). All others are checked here.
 import copy
 import json
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from typing import Any
@@ -219,9 +220,18 @@ def completed(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
-    """Nested dicts of JSON values, with keys in alphabetical order."""
+    """Nested dicts of JSON values, with keys in alphabetical order, to be kept: files are named for any folder."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    plain["data"]["dir"] = _anywhere(plain["data"]["dir"])
+    kind, colon, file = plain["eval"]["features"].partition(":")
+    if kind == "inception" and file:
+        plain["eval"]["features"] = kind + colon + _anywhere(file)
     return plain
+
+
+def _anywhere(path: str) -> str:
+    """``path`` as it is found from other folders, too."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:

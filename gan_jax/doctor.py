@@ -97,6 +97,7 @@ def _kept(config: ConfigDict | None, workdir: Path) -> Iterator[tuple[str, str]]
         dataset = build.build_dataset(config, Workdir(workdir).cache)
         images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
         yield "data", f"{dataset.name}: {images}, {dataset.digest}"
+        yield from dataset.description.items()
     except UserError as error:
         yield "data", f"not usable: {error}"
     cache = Path(jax.config.jax_compilation_cache_dir or "")  # type: ignore[attr-defined]

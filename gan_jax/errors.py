@@ -1,9 +1,10 @@
-"""The one error that users are meant to see, and how a wrong name is answered."""
+"""The one error that users are meant to see, and how names, lists and texts of any length get into one line."""
 
 import difflib
 from collections.abc import Iterable
 
 _SHOWN = 20  # names in a message
+_LONG = 100  # characters of one of them
 
 
 class UserError(Exception):
@@ -19,8 +20,24 @@ def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
     hint = f" did you mean {near[0]!r}?" if near else ""
     if near and len(names) > _SHOWN:
         return UserError(f"unknown {what} {name!r};{hint}")
-    shown = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return UserError(f"unknown {what} {name!r};{hint} valid: {shown}")
+    return UserError(f"unknown {what} {name!r};{hint} valid: {listed(names)}")
+
+
+def listed(things: Iterable[object], most: int = _SHOWN, between: str = ", ", long: int = _LONG) -> str:
+    """The first ``most`` of any number of things, each in at most ``long`` characters: ``a, b, c, and 5 more``."""
+    texts = [clipped(str(thing), long) for thing in things]
+    rest = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return between.join([*texts[:most], *rest])
+
+
+def clipped(text: str, most: int = _LONG) -> str:
+    """``text`` if it has at most ``most`` characters, else its beginning and ``...``."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """``text`` with what can't be shown (line breaks, control and surrogate characters) as Python writes it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class DivergedError(UserError):

@@ -1,7 +1,9 @@
 """Writing files so that nobody ever reads half of one."""
 
+import errno
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +35,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], T], sync: bool = Fa
         partial.unlink(missing_ok=True)
         raise
     return result
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file to read, and nothing else: a named pipe would wait for a writer for ever, a device do anything.
+
+    Raises:
+      OSError: there is none, it can't be read, or it is a pipe, a socket, a device or a folder.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(file, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a file; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def insist(write: Callable[[], object], what: str, hurried: Callable[[], object]) -> OSError | None:
@@ -110,7 +131,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """What `write_arrays` wrote, or None if the file isn't there or is damaged."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception:  # of damaged bytes, the decoders raise anything
         return None

@@ -198,7 +198,7 @@ def _evaluate(
     for key, value in (overrides or {}).items():
         override(config, key, value)
     dataset = build.build_dataset(config, place.cache)
-    place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
+    place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
     if classifiers:
         reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gan_jax
-from gan_jax.files import write_atomically
+from gan_jax.files import read_regular, write_atomically
 from gan_jax.workdir import Workdir
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -205,7 +205,7 @@ def _row(parts: Any) -> str:
 
 
 def _picture(path: Path, width: int, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
+    data = base64.b64encode(read_regular(path)).decode()
     image = f'<img width={width} alt="{caption or path.stem}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 

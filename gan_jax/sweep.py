@@ -308,13 +308,16 @@ class _Population:
                 "its data on the devices: raise the budget, or train the trials one by one"
             )
         evaluator = build.build_evaluator(config, self.gan, dataset, cache, self.devices)
-        print(f"evaluation: {evaluator.description}")
+        for name, text in (dataset.description | {"evaluation": evaluator.description}).items():
+            print(f"{name}: {text}")
+        for warning in dataset.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         with ExitStack() as stack:
             kept = []
             for member in self.going.values():
                 place = member.workdir
                 stack.enter_context(place.locked())
-                place.check_data(dataset.name, dataset.digest, len(dataset.train_images))
+                place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
                 place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]

@@ -74,7 +74,7 @@ def train(
                 stack.enter_context(workdir.locked())
                 workdir.check(config)
             evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
-            workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images))
+            workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
             workdir.claim(config)
         distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
@@ -235,7 +235,6 @@ def describe(
     kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
     size = "x".join(map(str, dataset.image_shape))
-    classes = f", {dataset.classes} classes" if dataset.classes else ""
     place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.1f} MB"
     start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
     return "\n".join(
@@ -244,7 +243,8 @@ def describe(
             "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
             "parameters": f"generator {parameter_count(state.generator.params):,}, "
             f"discriminator {parameter_count(state.discriminator.params):,}",
-            "data": f"{dataset.name}, {images} of {size}{classes}; {place}",
+            "data": f"{dataset.name}, {images} of {size}; {place}",
+            **dataset.description,
             "evaluation": evaluator.description,
             "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
             "steps": f"{config.steps:,}, {start}",

@@ -293,8 +293,8 @@ class Trial:
         rows = self.config.sample.rows
         picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows)
         self.workdir.save_grid(step, picture)
-        if self.gan.game.reconstruct:
-            images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
+        images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
+        if self.gan.game.reconstruct and len(images):
             pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
             beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
             self.workdir.save_grid(step, beside, "reconstructions")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gan_jax import progress
 from gan_jax.errors import UserError
-from gan_jax.files import write_arrays, write_atomically
+from gan_jax.files import open_regular, write_arrays, write_atomically
 
 FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def smaller(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _frame(file: Path) -> Image.Image:
-    with Image.open(file) as picture:
+    with open_regular(file) as opened, Image.open(opened) as picture:
         return smaller(picture, SIDE).convert("P", palette=Image.Palette.ADAPTIVE)
 
 

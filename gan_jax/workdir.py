@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configuration
 from gan_jax import visualize
 from gan_jax.errors import UserError
-from gan_jax.files import Appended, write_arrays, write_atomically
+from gan_jax.files import Appended, read_regular, write_arrays, write_atomically
 
 _EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}\.json")  # see `_evaluation_name`
 
@@ -149,13 +149,14 @@ class Workdir:
             reason = "it is a file"
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
-    def check_data(self, name: str, digest: str, count: int) -> None:
+    def check_data(self, name: str, digest: str, count: int, classes: Sequence[Mapping[str, Any]] = ()) -> None:
         """Takes the data of the run, for `claim` to remember; refuses other data than the run here began with.
 
         Args:
           name: of the data, for people.
           digest: changes when its content does.
           count: of images to train on.
+          classes: ``name`` and counts of each, by label.
 
         Raises:
           UserError: the run here began with other data.
@@ -174,7 +175,16 @@ class Workdir:
                     f"the images of {name} are not those that the run in {self.path} began with{then}: "
                     "restore them, or train anew in another --workdir"
                 )
-        self.data = {"name": name, "digest": digest, "images": count}
+        self.data = {"name": name, "digest": digest, "images": count, "classes": list(classes)}
+
+    def class_names(self, count: int) -> list[str]:
+        """Of the ``count`` classes of the run, by label; where that isn't known, their numbers."""
+        known = (self.data or read_json(self._data) or {}).get("classes")
+        try:
+            names = [str(one["name"]) for one in known or ()]
+        except (TypeError, KeyError):
+            names = []
+        return names if len(names) == count else [str(label) for label in range(count)]
 
     def config(self) -> ConfigDict:
         """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
@@ -184,7 +194,7 @@ class Workdir:
         """
         plain = None if self._config.exists() else self._config_of_checkpoint()
         try:
-            config = ConfigDict(configuration.completed(plain or json.loads(self._config.read_text())))
+            config = ConfigDict(configuration.completed(plain or json.loads(read_regular(self._config))))
         except (FileNotFoundError, NotADirectoryError) as error:
             if self.holds_sweep():
                 text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"
@@ -264,7 +274,8 @@ class Workdir:
     def records(self) -> list[dict[str, Any]]:
         """All whole records of ``metrics.jsonl``; a line torn by a crash is left out."""
         records = []
-        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+        text = read_regular(self._metrics).decode(errors="replace") if self._metrics.exists() else ""
+        for line in text.splitlines():
             try:
                 record = json.loads(line)
             except ValueError:
@@ -347,7 +358,7 @@ def _is_time(value: Any) -> bool:
 def read_json(path: Path) -> Any:
     """What lies in ``path``, or None if it isn't there or can't be read."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 

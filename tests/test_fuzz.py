@@ -157,6 +157,11 @@ def pictures() -> dict[str, bytes]:
         ("progressive.jpg", "JPEG", noise[..., :3], {"progressive": True}),
         ("rgb.webp", "WEBP", noise[..., :3], {}),
         ("rgb.bmp", "BMP", noise[..., :3], {}),
+        ("rgb.tif", "TIFF", noise[..., :3], {}),
+        ("lzw.tif", "TIFF", noise, {"compression": "tiff_lzw"}),
+        ("jpeg.tif", "TIFF", noise[..., :3], {"compression": "jpeg"}),
+        ("rgb.gif", "GIF", noise[..., :3], {}),
+        ("rgba.avif", "AVIF", noise, {}),
     ):
         file = io.BytesIO()
         Image.fromarray(image).save(file, kind, **how)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from gan_jax.data import Dataset, cache
 from gan_jax.data.decode import decode
 from gan_jax.data.images import Stored
 from gan_jax.errors import UserError
-from tests.conftest import ROOT, data_options
+from gan_jax.workdir import Workdir
+from tests.conftest import ROOT, data_options, small
 
 TFDS = ROOT.parent / "shared" / "tfds"
 real = pytest.mark.skipif(not (TFDS / "mnist").is_dir(), reason="the data beside the project isn't there")
@@ -204,7 +206,7 @@ def test_a_digest_tells_data_apart(tmp_path: Path) -> None:
 def test_many_unreadable_files_are_one_line(tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i}.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"30 of the 30 images .* can't be used: .*; \.\.\.$") as error:
+    with pytest.raises(UserError, match=r"30 of the 30 images .* can't be used: .*; and 25 more$") as error:
         load(source="folder", dir=str(tmp_path))
     assert str(error.value).count(".png") == 5
 
@@ -233,6 +235,202 @@ def test_what_is_wrong_with_a_folder_is_said(
     with pytest.raises(UserError, match=message) as error:
         load(source="folder", **changed)
     assert "\n" not in str(error.value)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def zoo(path: Path, **counts: int) -> Path:
+    """Folders of so many grey images each, all of the first class of grey 0, of the second 1 and so on."""
+    for grey, (name, count) in enumerate(counts.items()):
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (grey,) * 3).save(path / name / f"{i:03d}.png")
+    return path
+
+
+def greys(images: data.Images) -> list[int]:
+    return sorted(int(image[0, 0, 0]) for image in pixels(images))
+
+
+def test_classes_are_named_counted_and_held_out_each_by_its_share(tmp_path: Path) -> None:
+    counts = {"cat": 40, "dog": 20, "fox": 1, "owl": 2}
+    dataset = load(source="folder", dir=str(zoo(tmp_path, **counts)), labels=True, test_fraction=0.1)
+    assert dataset.names == ("cat", "dog", "fox", "owl")
+    assert dataset.description == {"classes": "4 classes: cat 40, dog 20, fox 1, owl 2"}
+    assert dataset.class_counts == [
+        {"name": "cat", "train": 36, "test": 4},  # of 63 images 6 are held out: 3.8, 1.9, .1 and .2
+        {"name": "dog", "train": 18, "test": 2},
+        {"name": "fox", "train": 1, "test": 0},
+        {"name": "owl", "train": 2, "test": 0},
+    ]
+    assert greys(dataset.test_images) == [0] * 4 + [1] * 2
+    np.testing.assert_array_equal(pixels(dataset.train_images)[:, 0, 0, 0], dataset.train_labels)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.3, 0.99])
+def test_a_class_keeps_an_image_to_train_on(fraction: float, tmp_path: Path) -> None:
+    counts = {name: 1 + 3 * (i % 4) for i, name in enumerate("abcdefgh")}
+    labels = np.repeat(np.arange(8), list(counts.values()))
+    np.savez(tmp_path / "a.npz", images=noise(len(labels), 8, 8, 3), labels=labels)
+    dataset = load(source="npz", dir=str(tmp_path / "a.npz"), test_fraction=fraction)
+    assert set(dataset.train_labels) == set(range(8))
+    wanted = round(len(labels) * fraction)
+    held = np.bincount(dataset.test_labels, minlength=8)
+    exact = wanted * np.bincount(labels) / len(labels)
+    possible = np.bincount(labels) - 1
+    assert (np.abs(held - np.minimum(exact, possible)) < 1).all()
+    assert held.sum() == min(wanted, held.sum())
+    assert held.sum() == wanted or fraction == 0.99
+    assert not dataset.warnings
+
+
+def test_a_class_of_all_numbers_is_ordered_by_them(tmp_path: Path) -> None:
+    names = [str(number) for number in range(11)]
+    dataset = load(source="folder", dir=str(zoo(tmp_path, **dict.fromkeys(names, 1))), labels=True)
+    assert list(dataset.names) == names
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("names", ["train test", "Train TEST", "training validation", "train val test"])
+def test_folders_named_as_parts_are_the_parts(names: str, labelled: bool, tmp_path: Path) -> None:
+    train, *tests = names.split()
+    zoo(tmp_path / train, cat=5, dog=4)
+    for name in tests:
+        zoo(tmp_path / name, cat=2, dog=1, owl=1)
+    dataset = load(tmp_path / "cache", source="folder", dir=str(tmp_path), labels=labelled)
+    assert (greys(dataset.train_images), greys(dataset.test_images)) == ([0] * 5 + [1] * 4, [0, 0, 1, 2])
+    if labelled:
+        assert dataset.description["classes"] == "3 classes: cat 7, dog 5, owl 1"
+        assert dataset.warnings == (f"folder:{tmp_path.name} has no image to train on of owl, only some to test on",)
+        np.testing.assert_array_equal(dataset.test_labels, pixels(dataset.test_images)[:, 0, 0, 0])
+    assert dataset.left_out == (("4 images of val/, beside test/",) if len(tests) > 1 else ())
+
+
+def test_folders_named_as_parts_beside_others_are_none_and_that_is_said(tmp_path: Path) -> None:
+    zoo(tmp_path, train=3, test=2, owl=1)
+    dataset = load(source="folder", dir=str(tmp_path), labels=True, test_fraction=0.0)
+    assert dataset.names == ("owl", "test", "train")
+    assert dataset.left_out == ("nothing, though there are train/ and test/, since beside them lies 'owl'",)
+    assert load(source="folder", dir=str(zoo(tmp_path / "alone", train=3)), labels=True).names == ("train",)
+
+
+def test_a_folder_around_the_classes_is_no_class(tmp_path: Path) -> None:
+    zoo(tmp_path / "images", cat=2, dog=2)
+    with pytest.raises(UserError, match=r"in its one folder 'images'.*'cat', 'dog'.*give data.dir=.*/images$"):
+        load(source="folder", dir=str(tmp_path), labels=True)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("known", [(1, 2, 3, 4, 5), (0, 40), (7, 3_000_000_000)])
+def test_classes_without_images_are_none(known: tuple[int, ...], shape: tuple[int, ...], tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(known, 4))
+    np.savez(tmp_path / "a.npz", images=noise(len(labels), 8, 8, 3), labels=labels.reshape(shape))
+    dataset = load(source="npz", dir=str(tmp_path / "a.npz"), test_fraction=0.0)
+    assert (dataset.classes, dataset.names) == (len(known), tuple(map(str, known)))
+    np.testing.assert_array_equal(np.array(known)[dataset.train_labels], labels)
+    assert dataset.train_labels.dtype == np.int32
+
+
+def test_a_class_of_unreadable_images_alone_is_none(tmp_path: Path) -> None:
+    zoo(tmp_path, cat=2, dog=2, owl=2)
+    for file in (tmp_path / "dog").iterdir():
+        file.write_bytes(b"")
+    dataset = load(source="folder", dir=str(tmp_path), labels=True, test_fraction=0.0)
+    assert dataset.names == ("cat", "owl")
+    np.testing.assert_array_equal(dataset.train_labels, [0, 0, 1, 1])
+
+
+def test_names_of_classes_can_be_shown_and_stored(tmp_path: Path) -> None:
+    hostile = [b"\x1b[31mred", b"two\nlines", b"latin\xe9", "猫".encode()]
+    for name in hostile:
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+        Image.new("RGB", (8, 8)).save(os.path.join(os.fsencode(tmp_path), name, b"a.png"))
+    dataset = load(source="folder", dir=str(tmp_path), labels=True)
+    assert set(dataset.names) == {r"\x1b[31mred", r"two\nlines", r"latin\udce9", "猫"}
+    json.dumps(dataset.class_counts, ensure_ascii=False).encode()
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def test_all_endings_of_kinds_that_are_read_are_known_and_others_are_counted(tmp_path: Path) -> None:
+    image = Image.fromarray(noise(8, 8, 3))
+    for ending, kind in {
+        **{".jfif": "JPEG", ".JPE": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".TIFF": "TIFF", ".gif": "GIF"},
+        ".avif": "AVIF",
+    }.items():
+        image.save(tmp_path / f"a{ending}", kind)
+    for name in ("a.txt", "b.TXT", "c.txt", "noending", "d.mp4", "e.mp4", ".hidden.txt"):
+        (tmp_path / name).touch()
+    dataset = load(source="folder", dir=str(tmp_path), test_fraction=0.0)
+    assert len(dataset.train_images) == 7
+    assert dataset.left_out == ("files of other endings: 3 .txt, 2 .mp4, 1 none",)
+    assert dataset.description["left out"] == dataset.left_out[0]
+    assert not dataset.warnings
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    with pytest.raises(UserError, match=r"ends in .png, .*; left out are files of other endings: 1 .mp4$"):
+        load(source="folder", dir=str(tmp_path / "videos"))
+
+
+def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
+    folder(tmp_path, 3)
+    os.mkfifo(tmp_path / "zz.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.png").symlink_to("zz.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.jpg"))
+    dataset = load(source="folder", dir=str(tmp_path), test_fraction=0.0)
+    assert len(dataset.train_images) == 3
+    assert dataset.left_out == ("what is no regular file: 'link.png', 'pipe', 's.jpg', 'zz.png'",)
+    with pytest.raises(UserError, match=r"zz.png' is no regular file; the npz source needs"):
+        load(source="npz", dir=str(tmp_path / "zz.png"))
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    folder(tmp_path / "images", 6, (512, 512, 3))
+    settings: dict[str, Any] = {"source": "folder", "dir": str(tmp_path / "images"), "image_size": 512}
+    dataset = load(**settings, cache_budget_mb=0, device_budget_mb=0, test_fraction=0.0)
+    (tmp_path / "images" / "02.png").unlink()
+    os.mkfifo(tmp_path / "images" / "02.png")
+    with pytest.raises(UserError, match=r"cannot read 02.png \(it is no regular file\)"):
+        dataset.train_images[np.arange(6)]
+
+
+def made_run(path: Path) -> None:
+    """What a run leaves, pictures in all their places."""
+    place = Workdir(path)
+    place.claim(small("dcgan"))
+    for where in ("samples", "reconstructions", "neighbours"):
+        place.save_grid(1, noise(40, 40, 3), where)
+    place.save_animation()
+    Image.fromarray(noise(40, 40, 3)).save(path / "samples.png")
+    (place.cache).mkdir(exist_ok=True)
+    Image.fromarray(noise(40, 40, 3)).save(place.cache / "x.png")
+
+
+@pytest.mark.parametrize("where", ["runs/mine", "runs/sweep/000", "cat/mine", "."])
+@pytest.mark.parametrize("lost", [None, "config.json", "checkpoints"])
+def test_runs_below_the_images_are_no_images(where: str, lost: str | None, tmp_path: Path) -> None:
+    pictures = zoo(tmp_path / "pictures", cat=12, dog=8)
+    asked: dict[str, Any] = {"source": "folder", "dir": str(pictures), "labels": True}
+    before = load(**asked)
+    made_run(pictures / where)
+    (pictures / where / "metrics.jsonl").touch()
+    if lost:
+        gone = pictures / where / lost
+        gone.unlink() if gone.is_file() else gone.rmdir()
+    after = load(**asked)
+    assert (after.digest, after.test_digest, after.names) == (before.digest, before.test_digest, ("cat", "dog"))
+    own = "samples, samples.png, training.gif" if where == "." else where
+    assert own in after.description["left out"]
+
+
+def test_a_folder_of_images_is_no_run_for_its_names(tmp_path: Path) -> None:
+    zoo(tmp_path, samples=3, checkpoints=2, reconstructions=1)
+    (tmp_path / "samples" / "config.json").touch()
+    assert len(load(source="folder", dir=str(tmp_path), test_fraction=0.0).train_images) == 6
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------
@@ -362,8 +560,9 @@ def test_a_test_part_of_its_own_and_other_keys_and_shapes(tmp_path: Path) -> Non
     np.savez(tmp_path / "a.npz", x=noise(6, 12, 10), y=np.arange(6), test_x=noise(2, 12, 10, seed=1), test_y=[9, 9])
     dataset = load(source="npz", dir=str(tmp_path / "a.npz"), image_key="x", label_key="y", channels=1)
     assert (dataset.train_images.shape, dataset.test_images.shape) == ((6, 8, 8, 1), (2, 8, 8, 1))
-    assert dataset.classes == 10
-    np.testing.assert_array_equal(dataset.test_labels, [9, 9])
+    assert dataset.names == ("0", "1", "2", "3", "4", "5", "9")
+    np.testing.assert_array_equal(dataset.test_labels, [6, 6])
+    assert dataset.warnings == ("npz:a has no image to train on of 9, only some to test on",)
     square = Image.fromarray(noise(6, 12, 10)[3][1:11]).resize((8, 8), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(pixels(dataset.train_images)[3, ..., 0], np.asarray(square))
 
@@ -373,10 +572,11 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
         {"images": noise(2, 8, 8, 3), "labels": np.arange(2), "test_images": noise(1, 8, 8, 3)},
         "has 'labels', but no 'test_labels' beside 'test_images': add them",
     ),
-    "a class beyond all": (
-        {"images": noise(2, 8, 8, 3), "labels": np.array([0, 3_000_000_000], np.uint32)},
-        "a label is 3,000,000,000, and there may be 100,000 classes: number them from 0",
+    "a label beyond all": (
+        {"images": noise(2, 8, 8, 3), "labels": np.array([0, 2**63], np.uint64)},
+        "labels must be whole numbers from 0 up",
     ),
+    "codes of one class each": ({"images": noise(2, 8, 8, 3), "labels": np.eye(2, dtype=int)}, r"not int64 \[2, 2\]"),
     "no images": ({"pictures": noise(2, 8, 8, 3)}, "has no array 'images', but 'pictures'"),
     "floats": ({"images": np.zeros((2, 8, 8, 3))}, "images must be uint8 .* not float64"),
     "two channels": ({"images": noise(2, 8, 8, 2)}, r"images must be uint8 .* not uint8 \[2, 8, 8, 2\]"),
@@ -465,9 +665,10 @@ def test_a_prepared_data_set_of_any_kind_is_read(tmp_path: Path) -> None:
     tfds_writer.write(tmp_path / "a", "tiny", parts, {"train": [2, 0, 1, 2, 0, 1, 2, 0], "validation": [4, 4, 4, 4]})
     for kept in (None, tmp_path / "cache", tmp_path / "cache"):
         dataset = load(kept, source="tfds", name="tiny", dir=str(tmp_path / "a"), labels=True)
-        assert (dataset.name, dataset.classes, dataset.image_shape) == ("tfds:tiny", 5, (8, 8, 3))
+        assert (dataset.name, dataset.classes, dataset.image_shape) == ("tfds:tiny", 4, (8, 8, 3))
         np.testing.assert_array_equal(dataset.train_labels, [2, 0, 1, 2, 0, 1, 2, 0])
-        np.testing.assert_array_equal(dataset.test_labels, [4, 4, 4, 4])
+        np.testing.assert_array_equal(dataset.test_labels, [3, 3, 3, 3])
+        assert dataset.names == ("0", "1", "2", "4")
         whole = np.array([0, 1, 2, 3, 4, 6, 7])
         np.testing.assert_array_equal(dataset.train_images[whole], images[whole])
         np.testing.assert_array_equal(dataset.train_images[np.array([5])][0], decode(files[5], data_options(**SMALL)))
@@ -554,6 +755,42 @@ def test_embedded_sets_come_in_any_shape(tmp_path: Path) -> None:
     np.testing.assert_array_equal(coloured.train_labels, digits.train_labels)
     shapes = load(name="shapes32", image_size=32)
     assert (shapes.classes, shapes.image_shape, len(shapes.test_images)) == (6, (32, 32, 3), 500)
+
+
+EVERYWHERE: dict[str, dict[str, int]] = {
+    "on disk": {},
+    "in memory": {"cache_budget_mb": 0},
+    "nowhere": {"cache_budget_mb": 0, "device_budget_mb": 0},
+}
+
+
+@pytest.mark.parametrize("kept", EVERYWHERE)
+@pytest.mark.parametrize("kind", ["folder", "savez", "savez_compressed", "another shape", "an empty test part"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_part_without_images_is_like_any_other(kind: str, kept: str, count: int, tmp_path: Path) -> None:
+    images, settings = folder(tmp_path / "images", count), {"source": "npz", "dir": str(tmp_path / "a.npz")}
+    if kind == "folder":
+        settings = {"source": "folder", "dir": str(tmp_path / "images")}
+    elif kind == "an empty test part":
+        both: dict[str, Any] = {
+            "images": images,
+            "labels": np.arange(count),
+            "test_images": images[:0],
+            "test_labels": [],
+        }
+        np.savez(tmp_path / "a.npz", **both)
+    else:
+        save = np.savez_compressed if kind == "savez_compressed" else np.savez
+        save(tmp_path / "a.npz", images=images[:, :, :7] if kind == "another shape" else images)
+    dataset = load(tmp_path / "cache", **settings, **EVERYWHERE[kept], test_fraction=0.0)
+    assert (dataset.train_images.shape, dataset.test_images.shape) == ((count, 8, 8, 3), (0, 8, 8, 3))
+    for part in (dataset.train_images, dataset.test_images):
+        nothing = part[np.zeros(0, np.int64)]
+        assert nothing.shape == (0, 8, 8, 3)
+        assert nothing.dtype == np.uint8
+    assert pixels(pickle.loads(pickle.dumps(dataset.test_images))).shape == (0, 8, 8, 3)
+    assert dataset.test_digest != dataset.digest
+    assert len(dataset.test_labels) == 0
 
 
 def test_the_cache_describes_itself(tmp_path: Path) -> None:

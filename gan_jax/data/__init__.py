@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, hold_out
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, listed, printable, unknown_name
 
 __all__ = ["SOURCES", "Dataset", "Images", "Options", "load"]
 
@@ -26,6 +27,8 @@ SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
 }
 _NAMELESS = ("folder", "npz")
 _NAMED_IN_WARNING = 5
+_NAMED_CLASSES = 12
+_MOST_CLASSES = 100_000  # networks have a row of weights for each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Dataset:
       train_images, test_images: uint8 ``[N, H, W, C]``, indexed by arrays of numbers; NumPy arrays, or files behind the
         same face (`gan_jax.data.images`). The test images are never trained on; there may be none.
       train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``; all 0 where there are no labels.
-      classes: number of classes; 0 without labels.
+      classes: number of classes that there are images of; 0 without labels.
+      names: those of the classes, by label; if empty, their numbers are.
+      left_out: what lay beside the images and isn't read, in words.
       warnings: what the user should know, a line each.
     """
 
@@ -47,6 +52,8 @@ class Dataset:
     test_images: Images
     test_labels: np.ndarray
     classes: int
+    names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -72,6 +79,25 @@ class Dataset:
     def megabytes(self) -> float:
         """Size of the train images as uint8, in units of 2^20 bytes."""
         return _megabytes(self.train_images)
+
+    @property
+    def class_counts(self) -> list[dict[str, Any]]:
+        """Of each class, by label: ``name``, and how many images there are to ``train`` and to ``test`` on."""
+        names = self.names or [str(label) for label in range(self.classes)]
+        counts = (np.bincount(labels, minlength=self.classes) for labels in (self.train_labels, self.test_labels))
+        columns = zip(names, *counts, strict=False)  # all labels are 0 without classes
+        return [{"name": name, "train": int(train), "test": int(test)} for name, train, test in columns]
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What was found besides the images, in words, by what it is."""
+        found = {}
+        if self.classes:
+            classes = [f"{one['name']} {one['train'] + one['test']:,}" for one in self.class_counts]
+            found["classes"] = f"{self.classes:,} classes: {listed(classes, _NAMED_CLASSES)}"
+        if self.left_out:
+            found["left out"] = "; ".join(self.left_out)
+        return found
 
 
 def _megabytes(images: Images) -> float:
@@ -118,10 +144,29 @@ def load(options: Options, cache: Path | None) -> Dataset:
         raise UserError(f"{source.name} has no images to train on, only to test on: lower data.test_fraction")
     if options.labels and train.labels is None:
         raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
-    labels = [np.zeros(len(p.images), np.int32) if p.labels is None else p.labels for p in (train, test)]
-    classes = 0 if train.labels is None else 1 + int(max(part.max() for part in labels if len(part)))
-    warnings = (f"{which} left out: {_named(lost)}",) if lost else ()
-    return Dataset(source.name, train.images, labels[0], test.images, labels[1], classes, warnings)
+    labels, names = _numbered([train, test], source)
+    warnings = [f"{which} left out: {_named(lost)}"] if lost else []
+    unseen = [names[label] for label in np.setdiff1d(labels[1], labels[0])] if names else []
+    if unseen:
+        warnings.append(f"{source.name} has no image to train on of {listed(unseen)}, only some to test on")
+    return Dataset(
+        *(source.name, train.images, labels[0], test.images, labels[1]),
+        classes=len(names),
+        names=names,
+        left_out=source.left_out,
+        warnings=tuple(warnings),
+    )
+
+
+def _numbered(parts: list[Part], source: Source) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Labels int32 ``[N]`` of both parts, counted from 0 without a gap, and the classes' names by them."""
+    if any(part.labels is None for part in parts):
+        return [np.zeros(len(part.images), np.int32) for part in parts], ()
+    found = np.unique(np.concatenate([part.labels for part in parts if part.labels is not None]))
+    if len(found) > _MOST_CLASSES:
+        raise UserError(f"{source.name} has {len(found):,} classes, and there may be {_MOST_CLASSES:,}")
+    names = tuple(source.classes[label] if label < len(source.classes) else str(label) for label in found)
+    return [np.searchsorted(found, part.labels).astype(np.int32) for part in parts if part.labels is not None], names
 
 
 def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part, list[str]]:
@@ -137,4 +182,4 @@ def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part,
 
 
 def _named(lost: list[str]) -> str:
-    return "; ".join(lost[:_NAMED_IN_WARNING]) + ("; ..." if len(lost) > _NAMED_IN_WARNING else "")
+    return listed(map(printable, lost), _NAMED_IN_WARNING, "; ", long=300)

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import PIL
 
 from gan_jax import progress
+from gan_jax.data.decode import decoders
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.options import Options
 from gan_jax.errors import UserError
-from gan_jax.files import write_atomically
+from gan_jax.files import read_regular, write_atomically
 
-_RECIPE = [1, PIL.__version__]  # the number goes up when `gan_jax.data.decode` gives other pixels
+_RECIPE = [2, *decoders()]  # the number goes up when `gan_jax.data.decode` gives other pixels
 _SLICE = 32  # images that a thread decodes at a time
 
 Unreadable = dict[int, str]  # an image's number: its name and the reason
@@ -86,7 +86,7 @@ class Cache:
             return make()
         path = self.directory / f"{_key(identity)}.npy"
         try:
-            known: np.ndarray = np.load(path, allow_pickle=False)
+            known: np.ndarray = np.load(io.BytesIO(read_regular(path)), allow_pickle=False)
             return known
         except (OSError, ValueError, EOFError):
             made = make()
@@ -123,7 +123,7 @@ def _make(images: Decoded, pixels: Path | None, report: Path, what: str) -> Unre
 def _read_report(report: Path, pixels: Path | None, count: int, shape: tuple[int, ...]) -> Unreadable | None:
     """What an earlier pass found, if it ended and its files are whole."""
     try:
-        found = json.loads(report.read_bytes())
+        found = json.loads(read_regular(report))
         unreadable = {int(number): str(reason) for number, reason in found["unreadable"].items()}
         whole = (count - len(unreadable)) * math.prod(shape)
         if found["images"] == count and (pixels is None or pixels.stat().st_size == whole):

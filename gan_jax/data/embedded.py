@@ -35,10 +35,12 @@ def find(options: Options) -> Source:
             f"data.dir is {options.dir!r}, but the embedded source reads no directory: leave data.dir empty"
         )
     train_images, train_labels, test_images, test_labels = SETS[name]()
+    classes = () if name == "mnist5k" else shapes.KINDS
     return Source(
         f"embedded:{name}",
         _part(train_images, train_labels, f"{name}, train", options),
         _part(test_images, test_labels, f"{name}, test", options),
+        tuple(classes),
     )
 
 

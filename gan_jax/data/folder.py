@@ -1,8 +1,10 @@
 """A folder of image files, nested or flat."""
 
+import dataclasses
 import os
 import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,48 @@ import numpy as np
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, clipped, listed, printable
+from gan_jax.files import read_regular
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".avif", ".heic", ".heif"),
+)
+# Names of folders that are a split of the images, not classes; of several to test on, the first there is.
+_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+_CACHE = "data_cache"  # beside workdirs
+# What of a workdir are, or have in them, pictures.
+_DRAWN = ("samples", "reconstructions", "neighbours", "samples.png", "interpolations.png", "training.gif")
+_LISTED = 10  # of what was left out
+
+
+@dataclasses.dataclass
+class _Found:
+    """What lies in a folder: image files (path below it, size, time of change); endings of others; what isn't a file;
+    folders that belong to runs."""
+
+    images: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+    endings: Counter[str] = dataclasses.field(default_factory=Counter)
+    special: list[str] = dataclasses.field(default_factory=list)
+    own: list[str] = dataclasses.field(default_factory=list)
+
+    def left_out(self) -> list[str]:
+        """In words, a line each."""
+        kinds = [f"{count:,} {clipped(printable(ending), 20)}" for ending, count in self.endings.most_common()]
+        lines = [f"files of other endings: {listed(kinds, _LISTED)}"] if kinds else []
+        names = [repr(name) for name in sorted(self.special)]
+        lines += [f"what is no regular file: {listed(names, _LISTED)}"] if names else []
+        own = [printable(name) for name in sorted(self.own)]
+        return lines + ([f"pictures of runs: {listed(own, _LISTED)}"] if own else [])
 
 
 def find(options: Options) -> Source:
     """The images in ``options.dir`` and the folders below it, in the order of their paths.
 
-    With ``options.labels`` the first folder on an image's path is its class, in alphabetical order; else there are no
-    labels. Hidden files and folders are left out; links are followed, but no folder is read twice.
+    With ``options.labels`` the first folder on an image's path is its class, in alphabetical order (of numbers: in
+    theirs); else there are no labels. Folders ``train`` and ``test`` (or ``val``, ``validation``), with nothing else
+    beside them, are the parts, with the classes below. Hidden files and folders are left out, and so is what runs
+    wrote there; links are followed, but no folder is read twice.
 
     Raises:
       UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder; or
@@ -27,18 +61,39 @@ def find(options: Options) -> Source:
     """
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
-    folder = Path(options.dir).expanduser()
+    folder = Path(os.path.expanduser(options.dir))
     if not folder.is_dir():
         wrong = "is a file, not a folder" if folder.exists() else "is not there"
         raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
-    found = sorted(_walk(folder, options.follow_links))
-    if not found:
-        raise UserError(f"data.dir: no file in the folder {options.dir!r} ends in {', '.join(_ENDINGS)}")
-    names = [name for name, *_ in found]
-    identity = "\n".join([str(folder.resolve()), *("|".join(map(str, file)) for file in found)])
-    labels = _classes(names, options.dir) if options.labels else None
-    whole = Part(Decoded(_Files(folder, names), names, options), labels, identity)
-    return Source(f"folder:{folder.resolve().name}", whole, None)
+    found = _walk(folder, options.follow_links)
+    found.images.sort()
+    if not found.images:
+        also = "".join(f"; left out are {line}" for line in found.left_out())
+        raise UserError(f"data.dir: no file in the folder {options.dir!r} ends in {', '.join(_ENDINGS)}{also}")
+    train, test, left_out = _split(Counter(name.partition("/")[0] for name, *_ in found.images))
+    parts = [[image for image in found.images if image[0].startswith(f"{part}/")] for part in (train, test) if part]
+    parts = parts or [found.images]
+    classes: tuple[str, ...] = ()
+    labels: list[np.ndarray | None] = [None, None]
+    if options.labels:
+        kinds = [_kinds([name for name, *_ in part], bool(test), options.dir) for part in parts]
+        classes = tuple(_ordered({kind for part in kinds for kind in part}))
+        numbers = {kind: number for number, kind in enumerate(classes)}
+        labels = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
+    ready = [_part(folder, part, own, options) for part, own in zip(parts, labels, strict=False)]
+    return Source(
+        name=f"folder:{printable(folder.resolve().name)}",
+        train=ready[0],
+        test=ready[1] if test else None,
+        classes=tuple(map(printable, classes)),
+        left_out=(*left_out, *found.left_out()),
+    )
+
+
+def _part(folder: Path, images: Sequence[tuple[str, int, int]], labels: np.ndarray | None, options: Options) -> Part:
+    names = [name for name, *_ in images]
+    identity = "\n".join([str(folder.resolve()), *("|".join(map(str, image)) for image in images)])
+    return Part(Decoded(_Files(folder, names), names, options), labels, identity)
 
 
 class _Files:
@@ -53,14 +108,14 @@ class _Files:
     @staticmethod
     def _read(path: Path) -> bytes | str:
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError as error:
             return error.strerror or str(error)
 
 
-def _walk(folder: Path, anywhere: bool) -> list[tuple[str, int, int]]:
-    """(path below ``folder``, size, time of change) of every image file; links may lead ``anywhere``, or not out."""
-    found, seen, inside = [], set(), folder.resolve()
+def _walk(folder: Path, anywhere: bool) -> _Found:
+    """All that lies in ``folder``; links may lead ``anywhere``, or not out."""
+    found, seen, inside = _Found(), set(), folder.resolve()
 
     def follow(link: Path) -> None:
         end = Path(os.path.realpath(link))
@@ -71,36 +126,86 @@ def _walk(folder: Path, anywhere: bool) -> list[tuple[str, int, int]]:
                 "if you trust whoever made it, set data.follow_links=True"
             )
 
+    def take(file: Path) -> None:
+        status, name = file.lstat(), file.relative_to(folder).as_posix()
+        if stat.S_ISLNK(status.st_mode) and name.lower().endswith(_ENDINGS):
+            follow(file)
+            status = file.stat() if file.exists() else status  # one that leads nowhere is unreadable
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            found.special.append(name)
+        elif name.lower().endswith(_ENDINGS):
+            found.images.append((name, status.st_size, status.st_mtime_ns))
+        else:
+            found.endings[file.suffix.lower() or "none"] += 1
+
     for path, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(path) in seen:  # links may make a circle
             folders.clear()
             continue
         seen.add(os.path.realpath(path))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        run = _is_run([*folders, *files])
+        if run and Path(path) != folder:
+            found.own.append(Path(path).relative_to(folder).as_posix())
+            folders.clear()
+            continue
+        own = [name for name in (*folders, *files) if name == _CACHE or (run and name in _DRAWN)]
+        found.own += [Path(path, name).relative_to(folder).as_posix() for name in own]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
         for name in folders:
             if os.path.islink(os.path.join(path, name)):
                 follow(Path(path, name))
         for name in files:
-            if name.lower().endswith(_ENDINGS) and not name.startswith("."):
-                file = Path(path, name)
-                status = file.lstat()
-                if stat.S_ISLNK(status.st_mode):
-                    follow(file)
-                    status = file.stat() if file.exists() else status  # one that leads nowhere is unreadable
-                found.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
+            if not name.startswith(".") and name not in own:
+                take(Path(path, name))
     return found
+
+
+def _is_run(names: Collection[str]) -> bool:
+    """Whether a folder of these ``names`` is the workdir of a run (`gan_jax.workdir`)."""
+    begun = {"config.json", "checkpoints"}.issubset(names)
+    return begun or ("metrics.jsonl" in names and not {"config.json", "samples", "checkpoints"}.isdisjoint(names))
 
 
 def _refuse(error: OSError) -> None:
     raise UserError(f"data.dir: cannot read the folder {error.filename!r}: {error.strerror}")
 
 
-def _classes(names: Sequence[str], folder: str) -> np.ndarray:
-    for name in names:
-        if "/" not in name:
+def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
+    """The folders of the train and of the test images, empty if there are none, and what is to be said.
+
+    ``tops`` has the number of images of each folder directly below, and the names of images that lie there.
+    """
+    by_name = {top.casefold(): top for top in tops}
+    train = [by_name[name] for name in _TRAIN if name in by_name]
+    test = [by_name[name] for name in _TEST if name in by_name]
+    if len(train) != 1 or not test:
+        return "", "", []
+    if len(train) + len(test) < len(tops):
+        others = listed((repr(printable(top)) for top in sorted({*tops} - {*train, *test})), _LISTED)
+        return "", "", [f"nothing, though there are {train[0]}/ and {test[0]}/, since beside them lies {others}"]
+    return train[0], test[0], [f"{tops[other]:,} images of {other}/, beside {test[0]}/" for other in test[1:]]
+
+
+def _kinds(names: Sequence[str], split: bool, folder: str) -> list[str]:
+    """The class of each image: the first folder on its path, or the second of a split."""
+    inner = [name.partition("/")[2] if split else name for name in names]
+    for name, path in zip(names, inner, strict=True):
+        if "/" not in path:
             raise UserError(
                 f"data.labels: {name!r} lies in no subfolder of {folder!r}, and subfolders are the classes: "
                 "move it into one, or, for a GAN without classes, set data.labels=False"
             )
-    kinds = [name.partition("/")[0] for name in names]
-    return np.unique(kinds, return_inverse=True)[1].astype(np.int32)
+    kinds = [path.partition("/")[0] for path in inner]
+    if len(set(kinds)) == 1 and all(path.count("/") > 1 for path in inner):
+        below = listed((repr(printable(kind)) for kind in _ordered({path.split("/")[1] for path in inner})), _LISTED)
+        raise UserError(
+            f"data.labels: all images of {folder!r} lie in its one folder {kinds[0]!r}, and classes are the folders "
+            f"directly below data.dir: are it {below}? then give data.dir={folder}/{kinds[0]}"
+        )
+    return kinds
+
+
+def _ordered(kinds: Iterable[str]) -> list[str]:
+    """By their numbers, if all are numbers, else by the alphabet."""
+    found = sorted(kinds)
+    return sorted(found, key=int) if all(kind.isdecimal() for kind in found) else found

@@ -120,7 +120,7 @@ class Stored:
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
         out = np.empty((len(numbers), *self._stored[1:]), np.uint8)
         size = math.prod(self._stored[1:])
-        for row, number in zip(out.reshape(len(out), -1), self._chosen[numbers], strict=True):
+        for row, number in zip(out.reshape(len(out), size), self._chosen[numbers], strict=True):
             if os.preadv(self._file, [row.data], self._offset + int(number) * size) != size:
                 raise UserError(f"{self._path} is shorter than it was: delete it, or restore it, and start again")
         return out

@@ -10,7 +10,9 @@ import numpy as np
 from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, clipped, listed
+
+_NAMED = 10  # arrays in a message
 
 
 def find(options: Options) -> Source:
@@ -25,18 +27,19 @@ def find(options: Options) -> Source:
     """
     if not options.dir:
         raise UserError("the npz source needs data.dir, the .npz file")
-    path = Path(options.dir).expanduser()
+    path = Path(os.path.expanduser(options.dir))
     if not path.is_file():
-        wrong = "is a folder, not a file" if path.exists() else "is not there"
+        other = "is a folder, not a file" if path.is_dir() else "is no regular file"
+        wrong = other if path.exists() else "is not there"
         raise UserError(f"data.dir: {options.dir!r} {wrong}; the npz source needs an .npz file")
     image_key, label_key = options.image_key or "images", options.label_key or "labels"
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if image_key not in keys:
-                raise UserError(f"{path} has no array {image_key!r}, but {', '.join(map(repr, keys)) or 'nothing'}")
+                raise UserError(f"{path} has no array {image_key!r}, but {_keys(keys) or 'nothing'}")
             if options.label_key and options.label_key not in keys:
-                raise UserError(f"{path} has no array {label_key!r}, but {', '.join(map(repr, keys))}")
+                raise UserError(f"{path} has no array {label_key!r}, but {_keys(keys)}")
             train, test = _part(archive, image_key, label_key, keys, options), None
             if f"test_{image_key}" in keys:
                 if label_key in keys and f"test_{label_key}" not in keys:
@@ -47,9 +50,13 @@ def find(options: Options) -> Source:
     except UserError:
         raise
     except Exception as error:  # of damaged bytes, the decoders raise anything
-        reason = " ".join(str(error).split())
+        reason = clipped(" ".join(str(error).split()), 300)
         raise UserError(f"cannot read {path} ({reason}): it must be a file as numpy.savez writes them") from error
     return Source(f"npz:{path.stem}", train, test)
+
+
+def _keys(keys: list[str]) -> str:
+    return listed(map(repr, keys), _NAMED)
 
 
 def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[str], options: Options) -> Part:
@@ -75,7 +82,7 @@ def _images(archive: zipfile.ZipFile, key: str) -> Images:
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
         raise UserError(
             f"{archive.filename}, {key}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "
-            f"not {dtype} {list(shape)}: convert them, values from 0 to 255, channels last"
+            f"not {clipped(str(dtype))} {list(shape)}: convert them, values from 0 to 255, channels last"
         )
     if math.prod(shape) != info.file_size - start:
         raise ValueError(f"{key} should have {math.prod(shape):,} bytes and has {info.file_size - start:,}")

@@ -8,8 +8,6 @@ from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.order import shuffled
 from gan_jax.errors import UserError
 
-MOST_CLASSES = 100_000  # networks have a row of weights for each
-
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -17,7 +15,7 @@ class Part:
 
     Attributes:
       images: of the shape asked for already, or to be decoded.
-      labels: int32 ``[N]``, or None.
+      labels: int64 ``[N]``, any numbers, or None.
       identity: changes when the content of ``images`` does. Only what is to be decoded needs one.
     """
 
@@ -34,39 +32,66 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source that was found: what it is, for people, and its parts; ``test`` is None if it has none of its own."""
+    """A source that was found.
+
+    Attributes:
+      name: what it is, for people.
+      train, test: its parts; ``test`` is None if it has none of its own.
+      classes: names by label; a label beyond them has its number for a name.
+      left_out: what lay there and isn't read, in words.
+    """
 
     name: str
     train: Part
     test: Part | None
+    classes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
     """A train part of ``whole``, and a test part: a share ``fraction`` of it, in which chance has no say.
 
     The share is rounded, but at least one image where there are two and the fraction isn't 0; which ones is
-    `gan_jax.data.order.shuffled` with epoch 0. Both keep their images in order.
+    `gan_jax.data.order.shuffled` with epoch 0. Both keep their images in order. Of labelled images each class gives its
+    share, and keeps at least one to be trained on.
     """
     count = len(whole.images)
     held = round(count * fraction)
     held = max(held, 1) if fraction > 0 and count > 1 else held
     order = shuffled(count, 0)
-    return whole.subset(np.sort(order[held:])), whole.subset(np.sort(order[:held]))
+    chosen = order[:held] if whole.labels is None else _by_class(order, whole.labels[order], held)
+    return whole.subset(np.setdiff1d(order, chosen)), whole.subset(np.sort(chosen))
+
+
+def _by_class(order: np.ndarray, labels: np.ndarray, held: int) -> np.ndarray:
+    """``held`` images of those in ``order``, whose classes are ``labels``, or fewer, so that each class keeps one.
+
+    Each class gives its share rounded down, and those with the largest remainders one more (of equal ones those that
+    ``order`` has first): the first of its images.
+    """
+    _, first, kinds, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    given, rest = np.divmod(held * counts, max(len(order), 1))
+    given = np.minimum(given, counts - 1)
+    for kind in np.lexsort((first, -rest)):
+        given[kind] += given.sum() < held and given[kind] < counts[kind] - 1
+    together = np.argsort(kinds, kind="stable")
+    rank = np.empty(len(order), np.int64)  # of each image among those of its class
+    rank[together] = np.arange(len(order)) - (np.cumsum(counts) - counts)[kinds[together]]
+    chosen: np.ndarray = order[rank < given[kinds]]
+    return chosen
 
 
 def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
-    """``labels`` as int32 ``[count]``.
+    """``labels``, ``[count]`` or ``[count, 1]``, as int64 ``[count]``.
 
     Raises:
-      UserError: they are not whole numbers from 0 up to `MOST_CLASSES`, one an image.
+      UserError: they are not whole numbers from 0 up, one an image.
     """
-    if count and labels.shape == (count,) and labels.dtype.kind in "iu" and int(labels.max()) >= MOST_CLASSES:
-        raise UserError(
-            f"{where}: a label is {int(labels.max()):,}, and there may be {MOST_CLASSES:,} classes: number them from 0"
-        )
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and int(labels.min()) < 0):
+    flat = labels[:, 0] if labels.shape == (count, 1) else labels
+    whole = flat.shape == (count,) and (flat.dtype.kind in "iu" or not count)
+    if not whole or (count and not 0 <= int(flat.min()) <= int(flat.max()) < 2**63):
         raise UserError(
             f"{where}: labels must be whole numbers from 0 up, one for each of the {count:,} images, "
             f"not {labels.dtype} {list(labels.shape)}"
         )
-    return labels.astype(np.int32)
+    return flat.astype(np.int64)

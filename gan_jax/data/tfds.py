@@ -12,7 +12,7 @@ from gan_jax.data.cache import Cache
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, clipped, listed, printable, unknown_name
 
 _TEST_SPLITS = ("test", "validation")  # the first of them that there is; "train" is the train part
 _SLICE = 1000  # labels read at a time
@@ -44,9 +44,11 @@ def find(options: Options, cache: Cache) -> Source:
     image_key, label_key = _keys(builder.info.features, options)
     splits = ["train", *[split for split in _TEST_SPLITS if split in builder.info.splits][:1]]
     if "train" not in builder.info.splits:
-        raise UserError(f"tfds:{options.name} has no split 'train', but {', '.join(builder.info.splits)}")
+        raise UserError(f"tfds:{options.name} has no split 'train', but {listed(builder.info.splits)}")
     train, *test = [_part(builder, split, image_key, label_key, options, cache) for split in splits]
-    return Source(f"tfds:{options.name}", train, test[0] if test else None)
+    known = builder.info.features[label_key].names if label_key else None
+    classes = tuple(printable(clipped(str(name))) for name in known or ())
+    return Source(f"tfds:{options.name}", train, test[0] if test else None, classes)
 
 
 class _Records:
@@ -72,6 +74,9 @@ def _part(builder: Any, split: str, image_key: str, label_key: str, options: Opt
     import tensorflow_datasets as tfds
 
     name, features = f"tfds:{options.name}, {split}", builder.info.features
+    for file in Path(builder.data_dir).iterdir():
+        if not (file.is_file() or file.is_dir()):  # a named pipe would be read for ever
+            raise UserError(f"tfds:{options.name}: {str(file)!r} is no regular file: remove it")
     try:
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         records = builder.as_data_source(split=split, deserialize_method=raw)
@@ -115,7 +120,7 @@ def _keys(features: Any, options: Options) -> tuple[str, str]:
     if options.label_key not in ("", *labels):
         raise unknown_name(f"data.label_key of {where}", options.label_key, labels or ["(it has no labels)"])
     if not images:
-        raise UserError(f"{where} has no image feature, but {', '.join(features)}")
+        raise UserError(f"{where} has no image feature, but {listed(features)}")
     image_key = options.image_key or ("image" if "image" in images else images[0])
     label_key = options.label_key or ("label" if "label" in labels else next(iter(labels), ""))
     return image_key, label_key

@@ -24,7 +24,7 @@ from flax import linen as nn
 
 from gan_jax import progress
 from gan_jax.errors import UserError
-from gan_jax.files import write_atomically
+from gan_jax.files import read_regular, write_atomically
 
 Array = jax.Array
 _SIDE = 299
@@ -252,7 +252,7 @@ def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
       UserError: the file is missing, damaged, or holds anything but arrays.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UserError(f"cannot read the weights in {path}: {error.strerror}") from error
     try:
