@@ -28,7 +28,7 @@ _NUM_SAMPLES = flags.DEFINE_integer(
 )
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
-_LABEL = flags.DEFINE_integer("label", None, "Which class to sample or interpolate; default all.", lower_bound=0)
+_LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
 _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from gan_jax import signals
 from gan_jax.arguments import load_config, read_arguments, read_search, read_sweep
 from gan_jax.config import FEWEST_SAMPLES, changed, check_references, dotted_keys, override
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, clipped, listed
 
 
 def _train(
@@ -128,7 +128,7 @@ def _sample(
     count: int | None,
     seed: int,
     step: int | None,
-    label: int | None,
+    label: str | None,
     **__: Any,
 ) -> None:
     from gan_jax import sample, visualize
@@ -137,37 +137,44 @@ def _sample(
     visualize.check_ending(out)
     gan, state, step = _restore(workdir, step)
     count = count or 100
-    labels = _labels(gan, workdir, count, label)
+    labels, names = _labels(gan, workdir, count, label)
     images = sample.sample(gan, state, seed, labels)
-    visualize.save_images(images, out, labels if gan.classes else None)
+    visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"{count:,} samples of step {step:,}, seed {seed}: {out}")
 
 
 def _interpolate(
-    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, label: int | None, **__: Any
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, label: str | None, **__: Any
 ) -> None:
     from gan_jax import sample, visualize
 
     out = out or workdir / "interpolations.png"
     visualize.check_ending(out)
     gan, state, step = _restore(workdir, step)
-    labels = _labels(gan, workdir, 100, label)
+    labels, names = _labels(gan, workdir, 100, label)
     images = sample.interpolate(gan, state, seed, labels)
-    visualize.save_images(images, out, labels if gan.classes else None)
+    visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
 
 
-def _labels(gan: Any, workdir: Path, count: int, label: int | None) -> Any:
-    """Of ``count`` images: all ``label`` if that is given, else a class a row of ten."""
-    from gan_jax import sample
+def _labels(gan: Any, workdir: Path, count: int, label: str | None) -> tuple[Any, list[str]]:
+    """Of ``count`` images: all ``label`` if that is given, else a class a row of ten; and the names of the classes.
 
-    labels = sample.row_labels(gan, count)
+    ``label`` is a class's name, or, where no name is a number, its number.
+    """
+    from gan_jax import sample
+    from gan_jax.workdir import Workdir
+
+    labels, names = sample.row_labels(gan, count), Workdir(workdir).class_names(gan.classes)
     if label is not None:
-        if label >= gan.classes:
-            known = f"it has {gan.classes} classes, from 0" if gan.classes else "it was trained without labels"
-            raise UserError(f"--label={label}: the GAN in {workdir} has no such class: {known}")
-        labels[:] = label
-    return labels
+        by_name = {name: number for number, name in enumerate(names)}
+        if not any(name.isdecimal() for name in names):
+            by_name |= {str(number): number for number in by_name.values()}
+        if label not in by_name:
+            known = f"it has {len(names):,} classes: {listed(names)}" if names else "it was trained without labels"
+            raise UserError(f"--label={clipped(label)}: the GAN in {workdir} has no such class: {known}")
+        labels[:] = by_name[label]
+    return labels, names
 
 
 def _evaluate(

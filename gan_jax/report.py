@@ -24,6 +24,7 @@ _SHOWN = (
     *("verdict", "fid", "best_fid", "kid", "precision", "recall", "coverage", "inception_score"),
     *("duplicates", "class_entropy", "d_loss", "g_loss", "steps"),
 )
+_CLASSES = 50  # that are listed
 _GRIDS = 6  # shown through time, besides the last
 _POINTS = 300  # of a curve
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 190, 52, 20
@@ -80,6 +81,7 @@ def write_report(workdir: Workdir) -> Path:
         "Samples, each before the training images nearest to it": "".join(
             _picture(grid, 420, _step(grid)) for grid in beside[-1:]
         ),
+        "Classes of the data": _table(_classes(workdir)),
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
@@ -95,6 +97,15 @@ def write_report(workdir: Workdir) -> Path:
     path = workdir.path / "report.html"
     write_atomically(path, lambda file: file.write(page.encode()))
     return path
+
+
+def _classes(workdir: Workdir) -> dict[str, str]:
+    found = workdir.classes()
+    shown = {
+        f"{label}: {one['name']}": f"{one['train']:,} to train on, {one['test']:,} to test on"
+        for label, one in enumerate(found[:_CLASSES])
+    }
+    return shown | ({"and more": f"{len(found) - _CLASSES:,}"} if len(found) > _CLASSES else {})
 
 
 def counted(things: Sequence[Any], what: str) -> str:

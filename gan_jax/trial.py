@@ -291,7 +291,9 @@ class Trial:
     def draw(self, step: int, state: GANState) -> None:
         """Saves the grid of the fixed latents; of an autoencoder also unseen images beside their reconstructions."""
         rows = self.config.sample.rows
-        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows)
+        names = self.workdir.class_names(self.gan.classes)
+        captions = visualize.captions(self.labels[::rows], names)
+        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows, captions)
         self.workdir.save_grid(step, picture)
         images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
         if self.gan.game.reconstruct and len(images):

@@ -1,30 +1,51 @@
 """Pictures: grids of images, and the animation of a run."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from gan_jax import progress
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, clipped
 from gan_jax.files import open_regular, write_arrays, write_atomically
 
 FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
+_MARGIN = 96  # pixels at most that captions take
 T = TypeVar("T")
 
 
-def grid(images: np.ndarray, columns: int, border: int = 2) -> np.ndarray:
-    """uint8 ``[N, H, W, C]`` -> one picture uint8 ``[rows (H + border) + border, ..., C]``, row by row."""
+def grid(images: np.ndarray, columns: int, captions: Sequence[str] = (), border: int = 2) -> np.ndarray:
+    """uint8 ``[N, H, W, C]`` -> one picture uint8 ``[rows (H + border) + border, ..., C]``, row by row.
+
+    ``captions`` of the rows, if there are any, stand in a margin at the left.
+    """
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     out = np.zeros((rows * (height + border) + border, columns * (width + border) + border, channels), np.uint8)
     for i, image in enumerate(images):
         top, left = (n * (side + border) + border for n, side in zip(divmod(i, columns), (height, width), strict=True))
         out[top : top + height, left : left + width] = image
-    return out
+    return np.concatenate([_margin(captions, height + border, out.shape), out], 1) if captions else out
+
+
+def _margin(captions: Sequence[str], pitch: int, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 ``[height of shape, ..., C]`` with a line of white text for each row of ``pitch`` pixels."""
+    font = ImageFont.load_default()
+    width = min(_MARGIN, max(math.ceil(font.getlength(text)) for text in captions))
+    image = Image.new("L", (width + 4, shape[0]))
+    draw = ImageDraw.Draw(image)
+    for row, text in enumerate(captions):
+        draw.text((3, row * pitch + pitch // 2 - 5), text, fill=255, font=font)
+    return np.repeat(np.asarray(image)[..., None], shape[2], -1)
+
+
+def captions(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """What stands before rows of these classes: the name, or, where its letters can't be drawn, the number."""
+    return [names[label] if names[label].isascii() else f"class {label}" for label in labels if names]
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
@@ -42,10 +63,11 @@ def check_ending(path: Path) -> None:
         raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {str(path)!r}")
 
 
-def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None) -> None:
+def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None, names: Sequence[str] = ()) -> None:
     """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
 
-    With labels ``[N]``, the array ``labels`` is in the ``.npz`` too, and the grid has 10 columns.
+    With labels ``[N]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes`` ``[K]``; the grid has 10
+    columns and the classes before its rows; and a file of a folder has its class in its name.
 
     Raises:
       UserError: ``path`` ends in neither, or can't be written.
@@ -53,18 +75,26 @@ def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None
     check_ending(path)
     try:
         if path.suffix.lower() == ".npz":
-            write_arrays(path, {"images": images} | ({} if labels is None else {"labels": labels}))
+            classes = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
+            write_arrays(path, {"images": images} | classes)
         elif path.suffix.lower() == ".png":
-            save_png(grid(images, math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))), path)
+            columns = math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))
+            save_png(grid(images, columns, [] if labels is None else captions(labels[::columns], names)), path)
         else:
-            names = {f"{i:06d}.png" for i in range(len(images))}
-            others = {entry.name for entry in path.iterdir()} - names if path.exists() else set()
+            kinds = [] if labels is None else [_for_files(text) for text in captions(labels, names)]
+            files = [f"{i:06d}{kind}.png" for i, kind in enumerate(kinds or [""] * len(images))]
+            others = {entry.name for entry in path.iterdir()} - {*files} if path.exists() else set()
             if others:
-                raise UserError(f"{path} holds other files ({min(others)}, ...): give a new folder")
-            for i, image in enumerate(progress.bar(images, unit="file", disable=len(images) < 1000)):
-                save_png(image, path / f"{i:06d}.png")
+                raise UserError(f"{path} holds other files ({clipped(min(others))}, ...): give a new folder")
+            for image, file in zip(progress.bar(images, unit="file", disable=len(images) < 1000), files, strict=True):
+                save_png(image, path / file)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _for_files(name: str) -> str:
+    """A class as part of a file's name: whatever has a meaning for shells or file systems becomes an underscore."""
+    return "_" + re.sub(r"[^A-Za-z0-9-]", "_", name)[:40]
 
 
 def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:

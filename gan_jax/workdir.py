@@ -23,6 +23,7 @@ from gan_jax.errors import UserError
 from gan_jax.files import Appended, read_regular, write_arrays, write_atomically
 
 _EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}\.json")  # see `_evaluation_name`
+_PARTS = ("train", "test")
 
 
 class Workdir:
@@ -179,12 +180,16 @@ class Workdir:
 
     def class_names(self, count: int) -> list[str]:
         """Of the ``count`` classes of the run, by label; where that isn't known, their numbers."""
-        known = (self.data or read_json(self._data) or {}).get("classes")
-        try:
-            names = [str(one["name"]) for one in known or ()]
-        except (TypeError, KeyError):
-            names = []
+        names = [one["name"] for one in self.classes()]
         return names if len(names) == count else [str(label) for label in range(count)]
+
+    def classes(self) -> list[dict[str, Any]]:
+        """``name`` of each class of the data, by label, and how many images there are to ``train`` and ``test`` on."""
+        found = self.data or read_json(self._data)
+        try:
+            return [{"name": str(one["name"]), **{part: int(one[part]) for part in _PARTS}} for one in found["classes"]]
+        except (TypeError, KeyError, ValueError):
+            return []
 
     def config(self) -> ConfigDict:
         """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.

@@ -214,7 +214,7 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
         np.testing.assert_allclose(ends, ones["images"][:4].astype(int), atol=1)
     for mode in ("sample", "interpolate"):
         line = launch(f"--mode={mode}", f"--workdir={tmp_path}", "--label=10", code=2)
-        assert "no such class: it has 10 classes, from 0" in line
+        assert "no such class: it has 10 classes: 0, 1, 2" in line
 
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:

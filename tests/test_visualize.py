@@ -12,7 +12,7 @@ from PIL import Image
 from gan_jax.errors import UserError
 from gan_jax.files import write_atomically
 from gan_jax.sample import slerp
-from gan_jax.visualize import evenly, grid, save_animation, save_images, save_png
+from gan_jax.visualize import captions, evenly, grid, save_animation, save_images, save_png
 
 
 def random_images(*shape: int) -> np.ndarray:
@@ -49,6 +49,36 @@ def test_a_grid_has_two_pixels_of_border_unless_told(channels: int) -> None:
     np.testing.assert_array_equal(picture[2:6, 16:21], images[2])
     np.testing.assert_array_equal(picture[8:12, 9:14], images[4])
     assert np.count_nonzero(picture) == images.size
+
+
+def test_rows_of_classes_have_their_names_before_them() -> None:
+    images = random_images(6, 28, 28, 3)
+    picture = grid(images, 3, captions(np.array([1, 0]), ["cat", "dog"]))
+    plain = grid(images, 3)
+    margin = picture.shape[1] - plain.shape[1]
+    np.testing.assert_array_equal(picture[:, margin:], plain)
+    upper, lower = picture[:30, :margin], picture[30:60, :margin]
+    assert 10 < margin < 40
+    assert upper.any()
+    assert lower.any()
+    assert (upper != lower).any()
+    np.testing.assert_array_equal(upper, grid(images[:3], 3, ["dog"])[:30, :margin][:, :margin])
+    wide = grid(images, 3, ["x" * 1000, ""])
+    assert wide.shape[1] - plain.shape[1] == 100
+    assert captions(np.array([0, 2, 1]), ["a", "b", "猫"]) == ["a", "class 2", "b"]
+
+
+def test_files_of_a_folder_and_of_npz_say_the_class(tmp_path: Path) -> None:
+    images, labels, names = random_images(3, 8, 8, 3), np.array([1, 0, 2]), ["cat", "../a dog$", "猫" * 60]
+    save_images(images, tmp_path / "drawn", labels, names)
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "000000____a_dog_.png",
+        "000001_cat.png",
+        "000002_class_2.png",
+    ]
+    save_images(images, tmp_path / "a.npz", labels, names)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert file["classes"][file["labels"]].tolist() == [names[label] for label in labels]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
