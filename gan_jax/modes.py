@@ -217,8 +217,11 @@ def _evaluate(
         labels = evaluator.labels(np.arange(len(drawn[2])))
         figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
     print(f"step {step:,}, {evaluator.description}")
+    if evaluator.floor:
+        print(f"{'':60}{'samples':>12}{'fresh images':>15}")
     for name, value in figures.items():
-        print(f"{name:60}{value:12.5g}")
+        fresh = f"{evaluator.floor[name]:15.5g}" if name in evaluator.floor else ""
+        print(f"{name:60}{value:12.5g}{fresh}")
     described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
     place.save_evaluation({**described, "floor": evaluator.floor, **figures})
     if drawn is not None:
@@ -234,8 +237,8 @@ def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | No
     """What is missing for GAN-train, in words."""
     if not told:
         return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
-    if not classes or not tests:
-        return "labelled test images"
+    if classes < 2 or not tests:
+        return "labelled test images of two classes or more"
     return None if features else "features: set eval.features to classifier"
 
 

@@ -35,7 +35,7 @@ _CURVES = {
     "D's accuracy": ("d_accuracy_real", "d_accuracy_fake"),
     "Gradient norms": ("d_grad_norm", "g_grad_norm"),
     "Images per second": ("images_per_second",),
-    "FID": ("fid",),
+    "FID": ("fid", "fid_current"),
     "KID": ("kid",),
     "Precision and recall": ("precision", "recall", "coverage"),
     "Collapse": ("duplicates", "class_entropy"),
@@ -195,7 +195,10 @@ def _step(grid: Path) -> str:
 
 
 def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    floor = {f"{name} of the test images (floor)": value for name, value in summary.get("floor", {}).items()}
+    fresh = dict(summary.get("floor", {}))
+    count = fresh.pop("images", 0.0)
+    floor = {f"{name} of fresh images (floor)": value for name, value in fresh.items()}
+    floor |= {"test images that the floor is made of": count} if fresh else {}
     return {name: value for name, value in summary.items() if name not in _APART} | floor
 
 

@@ -306,7 +306,7 @@ class Trial:
     def finish(self, resources: dict[str, Any]) -> str:
         """The animation, and the figures of the whole run; those of its last step are the last logged ones.
 
-        Returns the verdict and why, and FID beside that of the test images, in one line.
+        Returns the verdict and why, and FID beside that of fresh images, in one line.
         """
         self.workdir.save_animation()
         records = self.workdir.records()
@@ -343,12 +343,13 @@ class Trial:
         return monitors.verdict(records, int((~still).sum()), self.evaluator.itself, critic=critic, scale=scale)
 
     def distances(self, figures: Mapping[str, float]) -> list[str]:
-        """Each FID among ``figures`` in words, beside the lowest so far and that of the test images."""
+        """Each FID among ``figures`` in words, beside the lowest so far and that of as many fresh images."""
         lines = []
         for name in filter(self.best.__contains__, figures):
             lowest, step = self.best[name]
             known = ["the best so far" if figures[name] <= lowest else f"best {lowest:.3g} at step {step:,}"]
-            known += [f"test images {self.evaluator.floor[name]:.3g}"] if name in self.evaluator.floor else []
+            if name in self.evaluator.floor:
+                known.append(f"{self.evaluator.samples:,} fresh images {self.evaluator.floor[name]:.3g}")
             lines.append(f"fid {figures[name]:.3g} ({', '.join(known)})")
         return lines
 

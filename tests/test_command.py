@@ -244,7 +244,10 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     features = "--config.eval.features=tests.test_evaluate:means"
     launch(DCGAN, *SMALL, workdir, features, "--config.steps=10")
     out = launch("--mode=evaluate", workdir, "--num_samples=60", "--step=8")
-    assert "step 8, 60 samples by tests.test_evaluate:means; FID of the test images" in out
+    said = (
+        "step 8, 60 samples by tests.test_evaluate:means, against 4,500 train images; 60 fresh images have an FID of "
+    )
+    assert said in out
     figures = json.loads((tmp_path / "run" / "evaluation_00000008_000060_tests-test_evaluate-means.json").read_text())
     assert figures["fid[tests.test_evaluate:means]"] > 0
     page = (tmp_path / "run" / "report.html").read_text()

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 
 from gan_jax import build, data
 from gan_jax.data import Dataset
+from gan_jax.data.order import shuffled
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, classifier, find, gan_train, inception, metrics, monitors, neighbours
 from gan_jax.evaluate.extractors import Extractor
@@ -109,7 +110,7 @@ def test_large_images_are_averaged_down_before_they_are_classified() -> None:
         ("no.such:thing", "eval.features no.such:thing: ModuleNotFoundError"),
         ("tests.test_evaluate:nothing", "AttributeError"),
         ("inception:no/such.pth", "cannot read the weights in no/such.pth: No such file"),
-        ("classifier", "needs labels, and x has none"),
+        ("classifier", "needs labels of two classes or more, and x has none"),
     ],
 )
 def test_features_that_cannot_be_had_are_one_line(name: str, message: str, tmp_path: Path) -> None:
@@ -142,15 +143,30 @@ def test_figures_are_those_of_the_drawn_features() -> None:
     figures = judge.figures(state)
     fid = metrics.frechet_distance(*metrics.moments(real), *metrics.moments(fake))
     assert figures[f"fid[{MEANS}]"] == pytest.approx(fid, rel=1e-5)
-    floor = metrics.frechet_distance(
-        *metrics.moments(real),
-        *metrics.moments(dataset.test_images[np.arange(500)].reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)),
-    )
-    assert judge.floor == {f"fid[{MEANS}]": pytest.approx(floor, rel=1e-5)}
+    fresh = dataset.test_images[shuffled(500, 1)[:130]].reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)
+    floor = metrics.frechet_distance(*metrics.moments(real), *metrics.moments(fresh))
+    assert judge.floor[f"fid[{MEANS}]"] == pytest.approx(floor, rel=1e-5)
     assert floor < fid / 10
+    assert judge.floor["images"] == figures["eval_samples"] == 130
+    assert figures["eval_references"] == 4500
     for name in ("kid", "kid_std", "precision", "recall", "density", "coverage"):
         assert f"{name}[{MEANS}]" in figures
     assert 0 <= figures["duplicates"] <= 1
+
+
+def test_where_it_costs_little_the_current_weights_are_judged_too() -> None:
+    gan, state = trained_gan()
+    own = Extractor("own", lambda _, images: (means(images), jnp.zeros((len(images), 0))), {}, quick=True)
+    judge = Evaluator(gan, mnist(), lambda: own, 40, jax.devices()[:1])
+    other = jax.tree.map(lambda leaf: leaf + 0.2, state.generator.params)
+    changed = state.replace(generator=state.generator.replace(params=other))
+    figures = judge.figures(changed)
+    current = judge.draw(changed.replace(ema=changed.generator.variables))[0]
+    desired = metrics.frechet_distance(*metrics.moments(judge.real), *metrics.moments(current))
+    assert figures["fid_current[own]"] == pytest.approx(desired, rel=1e-6)
+    assert figures["fid[own]"] == judge.figures(state)["fid[own]"] != figures["fid_current[own]"]
+    slow = dataclasses.replace(own, quick=False)
+    assert "fid_current[own]" not in Evaluator(gan, mnist(), lambda: slow, 40, jax.devices()[:1]).figures(state)
 
 
 def test_features_of_the_data_are_kept_by_their_extractors_name(
@@ -269,7 +285,7 @@ def test_with_and_without_evaluation_training_ends_the_same_to_the_bit(
     assert best == summary[f"best_fid[{MEANS}]"]
     assert found[summary[f"best_fid_step[{MEANS}]"]] == best
     said = "the best so far" if fid == best else f"best {best:.3g} at step {summary[f'best_fid_step[{MEANS}]']}"
-    assert ends[1].endswith(f", fid {fid:.3g} ({said}, test images {floor:.3g})")
+    assert ends[1].endswith(f", fid {fid:.3g} ({said}, 40 fresh images {floor:.3g})")
     printed = [line for line in out.splitlines() if line.startswith("step ")]
     assert [line.split()[:4] for line in printed] == [
         ["step", f"{n}", "fid", f"{value:.3g}"] for n, value in found.items()

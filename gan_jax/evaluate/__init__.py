@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,12 +15,13 @@ from gan_jax import distributed, parallel, progress
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
-from gan_jax.evaluate.extractors import Extractor, find
+from gan_jax.evaluate.extractors import Extractor, find, unclassifiable
+from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.gan_train import gan_train
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.files import read_arrays, write_arrays
 from gan_jax.images import to_uint8
-from gan_jax.state import GAN, GANState, draw_latents, random_key
+from gan_jax.state import GAN, GANState, Variables, draw_latents, random_key
 
 __all__ = ["NEIGHBOURS", "Evaluator", "find", "gan_train", "neighbours"]
 
@@ -28,6 +29,22 @@ NEIGHBOURS = 5  # of each sample that `neighbours` shows
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `Evaluator.draw`
 _MIXED = 1  # the epoch whose order mixes the classes; that of 0 splits off test images
 _REFERENCE = 50_000  # most train images that samples are compared with
+
+
+class Features(NamedTuple):
+    """Of the data.
+
+    Attributes:
+      train: ``[M, d]``, of the train images that samples are compared with.
+      classes: ``[M]``, that are seen in them; ``[0]`` without a classifier of several.
+      test: ``[T, d]``.
+      test_logits: ``[T, k]``.
+    """
+
+    train: np.ndarray
+    classes: np.ndarray
+    test: np.ndarray
+    test_logits: np.ndarray
 
 
 class Evaluator:
@@ -72,6 +89,7 @@ class Evaluator:
             with distributed.first_goes_first():
                 _ = self._data
             distributed.meet()
+            _ = self.floor
             self.preparing = time.perf_counter() - begin
 
     @property
@@ -85,15 +103,15 @@ class Evaluator:
         return None if self._extractor is None else self._extractor()
 
     @cached_property
-    def _data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of the train and of the test images, and the classes ``[N]`` that are seen in the train images."""
+    def _data(self) -> Features:
+        """Of the train and of the test images."""
         assert self.extractor is not None
         return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache)
 
     @property
     def real(self) -> np.ndarray:
         """Features ``[N, d]`` of the train images ``train_numbers``."""
-        return self._data[0]
+        return self._data.train
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,10 +119,12 @@ class Evaluator:
 
     @cached_property
     def floor(self) -> dict[str, float]:
-        """What the test images come to, by name: no samples can be better but by chance."""
-        if self._extractor is None or len(self._data[1]) < 2:
+        """What as many fresh images as samples come to, by name (`gan_jax.evaluate.floor`), and ``images``: of how many
+        test images that is said."""
+        if self._extractor is None:
             return {}
-        return {self.named("fid"): metrics.frechet_distance(*self._moments, *metrics.moments(self._data[1]))}
+        found = floor(self.real, self._data.test, self._data.test_logits, self.samples)
+        return {name if name in ("images", "duplicates") else self.named(name): value for name, value in found.items()}
 
     @cached_property
     def itself(self) -> dict[str, float]:
@@ -116,21 +136,30 @@ class Evaluator:
             return {}
         drawn = np.random.default_rng(0).integers(0, len(self.real), self.samples)
         found = {"duplicates": monitors.duplicates(self.real, self.real[drawn])}
-        classes = self._data[2]
+        classes = self._data.classes
         return found | ({"class_distance": monitors.class_distance(classes, classes[drawn])} if len(classes) else {})
 
     @property
     def description(self) -> str:
         """What is measured on what, in one line."""
         if self._extractor is None:
-            return "what D says of images seen and unseen; no features (eval.features)"
+            lacking = unclassifiable(self._dataset)
+            needs = f": a classifier needs labels of two classes or more, and {lacking}; inception needs none"
+            return f"what D says of images seen and unseen; no features (eval.features{needs if lacking else ''})"
         if not self.ready:
             return f"{self.samples:,} samples"
         assert self.extractor is not None
         accuracy = self.extractor.accuracy
         known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
-        floor = "".join(f"; FID of the test images {value:.3g}" for value in self.floor.values())
-        return f"{self.samples:,} samples by {self.extractor.name}{known}{floor}"
+        seen = ", on which it was trained" if self.extractor.classes else ""
+        said = (
+            f"{self.samples:,} samples by {self.extractor.name}{known}, against {len(self.real):,} train images{seen}"
+        )
+        if not self.floor:
+            return said
+        fid, count = self.floor[self.named("fid")], round(self.floor["images"])
+        estimated = f" (estimated from {count:,} test images)" if count < self.samples else ""
+        return f"{said}; {self.samples:,} fresh images have an FID of {fid:.3g}{estimated}"
 
     def named(self, figure: str) -> str:
         """The figure's name with that of its features: ``fid[classifier:embedded:mnist5k:3f2a0c1d]``."""
@@ -145,6 +174,7 @@ class Evaluator:
         if self.extractor is None:
             return found
         fake, logits, _ = drawn or self.draw(state)
+        found |= {"eval_samples": float(len(fake)), "eval_references": float(len(self.real))}
         size = min(len(self.real), len(fake))
         kid, kid_spread = metrics.kernel_distance(self.real, fake)
         with progress.elapsed("comparing samples with the data"):
@@ -156,17 +186,23 @@ class Evaluator:
             }
         if logits.shape[1] > 1:
             quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
+        if self.extractor.quick:
+            current = self._drawn_by(state.generator.variables, state)[0]
+            quality["fid_current"] = metrics.frechet_distance(*self._moments, *metrics.moments(current))
         found |= {self.named(name): value for name, value in quality.items()}
         found["duplicates"] = monitors.duplicates(self.real, fake)
         if self.extractor.classes and logits.shape[1] > 1:
             found["class_entropy"] = monitors.class_entropy(logits)
-            found["class_distance"] = monitors.class_distance(self._data[2], logits.argmax(1))
+            found["class_distance"] = monitors.class_distance(self._data.classes, logits.argmax(1))
         return found
 
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
+        return self._drawn_by(state.ema, state)
+
+    def _drawn_by(self, variables: Variables, state: GANState) -> Drawn:
         assert self.extractor is not None
-        common = (state.ema, self.extractor.variables, random_key(state.seed, "evaluation"))
+        common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
         drawn: Drawn = self._draw(
             common, lambda numbers: (numbers.astype(np.int32), self.labels(numbers)), self.samples
         )
@@ -187,17 +223,16 @@ class Evaluator:
 
 def _features(
     dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features of the train images ``numbers`` and of all test images, and the classes that are seen in the former
-    (none without a classifier of several), from ``cache`` if they were kept there."""
-    key = json.dumps([3, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
+) -> Features:
+    """Those of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
+    key = json.dumps([4, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
     path = (
         None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
     )
     if path is not None and extractor.pure:
         kept = read_arrays(path)
         if kept is not None:
-            return kept["train"], kept["test"], kept["classes"]
+            return Features(**kept)
     extract = parallel.map_examples(extractor.apply, devices, f"features of {dataset.name}")
 
     def features(images: Any, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -206,15 +241,13 @@ def _features(
         found: tuple[np.ndarray, np.ndarray] = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))
         return found
 
-    (train, logits), (test, _) = (
-        features(dataset.train_images, numbers),
-        features(dataset.test_images, np.arange(len(dataset.test_images))),
-    )
+    train, logits = features(dataset.train_images, numbers)
+    test = features(dataset.test_images, np.arange(len(dataset.test_images)))
     named = extractor.classes and logits.shape[1] > 1
-    classes = logits.argmax(1) if named else np.zeros(0, np.int64)
+    found = Features(train, logits.argmax(1) if named else np.zeros(0, np.int64), *test)
     if path is not None and extractor.pure:
-        write_arrays(path, {"train": train, "test": test, "classes": classes})
-    return train, test, classes
+        write_arrays(path, found._asdict())
+    return found
 
 
 def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:

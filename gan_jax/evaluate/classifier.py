@@ -46,8 +46,13 @@ class Classifier(nn.Module):
 
 
 def _max_pool(x: Array) -> Array:
-    """2x2 maximum pooling, an odd last row or column left out; its gradient is many times nn.max_pool's on CPUs."""
+    """2x2 maximum pooling, an odd last row or column left out; its gradient is many times nn.max_pool's on CPUs.
+
+    A side of 1 stays.
+    """
     n, height, width, channels = x.shape
+    if min(height, width) < 2:
+        return x
     even = x[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
 

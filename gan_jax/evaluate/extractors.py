@@ -30,6 +30,7 @@ class Extractor:
       classes: whether the logits are of the data set's own classes.
       accuracy: of those classes on held-out images, where that was measured.
       pure: whether ``name`` decides the features, so that they can be kept on disk.
+      quick: whether it takes little beside the drawing, so that the current weights are judged, too.
     """
 
     name: str
@@ -38,34 +39,39 @@ class Extractor:
     classes: bool = False
     accuracy: float | None = None
     pure: bool = True
+    quick: bool = False
 
 
 def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extractor] | None:
     """What gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
 
     Args:
-      name: ``auto`` (the classifier where there are labels, else none), ``none``, ``classifier``, ``inception``,
-        ``inception:FILE`` or a function of the user's, ``package.module:function``, from uint8 images ``[n, H, W, C]``
-        to features ``[n, d]``.
+      name: ``auto`` (the classifier where there are labels of two classes or more, else none), ``none``,
+        ``classifier``, ``inception``, ``inception:FILE`` or a function of the user's, ``package.module:function``, from
+        uint8 images ``[n, H, W, C]`` to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
 
     Raises:
-      UserError: there is no such extractor, its weights are missing, or the data set has no labels for it.
+      UserError: there is no such extractor, its weights are missing, it fails on images of this shape, or the data set
+        has no labels for it, or one class.
     """
     kind, _, rest = name.partition(":")
-    if name == "none" or (name == "auto" and not dataset.classes):
+    lacking = unclassifiable(dataset)
+    if name == "none" or (name == "auto" and lacking):
         return None
     if name in ("auto", "classifier"):
-        if not dataset.classes:
-            raise UserError(f"eval.features=classifier needs labels, and {dataset.name} has none: set it to inception")
+        if lacking:
+            raise UserError(
+                f"eval.features=classifier needs labels of two classes or more, and {lacking}: set it to inception"
+            )
         return lambda: _classifier(dataset, cache)
     if kind == "inception":
         variables = inception.load(Path(rest).expanduser() if rest else inception.fetched(cache or Path()))
         named = f"inception:{_digest(variables)[:8]}"
         return lambda: Extractor(named, inception.Inception().apply, variables)  # type: ignore[arg-type]
     if rest:
-        own = Extractor(name, _users(kind, rest), {}, pure=False)
+        own = Extractor(name, _users(kind, rest, dataset.image_shape), {}, pure=False)
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
@@ -73,13 +79,20 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
     )
 
 
+def unclassifiable(dataset: Dataset) -> str:
+    """Why no classifier can be trained on the train images, in words; or nothing."""
+    if not dataset.classes:
+        return f"{dataset.name} has none"
+    return f"those of {dataset.name} are of one class" if len(np.unique(dataset.train_labels)) < 2 else ""
+
+
 def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
     trained = classifier.trained(dataset, cache)
     name = f"classifier:{dataset.name}:{trained.digest[:8]}"
-    return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy)
+    return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy, quick=True)
 
 
-def _users(module: str, function: str) -> Callable[[Any, Array], tuple[Array, Array]]:
+def _users(module: str, function: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tuple[Array, Array]]:
     try:
         call = getattr(importlib.import_module(module), function)
     except Exception as error:  # the module is the user's own code
@@ -89,6 +102,18 @@ def _users(module: str, function: str) -> Callable[[Any, Array], tuple[Array, Ar
         features = call(images)
         return features.reshape(len(images), -1), jnp.zeros((len(images), 0))
 
+    try:  # before any training, instead of at the first evaluation
+        found, _ = jax.eval_shape(apply, {}, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        size = "x".join(map(str, shape))
+        raise UserError(
+            f"eval.features {module}:{function} fails on images of {size}: {type(error).__name__}: {reason}"
+        ) from error
+    if not found.shape[1]:
+        raise UserError(
+            f"eval.features {module}:{function} gives no features: it must give [n, d] of images [n, h, w, c]"
+        )
     return apply
 
 

@@ -17,6 +17,7 @@ from gan_jax import progress
 P = ParamSpec("P")
 R = TypeVar("R")
 _SEED = 2020  # torch-fidelity's
+SPLITS = 10  # of the samples for an Inception score
 _ROWS = 1000  # of a matrix of distances that are made at a time
 
 
@@ -128,7 +129,7 @@ def _mmd(x: Any, y: Any) -> Any:
 
 
 @_in_float64
-def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]:
+def inception_score(logits: np.ndarray, splits: int = SPLITS) -> tuple[float, float]:
     """Salimans et al. 2016 (arXiv:1606.03498), ``exp E KL(p(y|x) || p(y))``, of class logits ``[N, classes]``.
 
     Returns:

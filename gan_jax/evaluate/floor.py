@@ -1,0 +1,68 @@
+"""What images that no generator made come to, by the figures that samples are judged by: the floor."""
+
+import numpy as np
+
+from gan_jax import progress
+from gan_jax.data.order import shuffled
+from gan_jax.evaluate import metrics, monitors
+
+FEWEST = 10  # test images that say anything
+_PARTS = 8  # of the train images, at most, that the bias is measured on
+
+
+def floor(real: np.ndarray, test: np.ndarray, logits: np.ndarray, samples: int) -> dict[str, float]:
+    """The figures that ``samples`` fresh images would have: no generator is better but by chance, or by heart.
+
+    The fresh images are the test images, as many as there are samples. Where they are fewer, FID is corrected for
+    their number (`fresh_fid`). Precision, recall, density, coverage and duplicates compare equal numbers, and hardly
+    depend on them; KID has no bias; the parts of the Inception score are as large as those of the samples, if the test
+    images suffice.
+
+    Args:
+      real: features ``[M, d]`` of the train images that samples are compared with, in a random order.
+      test: features ``[T, d]`` of all test images.
+      logits: class logits ``[T, k]`` of them; k is 0 or 1 where there are no classes.
+      samples: number of samples.
+
+    Returns:
+      By a figure's name, and ``images``: the number of test images. Nothing if these are too few.
+    """
+    chosen = shuffled(len(test), 1)[:samples]
+    count = min(len(chosen), len(real))
+    if count < FEWEST:
+        return {}
+    fresh = test[chosen]
+    with progress.elapsed("what test images come to"):
+        found = {
+            "fid": fresh_fid(real, fresh, samples),
+            "kid": metrics.kernel_distance(real, fresh)[0],
+            **metrics.manifold_metrics(real[:count], fresh[:count]),
+            "duplicates": monitors.duplicates(real, fresh),
+        }
+    if logits.shape[1] > 1:
+        parts = max(1, round(len(chosen) * metrics.SPLITS / samples))
+        found["inception_score"] = metrics.inception_score(logits[chosen], parts)[0]
+    return {**found, "images": float(len(chosen))}
+
+
+def fresh_fid(real: np.ndarray, fresh: np.ndarray, samples: int) -> float:
+    """FID of ``samples`` fresh images, of which ``fresh`` ``[T, d]`` are at hand, T at most ``samples``.
+
+    FID has a bias that falls with the number n of images, in proportion to 1/n (Chong & Forsyth 2020,
+    arXiv:1911.07023). That of T images is taken off, and that of ``samples`` put on: see `bias`.
+    """
+    found = metrics.frechet_distance(*metrics.moments(real), *metrics.moments(fresh))
+    return found if len(fresh) == samples else max(0.0, found - bias(real, len(fresh)) + bias(real, samples))
+
+
+def bias(real: np.ndarray, count: int) -> float:
+    """FID of ``count`` of the images ``real`` ``[M, d]``, in a random order, against all of them.
+
+    The mean over disjoint parts; beyond half of M from parts of that size, on the line through 1/M, where it is 0.
+    What it says of two counts differs as FIDs of fresh images do: the number of references is the same in all.
+    """
+    size = min(count, len(real) // 2)
+    whole = metrics.moments(real)
+    starts = range(0, min(len(real) // size, _PARTS) * size, size)
+    mean = float(np.mean([metrics.frechet_distance(*whole, *metrics.moments(real[i : i + size])) for i in starts]))
+    return mean * (1 / count - 1 / len(real)) / (1 / size - 1 / len(real))
