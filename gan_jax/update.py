@@ -88,7 +88,7 @@ def update(
     )
     ema = _averaged(gan, state, generator, turn)
     state = state.replace(step=state.step + 1, generator=generator, discriminator=discriminator, ema=ema)
-    return state, {**d_metrics, **g_metrics}
+    return state, {**d_metrics, **g_metrics, "g_param_norm": optax.tree.norm(generator.params)}
 
 
 def intervals(gan: GAN) -> dict[str, int]:
@@ -174,7 +174,6 @@ def generator_step(
     return player, {
         "g_loss": cross_device_mean(loss + own_loss, axis_name),
         "g_grad_norm": optax.tree.norm(gradient),
-        "g_param_norm": optax.tree.norm(player.params),
     }
 
 

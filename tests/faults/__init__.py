@@ -1,12 +1,15 @@
 """Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
 
-from tests.faults import core, data, evaluation, runs, sampling
+from tests.faults import core, data, evaluation, games, losses, networks, runs, sampling
 from tests.faults.fault import Fault
 
 AREAS: dict[str, tuple[Fault, ...]] = {
     "core": core.FAULTS,
     "data": data.FAULTS,
     "evaluation": evaluation.FAULTS,
+    "games": games.FAULTS,
+    "losses": losses.FAULTS,
+    "networks": networks.FAULTS,
     "runs": runs.FAULTS,
     "sampling": sampling.FAULTS,
 }

@@ -39,6 +39,13 @@ CASES: dict[str, dict[str, Any]] = {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
         "weights.reconstruction": 3.0,
     },
+    "wgan": {
+        **_DENSE,
+        "d_steps": 2,
+        "optimizer.discriminator.clip": 0.6,
+        "warm_start.g_steps": 1,
+        "warm_start.factor": 2,
+    },
     "wgan_gp": {
         **_DENSE,
         **{"d_steps": 2, "penalty.weight": 4.0, "discriminator.norm": "layer", "steps": 3},
