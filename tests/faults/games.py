@@ -87,6 +87,22 @@ FAULTS = (
         "Codes go where the error has them alone.",
     ),
     Fault(
+        "gs-latents-those-of-d",
+        "gan_jax/update.py",
+        "return Turn(image, label, index * count + which, gan.d_steps)",
+        "return Turn(image, label, index * count + which, gan.d_steps - 1)",
+        (f"{_STEPS}[projection]",),
+        "Some of G's fresh latents are those that D had.",
+    ),
+    Fault(
+        "gs-latents-twice",
+        "gan_jax/update.py",
+        "return Turn(image, label, index * count + which, gan.d_steps)",
+        "return Turn(image, label, index, gan.d_steps)",
+        (f"{_STEPS}[projection]",),
+        "G's two batches are one and the same.",
+    ),
+    Fault(
         "latents-uniform",
         "gan_jax/state.py",
         "jax.random.normal(jax.random.fold_in(key, i), (gan.latent_dim,), gan.dtype)",

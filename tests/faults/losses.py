@@ -64,8 +64,8 @@ FAULTS = (
     Fault(
         "labels-the-wrong-way-round",
         "gan_jax/build.py",
-        '{"real_label": config.labels.real, "fake_label": config.labels.fake}',
-        '{"real_label": config.labels.fake, "fake_label": config.labels.real}',
+        'f"{name}_label": value',
+        '{"real": "fake", "fake": "real"}.get(name, name) + "_label": value',
         (f"{_STEPS}[improved]",),
         "D's targets of reals and fakes are exchanged.",
     ),
@@ -213,22 +213,6 @@ FAULTS = (
         "gan.generator.apply(state.generator.variables, code, label=label, train=False)",
         (f"{_STEPS}[aae]",),
         "Reconstructions are decoded by weights that samples aren't drawn with.",
-    ),
-    Fault(
-        "vectors-averaged",
-        "gan_jax/update.py",
-        '    if "spectral" not in average:',
-        "    if True:",
-        (f"{_STEPS}[dragan]",),
-        "Averaged unit vectors are no unit vectors.",
-    ),
-    Fault(
-        "vectors-of-the-newest-kernels",
-        "gan_jax/update.py",
-        '"spectral": state.ema["spectral"]}',
-        '"spectral": generator.stats["spectral"]}',
-        (f"{_STEPS}[dragan]",),
-        "The averaged kernels are divided by other kernels' singular values.",
     ),
     Fault(
         "weights-not-clipped",

@@ -82,26 +82,31 @@ class Run:
     def step(self, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
         """``d_steps`` steps of D, one of G, and the average; the metrics."""
         for substep in range(self.config.d_steps):
-            image, label = images[substep], labels[substep]
-            real = self.augmented(image, "augment_real", substep)
-            prior = torch.tensor(draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim))
-            if self.config.game == "autoencoder":
-                fake = encoded(self.config, self.encoder(self.generator.variables["params"]), real)
-                decoded = self.decoded(self.generator.variables["params"], fake, label)
-                own_loss = self.config.weights.reconstruction * (decoded - real).square().mean()
-                real, g_stats = prior, {}
-            else:
-                run = Pass(self.generator.variables, renew=True)
-                fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
-                own_loss, g_stats = torch.zeros(()), run.written
+            label = labels[substep]
+            real, fake, own_loss, g_stats = self.played(images[substep], label, substep)
             found = self.discriminator_step(real, fake.detach(), label, substep)
+        if self.config.g_batches:  # fresh ones for G
+            image, label = (x[-1].repeat_interleave(self.config.g_batches, 0) for x in (images, labels))
+            real, fake, own_loss, g_stats = self.played(image, label, self.config.d_steps)
         found |= self.generator_step(real, fake, label, own_loss, g_stats)
-
-        self.average(prior, label)
+        self.average(label)
         self.steps += 1
         return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
-    def average(self, prior: Tensor, label: Tensor) -> None:
+    def played(self, image: Tensor, label: Tensor, substep: int) -> tuple[Tensor, Tensor, Tensor, Variables]:
+        """What D gets as real and as fake, G's own loss, and G's new statistics."""
+        params = self.generator.variables["params"]
+        real = self.augmented(image, "augment_real", substep)
+        prior = torch.tensor(draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim))
+        if self.config.game == "autoencoder":
+            codes = encoded(self.config, self.encoder(params), real)
+            error = (self.decoded(params, codes, label) - real).square().mean()
+            return prior, codes, self.config.weights.reconstruction * error, {}
+        run = Pass(self.generator.variables, renew=True)
+        fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
+        return real, fake, torch.zeros(()), run.written
+
+    def average(self, label: Tensor) -> None:
         """Parameters and running statistics alike; then a power iteration by the averaged weights."""
         decay = min(self.config.ema.decay, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
@@ -111,7 +116,7 @@ class Run:
                     a.mul_(decay).add_((1 - decay) * p)
             if "spectral" in self.ema:
                 run = Pass(self.ema, renew=True)
-                generated(self.config, run, prior, label)
+                generated(self.config, run, torch.zeros(len(label), self.config.latent_dim).double(), label)
                 self.ema["spectral"] = run.written["spectral"]
 
     def discriminator_step(self, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> dict[str, float]:
