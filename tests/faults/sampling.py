@@ -114,8 +114,8 @@ FAULTS = (
     Fault(
         "labels-are-left-out-of-the-npz",
         _VISUALIZE,
-        '({} if labels is None else {"labels": labels})',
-        "{}",
+        '{"labels": labels, "classes": np.array(names, str)}',
+        '{"classes": np.array(names, str)}',
         ("tests/test_command.py::test_a_class_is_asked_for",),
         "Samples of classes can't be told apart.",
     ),
