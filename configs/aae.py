@@ -20,6 +20,7 @@ from gan_jax.config import adam, default
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
     config.update({"model": "aae", "game": "autoencoder", "latent_dim": 8, "steps": 15000})
+    config.ema.decay = 0.995
     config.generator.update(
         {"widths": (512, 512), "encoder_widths": (512, 512), "norm": "none", "initializer": "xavier"}
     )

@@ -3,7 +3,7 @@
     python launch.py --config=configs/dragan.py
 
 7,000 steps of 32 take 7 minutes of one CPU core and end at an FID by the classifier of 33, where DCGAN's is 35 and
-unseen digits' 7.
+fresh digits' 3.
 """
 
 from typing import Any

@@ -34,6 +34,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.model, config.loss = "resnet", "hinge"
     config.latent_dim = 128
     config.steps = {28: 3000, 32: 50000}.get(config.data.image_size, 100000)
+    config.ema.decay = 0.98 if digits else 0.999
     config.d_steps, config.g_batches = (1, 0) if digits else (5, 2)
     config.generator.update({"first": first, "widths": up, "initializer": "xavier"})
     config.discriminator.update({"widths": down, "downs": halving, "initializer": "xavier"})

@@ -25,6 +25,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.loss = "wasserstein"
     config.penalty.name = "wgan_gp"
     config.steps = 2000 if digits else 100000
+    config.ema.decay = 0.99 if digits else 0.999
     config.d_steps = 5
     config.discriminator.norm = "none"
     config.optimizer = ConfigDict({"generator": adam(2e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})

@@ -1,5 +1,7 @@
 """What samples are drawn with: averages of the generator's parameters and statistics (`GANState.ema`)."""
 
+import importlib
+import math
 from functools import partial
 from typing import Any
 
@@ -11,10 +13,11 @@ from ml_collections import ConfigDict
 from numpy.testing import assert_allclose
 
 from gan_jax import build, data, sample
+from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.update import update
-from tests.conftest import data_options, small
+from tests.conftest import NAMES, data_options, small
 from tests.test_evaluate import MEANS
 from tests.test_update import start
 
@@ -25,6 +28,19 @@ def with_all_kinds(name: str) -> ConfigDict:
     config.generator.update({"norm": "batch", "spectral": True})
     config.ema.decay = 0.15
     return config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_averages_are_short_beside_the_run(name: str) -> None:
+    """Half of an average is of the last 4 % of the steps or less, and of 10 steps or more."""
+    module = importlib.import_module(f"configs.{name}")
+    for dataset in ("mnist5k", "cifar10", "folder", "folder@128"):
+        try:
+            config = module.get_config(dataset)
+        except UserError:  # it has no networks of that side
+            continue
+        half = math.log(0.5) / math.log(config.ema.decay)
+        assert 10 < half < 0.04 * config.steps
 
 
 def averages_alone(name: str) -> tuple[GAN, GANState]:
