@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
@@ -21,6 +22,10 @@ from gan_jax.feed import Feed, feed
 from gan_jax.state import GAN, Hyper, init_state, never
 
 _GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
+_CALLED_WITH = {  # beside latents or images
+    "generator": ("train", "label", "axis_name"),
+    "discriminator": ("train", "label", "axis_name", "batches"),
+}
 _GAMES = {"images": games.IMAGES, "autoencoder": games.AUTOENCODER}
 _AROUND = ("schedule", "final_rate", "historical_averaging", "clip")  # what goes with any optimizer
 
@@ -87,7 +92,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
     )
     try:
         jax.eval_shape(lambda: init_state(gan, 0, hyper))
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, ZeroDivisionError, FlaxError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {config.model!r} can't be built: {reason}") from error
     return gan, hyper
@@ -240,6 +245,13 @@ class WarmStart:
 def _module(
     config: ConfigDict, player: str, kind: type[nn.Module], given: dict[str, Any], compute: Any, wide: Any
 ) -> nn.Module:
+    taken = inspect.signature(kind.__call__).parameters.values()
+    missing = [name for name in _CALLED_WITH[player] if name not in {parameter.name for parameter in taken}]
+    if missing and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        raise UserError(
+            f"{player.capitalize()} of model {config.model!r} is called with {', '.join(missing)} too: "
+            'see "Add a GAN" in docs/extending.md'
+        )
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in _GIVEN_BY_US}
     values = config[player].to_dict()
     for name, value in values.items():
@@ -248,8 +260,8 @@ def _module(
         values[name] = tuple(value) if isinstance(value, list | tuple) else value
         if name.endswith("widths") and not all(type(w) is int and w > 0 for w in values[name]):
             raise UserError(f"config.{player}.{name} must be positive whole numbers, not {value!r}")
-    taken = {f.name for f in dataclasses.fields(kind)}
-    return kind(**values, **{k: v for k, v in given.items() if k in taken}, dtype=compute, param_dtype=wide)
+    own = {f.name for f in dataclasses.fields(kind)}
+    return kind(**values, **{k: v for k, v in given.items() if k in own}, dtype=compute, param_dtype=wide)
 
 
 def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Recipe, dict[str, ArrayLike]]:

@@ -6,6 +6,7 @@ recompiles nothing and a population of trials is a batch of states.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from flax import linen as nn
 from flax import struct
 
 from gan_jax.augment import Augmentation, none
+from gan_jax.layers import Judgement
 from gan_jax.losses import Loss
 from gan_jax.optimizers import Optimizer
 from gan_jax.penalties import Penalty
@@ -182,11 +184,22 @@ def draw_latents(gan: GAN, key: Array, index: Array) -> Array:
 
 
 def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
-    """The state before the first step. ``hyper`` as in `GANState`; a pure function that can be jitted and vmapped."""
+    """The state before the first step. ``hyper`` as in `GANState`; a pure function that can be jitted and vmapped.
+
+    Raises:
+      ValueError: G's images have another shape than the data's.
+      TypeError: D doesn't return a judgement.
+    """
     seed = jnp.asarray(seed, jnp.uint32)
     z, label = jnp.zeros((1, gan.latent_dim), gan.dtype), jnp.zeros(1, jnp.int32)
     generator = _init_player(
-        gan.generator, random_key(seed, "init_generator"), z, label, gan.generator_optimizer, hyper["generator"]
+        gan.generator,
+        random_key(seed, "init_generator"),
+        z,
+        label,
+        gan.generator_optimizer,
+        hyper["generator"],
+        partial(_check_images, gan.image_shape),
     )
     turn = Turn(jnp.zeros((1, *gan.image_shape), gan.dtype), label, label, 0)
     before = GANState(jnp.zeros((), jnp.int32), seed, generator, generator, generator.variables, hyper)
@@ -198,6 +211,7 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
         label,
         gan.discriminator_optimizer,
         hyper["discriminator"],
+        _check_judgement,
     )
     return GANState(
         step=jnp.zeros((), jnp.int32),
@@ -211,11 +225,34 @@ def init_state(gan: GAN, seed: Array | int, hyper: Hyper) -> GANState:
 
 
 def _init_player(
-    module: nn.Module, key: Array, x: Array, label: Array, optimizer: Optimizer, hyper: dict[str, Any]
+    module: nn.Module,
+    key: Array,
+    x: Array,
+    label: Array,
+    optimizer: Optimizer,
+    hyper: dict[str, Any],
+    check: Callable[[Any], None],
 ) -> Player:
-    stats = dict(module.init(key, x, label=label, train=True))
+    made, variables = module.init_with_output(key, x, label=label, train=True)
+    check(made)
+    stats = dict(variables)
     params = stats.pop("params")
     return Player(params, stats, optimizer(**hyper).init(params))
+
+
+def _check_images(shape: tuple[int, int, int], images: Array) -> None:
+    if images.shape != (1, *shape):
+        raise ValueError(f"Generator makes images {list(images.shape[1:])} of data {list(shape)}")
+
+
+def _check_judgement(judgement: Any) -> None:
+    if not isinstance(judgement, Judgement):
+        raise TypeError(f"Discriminator must return a gan_jax.layers.Judgement, not {type(judgement).__name__}")
+    if judgement.logits.shape != (1,) or judgement.features.ndim != 2:
+        found = f"{list(judgement.logits.shape)} and {list(judgement.features.shape)}"
+        raise ValueError(
+            f"Discriminator must judge B images by logits [B] and features [B, F], but made {found} of one"
+        )
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
