@@ -54,6 +54,13 @@ _FALLBACK = flags.DEFINE_string(
     "fallback", None, "A directory for the state in memory, should training no longer be able to write to its workdir."
 )
 
+_CHANGE = flags.DEFINE_boolean(
+    "change",
+    False,
+    "Of a run that goes on: whether --config.KEY=VALUE may change what its results depend on, as learning rates and "
+    "weights of losses; it is recorded.",
+)
+
 
 def main(argv: list[str]) -> None:
     """Hands the parsed flags over to their mode."""
@@ -81,6 +88,7 @@ def main(argv: list[str]) -> None:
         "executor": _EXECUTOR,
         "executor_args": _EXECUTOR_ARGS,
         "fallback": _FALLBACK,
+        "change": _CHANGE,
     }
     command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}

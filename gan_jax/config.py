@@ -41,6 +41,14 @@ WITHOUT_EFFECT = (
     *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict", "data.follow_links"),
     *("on_divergence", "steps_per_dispatch"),
 )
+# Keys that say how often and how a run is looked at and kept, and change nothing of what is trained.
+OBSERVING = (
+    *("log.every", "sample.every", "sample.rows", "eval.every", "eval.samples", "eval.features"),
+    *("checkpoint.every", "checkpoint.keep"),
+)
+# Keys, and groups of them, that are leaves of the state (`gan_jax.build.build_gan`): a begun run may go on with others,
+# if it is told to. Those of an optimizer that aren't (its name, its schedule) make another `gan_jax.state.GAN`.
+LEAVES = ("ema", "labels", "optimizer", "penalty.weight", "weights")
 # Keys that have come since the first release; their defaults change nothing.
 _LATER = (
     *("on_divergence", "parallel.logical_shards", "parallel.population", "data.follow_links"),
@@ -239,6 +247,25 @@ def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[
     a, b = _flatten(one), _flatten(other)
     keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
+
+
+def flat(plain: dict[str, Any]) -> dict[str, Any]:
+    """Each leaf of ``plain``, of `to_plain`, by its dotted key."""
+    return _flatten(plain)
+
+
+def replaced(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``plain``, of `to_plain`, with other ``values``, by dotted keys."""
+    found = copy.deepcopy(plain)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        reduce(lambda inner, section: inner.setdefault(section, {}), sections, found)[name] = value
+    return found
+
+
+def is_leaf(key: str) -> bool:
+    """Whether a dotted key is one of `LEAVES`."""
+    return any(key == leaf or key.startswith(f"{leaf}.") for leaf in LEAVES)
 
 
 def open_ended(config: ConfigDict) -> bool:

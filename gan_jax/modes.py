@@ -23,6 +23,7 @@ def _train(
     stop: signals.Stop,
     fallback: Path | None,
     overrides: Mapping[str, Any] | None = None,
+    change: bool = False,
     **_: Any,
 ) -> None:
     from gan_jax.train import train
@@ -34,7 +35,7 @@ def _train(
         for key, value in (overrides or {}).items():
             override(config, key, value)
     config = _needed("training", config, ", or the --workdir of a run to go on with")
-    train(config, workdir, stop=stop, fallback=fallback)
+    train(config, workdir, stop=stop, fallback=fallback, change=change)
 
 
 def _sweep(

@@ -14,7 +14,7 @@ from typing import Any
 
 import gan_jax
 from gan_jax.files import read_regular, write_atomically
-from gan_jax.workdir import Workdir
+from gan_jax.workdir import Workdir, told
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
@@ -84,6 +84,7 @@ def write_report(workdir: Workdir) -> Path:
         "Classes of the data": _table(_classes(workdir)),
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
+        "Changed on the way": "".join(f"{html.escape(line)}<br>" for line in told(workdir.changes())),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
         "Versions": _table({"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}),
     }

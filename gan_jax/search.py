@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from gan_jax import parallel, sweep
-from gan_jax.config import WITHOUT_EFFECT, completed, differences, to_plain
+from gan_jax.config import OBSERVING, WITHOUT_EFFECT, completed, differences, to_plain
 from gan_jax.errors import UserError, unknown_name
 from gan_jax.signals import Stop
 from gan_jax.workdir import Workdir
@@ -139,7 +139,8 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     ours = {"objective": objective, **to_plain(config)}
     if "config" not in study.user_attrs:
         study.set_user_attr("config", ours)
-    differing = differences(completed(study.user_attrs["config"]), ours, ignored=WITHOUT_EFFECT)
+    free = *WITHOUT_EFFECT, *(key for key in OBSERVING if not key.startswith("eval."))  # by these trials are judged
+    differing = differences(completed(study.user_attrs["config"]), ours, ignored=free)
     if differing:
         raise UserError(f"{path} holds another search ({'; '.join(differing)}): give another --workdir")
     return study

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
-from gan_jax.config import changed, to_plain
+from gan_jax.config import LEAVES, OBSERVING, changed, to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.files import write_atomically
 from gan_jax.report import best_trials, counted, write_sweep_report
@@ -32,7 +32,8 @@ from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Workdir, named_by_number, read_json, write_json
 
-_LEAVES = ("seed", "labels", "ema", "weights", "penalty.weight")  # of the state, whatever their values
+_LEAVES = ("seed", *LEAVES)  # of the state, whatever their values
+_LOOKING = {"steps", *(key.partition(".")[0] for key in OBSERVING)}  # keys on which no step's speed depends
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
 _LISTED = 20  # trials of a program whose values are printed
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
@@ -76,7 +77,6 @@ def _static(config: ConfigDict) -> dict[str, Any]:
             plain[first].pop(rest)
         else:
             plain.pop(first)
-    plain.pop("optimizer")
     return plain
 
 
@@ -196,7 +196,7 @@ def plan(
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
         workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
-        workdir.check(own)
+        workdir.check(own, alone=False)
         members.append(Member(overrides, own, gan, hyper, workdir))
     return members
 
@@ -395,7 +395,7 @@ class _Population:
         if asked != "auto" or self.each == 1:
             return compile(asked == "vmap")
         file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
-        static = {key: value for key, value in _static(self.config).items() if key != "steps"}  # a sweep may grow
+        static = {key: value for key, value in _static(self.config).items() if key not in _LOOKING}  # they may change
         what = json.dumps([static, repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
 

@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, distributed, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints
-from gan_jax.config import open_ended
+from gan_jax.config import is_leaf, open_ended
 from gan_jax.data import Dataset
-from gan_jax.errors import DivergedError, EndedError
+from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
 from gan_jax.report import write_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state, parameter_count
 from gan_jax.trial import ATTEND, Pace, Pending, Trial, chunks, due, ended
-from gan_jax.workdir import Onlooker, Workdir
+from gan_jax.workdir import Onlooker, Workdir, told
 
 _ROLLBACKS = 3  # that one run may make
 _GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: seeds that many times it apart are far apart
@@ -36,6 +36,7 @@ def train(
     *,
     stop: Stop | None = None,
     fallback: Path | None = None,
+    change: bool = False,
 ) -> GANState | None:
     """Trains what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
 
@@ -45,6 +46,7 @@ def train(
       devices: those to train on; all, of all processes of the run, if None.
       stop: asks for an early end.
       fallback: a directory for the state in memory, where the workdir can't be written any more.
+      change: whether a begun run may go on with other leaves of the state (`gan_jax.config.LEAVES`), which is recorded.
 
     Returns:
       The final state, or None if the run was finished already.
@@ -60,8 +62,13 @@ def train(
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
     with ExitStack() as stack:
         with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
-            workdir.check(config)
+            changes = changed_leaves(config, gan, hyper, workdir) if change else []
+            workdir.check(config, changes)
             if distributed.agreed(workdir.finished(config.steps)):
+                if changes:
+                    raise UserError(
+                        f"{path} holds a run that has ended, which {_listed(changes)} can't change any more"
+                    )
                 if not (path / "report.html").exists():
                     write_report(workdir)
                 print(f"{path} holds {_ending(config, workdir)}")
@@ -72,9 +79,10 @@ def train(
             dataset = build.build_dataset(config, workdir.cache)
             if not known:
                 stack.enter_context(workdir.locked())
-                workdir.check(config)
+                workdir.check(config, changes)
             evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
             workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+            workdir.record_changes(config, max(workdir.saved(), default=None))  # before the config that it explains
             workdir.claim(config)
         distributed.meet()
         for warning in dataset.warnings if distributed.is_first() else ():
@@ -87,6 +95,31 @@ def train(
                 if config.on_divergence != "rollback":
                     raise
                 go_back(config, workdir, error)
+
+
+def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyper, workdir: Workdir) -> list[str]:
+    """The keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
+
+    Raises:
+      UserError: one of them isn't; names it.
+    """
+    if not workdir.holds_run() or not (differing := workdir.differing(config)):
+        return []
+    fixed = [key for key in differing if not is_leaf(key) and not (key == "steps" and config.steps > workdir.reached())]
+    before, then = build.build_gan(workdir.config())
+    if before != gan or jax.tree.structure(then) != jax.tree.structure(hyper):  # type: ignore[operator]
+        fixed = fixed or list(differing)
+    if fixed:
+        raise UserError(
+            f"--change: a run keeps its program, its networks and its data ({'; '.join(differing[k] for k in fixed)}); "
+            f"rates, betas, weights of terms, labels and averages can change: leave out {_listed(fixed)}, or give "
+            "another --workdir"
+        )
+    return list(differing)
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(f"--config.{key}" for key in keys)
 
 
 def _ending(config: ConfigDict, workdir: Workdir) -> str:
@@ -121,10 +154,12 @@ def _attempt(
         seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
         state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
         if resumed is not None:
-            state = checkpoints.restore(state)
+            state = checkpoints.restore(state).replace(hyper=hyper)
             resumed = int(state.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
             state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
+        for line in told(workdir.record_changes(config, resumed)):
+            print(f"{'changed':<14}{line}")
         feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
         print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gan_jax import visualize
 from gan_jax.errors import UserError
 from gan_jax.files import Appended, read_regular, write_arrays, write_atomically
 
+_FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
 _EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}\.json")  # see `_evaluation_name`
 _PARTS = ("train", "test")
 
@@ -31,7 +32,8 @@ class Workdir:
 
     ``config.json`` (the resolved config), ``data.json`` (what it is trained on), ``metrics.jsonl`` (one object a logged
     step), ``samples/step_*.png``, ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/``,
-    ``checkpoints/``; damaged ones in ``checkpoints_damaged/``, states that are not finite in ``diverged/``; ``lock``.
+    ``checkpoints/``; damaged ones in ``checkpoints_damaged/``, states that are not finite in ``diverged/``; ``lock``;
+    ``changes.json``, what of the config was changed on the way.
     """
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
@@ -45,7 +47,9 @@ class Workdir:
         self._summary = path / "summary.json"
         self._data = path / "data.json"
         self.data: dict[str, Any] = {}  # what `check_data` was told
+        self.history: list[dict[str, Any]] = []  # what `record_changes` found
         self._rollbacks = self.diverged / "rollbacks.json"
+        self._changes = path / "changes.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,11 +82,16 @@ class Workdir:
         finally:
             os.close(file)
 
-    def check(self, config: ConfigDict) -> None:
+    def check(self, config: ConfigDict, allowed: Collection[str] = (), alone: bool = True) -> None:
         """Refuses a directory that holds the run of another config, if anything came of that, or a sweep.
 
         A run may get other ``steps`` than it had, if it hasn't made more and is `open_ended`: what it did so far is
-        what it would have done.
+        what it would have done. It may be looked at in other ways, too (`gan_jax.config.OBSERVING`).
+
+        Args:
+          config: that of the run that shall be here.
+          allowed: further keys that may differ, see `gan_jax.train.changed_leaves`.
+          alone: whether it is no trial of a sweep.
 
         Raises:
           UserError: names the keys that differ.
@@ -90,7 +99,7 @@ class Workdir:
         if self.holds_sweep():
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
         if self.holds_run():
-            self._refuse_another(config, if_begun=True)
+            self._refuse_another(config, True, allowed, alone)
             made = self.made()
             if made is not None and made < config.steps and not self.saved():
                 raise UserError(
@@ -98,27 +107,42 @@ class Workdir:
                     "restore them, or give another --workdir"
                 )
 
-    def _refuse_another(self, config: ConfigDict, if_begun: bool) -> None:
-        ours, theirs = configuration.to_plain(config), configuration.to_plain(self.config())
-        made = self.made()
-        reached = max([*self.saved(), made or 0])
-        open_ended = configuration.open_ended(config)
-        movable = open_ended and (config.steps > reached or config.steps == made)
-        ignored = (*configuration.WITHOUT_EFFECT, *(("steps",) if movable else ()))
-        differing = configuration.differences(theirs, ours, ignored)
-        if differing and (self.begun() or not if_begun):
-            why = ""
-            if ours["steps"] != theirs["steps"] and not movable:
-                schedule = "; a learning rate's schedule ends with the steps, which can't be changed then"
-                why = f"; it has made {reached:,} steps and can have more" if open_ended else schedule
-            raise UserError(
-                f"{self.path} holds a run of another config ({'; '.join(differing)}): "
-                f"give another --workdir, or the values that the run has{why}"
-            )
+    def differing(self, config: ConfigDict) -> dict[str, str]:
+        """What the run here has otherwise than ``config``, so that it can't just go on with it: by dotted key, in
+        words."""
+        movable = configuration.open_ended(config) and (config.steps > self.reached() or config.steps == self.made())
+        ignored = (*_FREE, *(("steps",) if movable else ()))
+        return _by_key(
+            configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config), ignored)
+        )
+
+    def reached(self) -> int:
+        """The last step that the run here has made and saved."""
+        return max([*self.saved(), self.made() or 0])
+
+    def _refuse_another(
+        self, config: ConfigDict, if_begun: bool, allowed: Collection[str] = (), alone: bool = True
+    ) -> None:
+        differing = {key: text for key, text in self.differing(config).items() if key not in allowed}
+        if not differing or (if_begun and not self.begun()):
+            return
+        reached, why = self.reached(), ""
+        if "steps" in differing:
+            more = f"; it has made {reached:,} steps and can have more"
+            ends = "; a learning rate's schedule ends with the steps, which can't be changed then"
+            why = more if configuration.open_ended(config) else ends
+        elif alone and reached and all(map(configuration.is_leaf, differing)):
+            why = f"; or go on from step {reached:,} with these, which is recorded, by --change"
+        elif not alone:
+            why = "; the trials of a sweep keep the values that they began with"
+        raise UserError(
+            f"{self.path} holds a run of another config ({'; '.join(differing.values())}): "
+            f"give another --workdir, or the values that the run has{why}"
+        )
 
     def holds_run(self) -> bool:
         """Whether there is one, begun or not: its config."""
-        return self._config.exists() or self._config_of_checkpoint() is not None
+        return self._config.exists() or bool(self._configs_of_checkpoint())
 
     def holds_sweep(self) -> bool:
         """Whether there are trials in it, each with a workdir of its own."""
@@ -195,11 +219,12 @@ class Workdir:
         """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
 
         Raises:
-          UserError: there is no run, or its config is damaged.
+          UserError: there is no run, its config is damaged, or ``config.json`` isn't what the run was trained with.
         """
-        plain = None if self._config.exists() else self._config_of_checkpoint()
+        known = self._configs_of_checkpoint()
         try:
-            config = ConfigDict(configuration.completed(plain or json.loads(read_regular(self._config))))
+            plain = known[0] if known and not self._config.exists() else json.loads(read_regular(self._config))
+            config = ConfigDict(configuration.completed(plain))
         except (FileNotFoundError, NotADirectoryError) as error:
             if self.holds_sweep():
                 text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"
@@ -211,13 +236,59 @@ class Workdir:
             configuration.validate(config)
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from error
+        if known and all(edited := [_unlike(one, config) for one in known]):
+            raise UserError(
+                f"{self._config} isn't what the run was trained with ({'; '.join(edited[0])}): editing it changes no "
+                "run; undo that, or remove the file (the checkpoints have the config too), and give --config.KEY=VALUE"
+            )
         return config
 
-    def _config_of_checkpoint(self) -> dict[str, Any] | None:
+    def _configs_of_checkpoint(self) -> list[dict[str, Any]]:
+        """That which the run goes on with from its newest checkpoint, and that which came to there; maybe nothing."""
+        for step in reversed(self.saved()):
+            if found := self._config_at(step):
+                since = {change["key"]: change["new"] for change in self.changes() if change["step"] >= step}
+                return [configuration.replaced(found, since), found]
+        return []
+
+    def _config_at(self, step: int) -> dict[str, Any] | None:
         # Where orbax has put what `Checkpoints.save` gave it.
-        files = [self.checkpoints / str(step) / "config" / "metadata" for step in self.saved()]
-        found = next((read_json(file) for file in reversed(files) if file.exists()), None)
-        return found if isinstance(found, dict) else None
+        found = read_json(self.checkpoints / str(step) / "config" / "metadata")
+        return configuration.completed(found) if isinstance(found, dict) and found else None
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What of the config was changed on the way: ``key``, ``old`` and ``new`` value, and the ``step`` that the new
+        one holds after.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        if not self._changes.exists():
+            return []
+        found = read_json(self._changes)
+        try:
+            if all(isinstance(change["key"], str) and change["step"] >= 0 and "new" in change for change in found):
+                return list(found)
+        except (TypeError, KeyError):
+            pass
+        raise UserError(f"{self._changes}, the history of the run's config, is damaged: restore it")
+
+    def record_changes(self, config: ConfigDict, step: int | None) -> list[dict[str, Any]]:
+        """Remembers, and returns, what was changed, now that the run goes on with ``config`` from the checkpoint of
+        ``step``; None: from its beginning."""
+        before, known = None if step is None else self._config_at(step), self.changes()
+        self.history = [change for change in known if step is not None and change["step"] < step]
+        if step is not None and before is None:  # it can't be read
+            self.history = [change | {"step": min(change["step"], step)} for change in known]
+        old, new = (configuration.flat(of) for of in (before or {}, configuration.to_plain(config)))
+        for key in _by_key(_unlike(before, config)) if before else ():
+            self.history.append({"step": step, "key": key, "old": old.get(key), "new": new.get(key)})
+        if self.history != known:
+            try:
+                self._write_json(self._changes, self.history)
+            except OSError as error:
+                raise self._unwritable(error) from error
+        return self.history
 
     def saved(self) -> list[int]:
         """The steps of the checkpoints that lie here as orbax ends them, whatever was begun since, in their order."""
@@ -319,6 +390,8 @@ class Workdir:
         other.check(config)
         other.data = self.data
         other.claim(config)
+        if self.history:
+            other._write_json(other._changes, self.history)
         write_atomically(other._metrics, lambda file: file.write(logs.content()), sync=True)
 
     def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
@@ -330,6 +403,22 @@ class Workdir:
     @staticmethod
     def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
         write_json(path, value)
+
+
+def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `Workdir.changes` has, a line each."""
+    return [f"after step {c['step']:,}: {c['key']} {c.get('old')} -> {c['new']}" for c in changes]
+
+
+def _unlike(known: dict[str, Any], config: ConfigDict) -> list[str]:
+    """What a run with the config ``known`` can't have done by ``config``, each with both values."""
+    # Made longer, it may have been killed before its next checkpoint.
+    steps = ("steps",) if configuration.open_ended(config) else ()
+    return configuration.differences(known, configuration.to_plain(config), (*_FREE, *steps))
+
+
+def _by_key(differences: Sequence[str]) -> dict[str, str]:
+    return {text.partition(":")[0]: text for text in differences}
 
 
 def _grid_name(step: int) -> str:
