@@ -121,13 +121,14 @@ def _check_remat(config: ConfigDict) -> None:
             )
 
 
-def build_dataset(config: ConfigDict, cache: Path | None) -> data.Dataset:
-    """The data set that a config names; what must be decoded for it is kept in the directory ``cache``.
+def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False) -> data.Dataset:
+    """The data set that a config names; what must be decoded for it is kept in the directory ``cache``; if it can't be,
+    that is an error, or with ``reading`` a warning.
 
     Raises:
       UserError: see `gan_jax.data.load`; also if it has fewer images than a batch.
     """
-    dataset = data.load(_options(config), cache)
+    dataset = data.load(_options(config), cache, reading)
     if len(dataset.train_images) < config.batch_size:
         raise UserError(
             f"{dataset.name} has {len(dataset.train_images):,} images to train on, fewer than "

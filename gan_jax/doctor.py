@@ -94,7 +94,7 @@ def _devices() -> Iterator[tuple[str, str]]:
 def _kept(config: ConfigDict | None, workdir: Path) -> Iterator[tuple[str, str]]:
     config = default() if config is None else config
     try:
-        dataset = build.build_dataset(config, Workdir(workdir).cache)
+        dataset = build.build_dataset(config, Workdir(workdir).cache, reading=True)
         images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
         yield "data", f"{dataset.name}: {images}, {dataset.digest}"
         yield from dataset.description.items()

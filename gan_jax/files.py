@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,6 +55,25 @@ def read_regular(path: Path) -> bytes:
     """All bytes of a file; see `open_regular`."""
     with open_regular(path) as file:
         return file.read()
+
+
+def refusal(directory: Path) -> str:
+    """Why nothing can be written to ``directory``, which is made if need be; nothing if it can."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def keep(write: Callable[[], T], what: str, hint: str = "") -> T | None:
+    """What ``write`` returns; where it can't write, a warning that ``what`` isn't kept, with a ``hint``, and None."""
+    try:
+        return write()
+    except OSError as error:
+        print(f"warning: cannot keep {what} ({error.strerror or error}){hint}", file=sys.stderr)
+        return None
 
 
 def insist(write: Callable[[], object], what: str, hurried: Callable[[], object]) -> OSError | None:

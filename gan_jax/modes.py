@@ -134,9 +134,9 @@ def _sample(
 ) -> None:
     from gan_jax import sample, visualize
 
-    out = out or workdir / "samples.png"
-    visualize.check_ending(out)
+    visualize.check_ending(out or workdir / "samples.png")
     gan, state, step = _restore(workdir, step)
+    out = out or _in(workdir, "samples.png")
     count = count or 100
     labels, names = _labels(gan, workdir, count, label)
     images = sample.sample(gan, state, seed, labels)
@@ -149,13 +149,22 @@ def _interpolate(
 ) -> None:
     from gan_jax import sample, visualize
 
-    out = out or workdir / "interpolations.png"
-    visualize.check_ending(out)
+    visualize.check_ending(out or workdir / "interpolations.png")
     gan, state, step = _restore(workdir, step)
+    out = out or _in(workdir, "interpolations.png")
     labels, names = _labels(gan, workdir, 100, label)
     images = sample.interpolate(gan, state, seed, labels)
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+
+
+def _in(workdir: Path, name: str) -> Path:
+    """The picture ``name`` of the run in ``workdir``, if it can be written there."""
+    from gan_jax.files import refusal
+
+    if reason := refusal(workdir):
+        raise UserError(f"cannot write to {workdir} ({reason}): give --out=FILE")
+    return workdir / name
 
 
 def _labels(gan: Any, workdir: Path, count: int, label: str | None) -> tuple[Any, list[str]]:
@@ -193,6 +202,7 @@ def _evaluate(
     import numpy as np
 
     from gan_jax import build, evaluate, visualize
+    from gan_jax.files import keep
     from gan_jax.report import write_report
     from gan_jax.workdir import Workdir
 
@@ -205,7 +215,7 @@ def _evaluate(
     config = place.config()
     for key, value in (overrides or {}).items():
         override(config, key, value)
-    dataset = build.build_dataset(config, place.cache)
+    dataset = build.build_dataset(config, place.cache, reading=True)
     place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
     if classifiers:
@@ -224,14 +234,18 @@ def _evaluate(
         fresh = f"{evaluator.floor[name]:15.5g}" if name in evaluator.floor else ""
         print(f"{name:60}{value:12.5g}{fresh}")
     described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
-    place.save_evaluation({**described, "floor": evaluator.floor, **figures})
+    found = {**described, "floor": evaluator.floor, **figures}
+    keep(lambda: place.save_evaluation(found), f"the figures in {workdir}")  # one may read runs of others
     if drawn is not None:
         picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
-        shown = place.save_grid(step, picture, "neighbours")
         if out is not None:
             visualize.save_png(picture, out)
-        print(f"each sample before the train images nearest to it: {out or shown}")
-    print(f"report: {write_report(place)}")
+        hint = "" if out else ": --out=FILE.png puts it elsewhere"
+        kept = keep(lambda: place.save_grid(step, picture, "neighbours"), f"the picture in {workdir}", hint)
+        if shown := out or kept:
+            print(f"each sample before the train images nearest to it: {shown}")
+    if page := keep(lambda: write_report(place), f"the report in {workdir}"):
+        print(f"report: {page}")
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:

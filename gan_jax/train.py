@@ -19,6 +19,7 @@ from gan_jax.data import Dataset
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
+from gan_jax.files import keep
 from gan_jax.report import write_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state, parameter_count
@@ -70,7 +71,7 @@ def train(
                         f"{path} holds a run that has ended, which {_listed(changes)} can't change any more"
                     )
                 if not (path / "report.html").exists():
-                    write_report(workdir)
+                    keep(lambda: write_report(workdir), f"the report in {path}")
                 print(f"{path} holds {_ending(config, workdir)}")
                 return None
             if known := path.is_dir():  # else not before it is clear that the run can start

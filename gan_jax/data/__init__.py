@@ -112,8 +112,10 @@ def _hashed(images: Images, what: str) -> "hashlib.blake2b":
     return hashed
 
 
-def load(options: Options, cache: Path | None) -> Dataset:
+def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset:
     """The data set that ``options`` describe; what must be decoded for it is kept in the directory ``cache``.
+
+    Where that can't be written, it is an error, or with ``reading`` a warning.
 
     Raises:
       UserError: the source or name is unknown, its data is missing or unlike what is asked for, or (with
@@ -125,7 +127,7 @@ def load(options: Options, cache: Path | None) -> Dataset:
         raise UserError(
             f"data.name is {options.name!r}, but the {options.source} source is told by data.dir alone: leave it empty"
         )
-    kept = Cache(cache if options.cache_budget_mb else None)
+    kept = Cache(cache if options.cache_budget_mb else None, reading)
     source = SOURCES[options.source](options, kept)
     own = [part for part in (source.train, source.test) if part]
     ready = [_ready(part, options, kept, source.name) for part in own]

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from gan_jax.data.decode import decoders
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.options import Options
 from gan_jax.errors import UserError
-from gan_jax.files import read_regular, write_atomically
+from gan_jax.files import read_regular, refusal, write_atomically
 
 _RECIPE = [2, *decoders()]  # the number goes up when `gan_jax.data.decode` gives other pixels
 _SLICE = 32  # images that a thread decodes at a time
@@ -31,11 +32,12 @@ class Cache:
 
     ``KEY.u8`` are images one after the other, ``KEY.json``, written last, counts them and names the unreadable ones,
     ``KEY.npy`` are labels. Whatever is missing or of the wrong size is made anew, so any of it may be deleted. Without
-    a directory (None) nothing is kept.
+    a directory (None) nothing is kept. ``reading`` says that for want of a directory that can be written nothing is
+    kept either, with a warning.
     """
 
-    def __init__(self, directory: Path | None) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | None, reading: bool = False) -> None:
+        self.directory, self._reading = directory, reading
 
     def images(self, images: Decoded, identity: str, options: Options, what: str) -> tuple[Images, Unreadable]:
         """All readable ones of ``images``, in their order, each decoded once to find out which they are.
@@ -69,6 +71,8 @@ class Cache:
         key = _key(_RECIPE, identity, shape, options.fit, options.background, on_disk)
         pixels, report = self.directory / f"{key}.u8", self.directory / f"{key}.json"
         found = _read_report(report, pixels if on_disk else None, len(images), shape)
+        if found is None and self._keeps_nothing(f"the decoded images of {what} are"):
+            return Cache(None).images(images, identity, options, what)
         with self._one_line_errors():
             unreadable = _make(images, pixels if on_disk else None, report, what) if found is None else found
         readable = np.setdiff1d(np.arange(len(images)), list(unreadable))
@@ -90,9 +94,18 @@ class Cache:
             return known
         except (OSError, ValueError, EOFError):
             made = make()
+        if self._keeps_nothing("labels are"):
+            return made
         with self._one_line_errors():
             write_atomically(path, lambda file: np.save(file, made, allow_pickle=False))
         return made
+
+    def _keeps_nothing(self, what: str) -> bool:
+        """Whether it is for reading, and can't be written, which is said of ``what`` is (or are) lost."""
+        if not (self._reading and self.directory is not None and (reason := refusal(self.directory))):
+            return False
+        print(f"warning: cannot write to {self.directory} ({reason}): {what} not kept", file=sys.stderr)
+        return True
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:

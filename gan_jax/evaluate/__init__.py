@@ -19,7 +19,7 @@ from gan_jax.evaluate.extractors import Extractor, find, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.gan_train import gan_train
 from gan_jax.evaluate.held_out import BATCH, held_out
-from gan_jax.files import read_arrays, write_arrays
+from gan_jax.files import keep, read_arrays, write_arrays
 from gan_jax.images import to_uint8
 from gan_jax.state import GAN, GANState, Variables, draw_latents, random_key
 
@@ -246,7 +246,7 @@ def _features(
     named = extractor.classes and logits.shape[1] > 1
     found = Features(train, logits.argmax(1) if named else np.zeros(0, np.int64), *test)
     if path is not None and extractor.pure:
-        write_arrays(path, found._asdict())
+        keep(lambda: write_arrays(path, found._asdict()), f"the features of the data in {path}")
     return found
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flax import traverse_util
 from gan_jax import progress
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
-from gan_jax.files import read_arrays, write_arrays
+from gan_jax.files import keep, read_arrays, refusal, write_arrays
 from gan_jax.images import to_float
 
 Array = jax.Array
@@ -81,9 +82,14 @@ def trained(dataset: Dataset, cache: Path | None) -> Trained:
     if kept is not None:
         variables = traverse_util.unflatten_dict(kept, sep="/")
     else:
+        if cache is not None and (reason := refusal(cache)):
+            path = None
+            lost = "the classifier of the evaluation is trained now and not kept: it takes as long the next time"
+            print(f"warning: cannot write to {cache} ({reason}): {lost}", file=sys.stderr)
         variables = fit(dataset.train_images, dataset.train_labels, dataset.classes)
         if path is not None:
-            write_arrays(path, traverse_util.flatten_dict(variables, sep="/"))
+            weights = traverse_util.flatten_dict(variables, sep="/")
+            keep(lambda: write_arrays(path, weights), f"the classifier in {path}")
     return Trained(variables, digest, accuracy(variables, dataset.test_images, dataset.test_labels))
 
 
