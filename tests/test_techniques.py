@@ -19,6 +19,7 @@ from gan_jax.layers.judgement import minibatch_discrimination, minibatch_stddev
 from gan_jax.state import init_state
 from gan_jax.update import discriminator_step, update
 from tests.conftest import small
+from tests.oracle import draws
 from tests.test_update import differ, same, start
 
 RNG = np.random.default_rng(0)
@@ -299,16 +300,18 @@ def test_penalties_are_their_formulas() -> None:
         assert_allclose(call["r1"](square, real, fake, key, index), np.square(real).sum((1, 2, 3)) / 2, rtol=1e-12)
         assert_allclose(call["r2"](square, real, fake, key, index), np.square(fake).sum((1, 2, 3)) / 2, rtol=1e-12)
         # With ½|x|² the gradient is x: the penalty says where it was taken.
-        at = np.sqrt(np.asarray(call["wgan_gp"](square, real, 0 * fake, key, index))) + 1
-        share = at / np.linalg.norm(real.reshape(6, -1), axis=1)
-        assert ((share > 0) & (share < 1)).all()
-        assert len(np.unique(share)) == 6
-        other = call["wgan_gp"](square, real[3:], 0 * fake[3:], key, index[3:])
-        assert_allclose(np.sqrt(other) + 1, at[3:], rtol=1e-12)  # each by its own index
-        about = np.sqrt(np.asarray(call["dragan"](square, real, fake, key, index))) + 1
-        near = np.linalg.norm(real.reshape(6, -1), axis=1)
-        assert (np.abs(about - near) < 0.5 * real.std(axis=(1, 2, 3)) * np.sqrt(24)).all()
-        assert (about != near).all()
+        def at(x: Array) -> Array:
+            return np.square(np.linalg.norm(np.reshape(x, (6, -1)), axis=1) - 1)
+
+        mix = draws.uniform_of_each(key, 6, ()).reshape(6, 1, 1, 1)
+        between = call["wgan_gp"](square, real, fake, key, index)
+        assert_allclose(between, at(mix * real + (1 - mix) * fake), rtol=1e-10)
+        other = call["wgan_gp"](square, real[3:], fake[3:], key, index[3:])
+        assert_allclose(other, between[3:], rtol=1e-10)  # each by its own index
+        noise = draws.uniform_of_each(draws.folded(key, 1), 6, (4, 3, 2))
+        spread = real.std(axis=(1, 2, 3), keepdims=True)
+        about = call["dragan"](square, real, fake, key, index)
+        assert_allclose(about, at(real + mix * 0.5 * spread * noise), rtol=1e-10)
 
 
 def test_a_penalty_where_the_gradient_is_zero_has_a_finite_one() -> None:
