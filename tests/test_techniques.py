@@ -299,6 +299,7 @@ def test_penalties_are_their_formulas() -> None:
             assert_allclose(call[name](linear, real, fake, key, index), np.full(6, desired), rtol=1e-12)
         assert_allclose(call["r1"](square, real, fake, key, index), np.square(real).sum((1, 2, 3)) / 2, rtol=1e-12)
         assert_allclose(call["r2"](square, real, fake, key, index), np.square(fake).sum((1, 2, 3)) / 2, rtol=1e-12)
+
         # With ½|x|² the gradient is x: the penalty says where it was taken.
         def at(x: Array) -> Array:
             return np.square(np.linalg.norm(np.reshape(x, (6, -1)), axis=1) - 1)

@@ -74,7 +74,7 @@ FAULTS = (
         "codes-shown-by-averaged-weights",
         "gan_jax/games.py",
         'variables = {"params": state.generator.params, **state.generator.stats}',
-        'variables = {"params": state.ema, **state.generator.stats}',
+        "variables = state.ema",
         (f"{_STEPS}[aae]",),
         "D's figures are of codes that it doesn't play against.",
     ),

@@ -75,8 +75,8 @@ FAULTS = (
         "mix = _uniform(key, index, ())",
         "mix = _uniform(key, 0 * index, ())",
         (
-            f"{_STEPS}[wgan_gp]",
             "tests/test_techniques.py::test_penalties_are_their_formulas",
+            f"{_STEPS}[wgan_gp]",
         ),
         "All of a batch are mixed by one number.",
     ),
@@ -86,8 +86,8 @@ FAULTS = (
         "    mix = _uniform(key, index, ())\n    mix = mix.reshape(-1, *(1,) * (real.ndim - 1)).astype(real.dtype)\n",
         "    mix = _uniform(key, index, real.shape[1:]).astype(real.dtype)\n",
         (
-            f"{_STEPS}[wgan_gp]",
             "tests/test_techniques.py::test_penalties_are_their_formulas",
+            f"{_STEPS}[wgan_gp]",
         ),
         "Points lie in a box about real and fake, not between them.",
     ),

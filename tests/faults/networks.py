@@ -69,7 +69,7 @@ FAULTS = (
         "references-by-the-batch",
         "gan_jax/layers/norms.py",
         "(REFERENCES * r + m) / (REFERENCES + 1)",
-        "(REFERENCES * r + m.mean(0, keepdims=True)) / (REFERENCES + 1)",
+        "(REFERENCES * r + m.mean(0) + 0 * m) / (REFERENCES + 1)",
         (f"{_STEPS}[improved]",),
         "Virtual batch norm mixes the examples of a batch.",
     ),
@@ -145,6 +145,14 @@ FAULTS = (
         '"sum": jnp.mean',
         (f"{_STEPS}[projection]",),
         "SNGAN's logits are smaller by the number of pixels.",
+    ),
+    Fault(
+        "odd-sides-cut-at-their-start",
+        "gan_jax/models/dcgan.py",
+        "x = x[:, :side, :side]",
+        "x = x[:, -side:, -side:]",
+        (f"{_STEPS}[improved]",),
+        "Images of an odd side are moved by a pixel.",
     ),
     Fault(
         "dcgan-without-its-tanh",

@@ -59,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     "relativistic": {**_DENSE, "penalty.every": 2, "penalty.weight": 0.5},
     "improved": {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.conditional": "concat", "classes": 3},
-        **{"labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
+        **{"data.image_size": 7, "labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
         **{"optimizer.discriminator.historical_averaging": 0.2},
     },
 }

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.torch_reference import halved
 from tests.oracle import draws
 
 Variables: TypeAlias = dict[str, Any]  # by collection, then as deep as the modules lie in each other
-
-torch.set_num_threads(1)  # on few cores its spinning threads and XLA's starve each other
 
 _EPSILON = 1e-5  # of all normalisations
 
@@ -76,6 +75,7 @@ class Pass:
 
     def strided(self, x: Tensor) -> Tensor:
         name, own = self.next("StridedConv")
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         return F.conv2d(x, self.weight(name, own["kernel"]).permute(3, 2, 0, 1).contiguous(), stride=2, padding=1)
 
     def transposed(self, x: Tensor) -> Tensor:
@@ -142,10 +142,10 @@ def _dense_images(config: Any, run: Pass, z: Tensor, norm: Callable[[Tensor], Te
 
 
 def _dcgan_images(config: Any, run: Pass, z: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
-    start = config.data.image_size // 2 ** len(config.generator.widths)
+    *larger, start = halved(config.data.image_size, len(config.generator.widths))
     x = run.dense(z).reshape(len(z), start, start, -1).permute(0, 3, 1, 2)
-    for _ in config.generator.widths:
-        x = run.transposed(F.relu(norm(x)))
+    for side in reversed(larger):
+        x = run.transposed(F.relu(norm(x)))[..., :side, :side]
     return torch.tanh(x).permute(0, 2, 3, 1)
 
 
