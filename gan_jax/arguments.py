@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gan_jax import hyper
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, clipped, unknown_name
 
 _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
 
@@ -40,7 +40,8 @@ def load_config(path: str) -> ConfigDict:
     except Exception as error:  # the file is the user's own code: anything may come
         raise UserError(f"config file {file}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(config, ConfigDict):
-        raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {config!r}")
+        given = clipped(repr(config))
+        raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {given}")
     return config
 
 
@@ -145,4 +146,4 @@ def _value(text: str) -> Any:
 
 def one_line(error: BaseException) -> str:
     """What ``error`` says, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return clipped(" ".join(str(error).split()), 2000) or type(error).__name__

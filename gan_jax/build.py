@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import augment, data, games, losses, models, optimizers, penalties, terms
 from gan_jax import config as configuration
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, clipped, unknown_name
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
 from gan_jax.state import GAN, Hyper, init_state, never
@@ -136,7 +136,7 @@ def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False)
             "lower batch_size, or add images"
         )
     if config.classes and config.classes != dataset.classes:
-        found = dataset.description.get("classes", "no classes").replace(":", " (", 1) + ")" * bool(dataset.classes)
+        found = dataset.description.get("classes", "no classes").replace(": ", " (", 1) + ")" * bool(dataset.classes)
         raise UserError(
             f"config.classes is {config.classes}, but {dataset.name} has {found}: "
             + ("set config.classes to it" if dataset.classes else "choose labelled data, or a GAN without labels")
@@ -260,7 +260,7 @@ def _module(
             raise unknown_name(f"key of config.{player} for model {config.model!r}:", name, fields)
         values[name] = tuple(value) if isinstance(value, list | tuple) else value
         if name.endswith("widths") and not all(type(w) is int and w > 0 for w in values[name]):
-            raise UserError(f"config.{player}.{name} must be positive whole numbers, not {value!r}")
+            raise UserError(f"config.{player}.{name} must be positive whole numbers, not {clipped(repr(value))}")
     own = {f.name for f in dataclasses.fields(kind)}
     return kind(**values, **{k: v for k, v in given.items() if k in own}, dtype=compute, param_dtype=wide)
 
@@ -280,10 +280,10 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.R
             raise unknown_name(f"key of config.optimizer.{player} for {name}:", key, valid)
         if key in flags:
             if not isinstance(value, bool):
-                raise UserError(f"{where}.{key} must be True or False, not {value!r}")
+                raise UserError(f"{where}.{key} must be True or False, not {clipped(repr(value))}")
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            raise UserError(f"{where}.{key} must be a finite number from 0 up, not {value!r}")
+            raise UserError(f"{where}.{key} must be a finite number from 0 up, not {clipped(repr(value))}")
         if key in ("b1", "b2", "decay", "momentum") and value >= 1:
             raise UserError(f"{where}.{key} must be from 0 to below 1, not {value!r}")
     if "learning_rate" not in values:

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gan_jax import distributed, process
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, listed
 from gan_jax.state import named_leaves
 
 _NAMED = 3  # leaves that differ, in a message
@@ -152,9 +152,7 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {self.directory}: train first, with the same --workdir")
         if step is not None:
             if step not in kept:
-                raise UserError(
-                    f"no checkpoint of step {step} in {self.directory}; kept are {', '.join(map(str, kept))}"
-                )
+                raise UserError(f"no checkpoint of step {step} in {self.directory}; kept are {listed(kept)}")
             try:
                 return self.load(step, like)
             except DamagedError as error:
@@ -174,7 +172,7 @@ class Checkpoints:
                 distributed.meet()
                 self._manager.reload()
             return state
-        found = "; ".join(f"{number} ({reason})" for number, reason in damaged.items())
+        found = listed((f"{number} ({reason})" for number, reason in damaged.items()), between="; ")
         raise UserError(
             f"no checkpoint in {self.directory} is whole: {found}; nothing was removed: restore them from a copy, or "
             "give another --workdir to begin anew"
@@ -263,10 +261,10 @@ def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory:
     """
     names = [name for name in [*ours, *(theirs.keys() - ours.keys())] if ours.get(name) != theirs.get(name)]
     if names:
-        shown = "; ".join(f"{n}: {theirs.get(n, 'absent')} there, {ours.get(n, 'absent')} here" for n in names[:_NAMED])
-        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        unlike = (f"{n}: {theirs.get(n, 'absent')} there, {ours.get(n, 'absent')} here" for n in names)
+        shown = listed(unlike, _NAMED, "; ", long=300)
         raise UserError(
-            f"checkpoint {step} in {directory} is of another architecture or an older layout: {shown}{more}: "
+            f"checkpoint {step} in {directory} is of another architecture or an older layout: {shown}: "
             "give another --workdir, or the release that wrote it"
         )
 

@@ -18,7 +18,7 @@ from ml_collections.config_dict import RequiredValueError
 from gan_jax import distributed, process, signals
 from gan_jax.arguments import load_config, one_line, read_override
 from gan_jax.config import check_held, dotted_keys
-from gan_jax.errors import EndedError, UserError, unknown_name
+from gan_jax.errors import EndedError, UserError, clipped, listed, unknown_name
 from gan_jax.modes import MODES, OWN_CONFIG
 
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
@@ -30,6 +30,7 @@ _KINDS = {  # what absl and Python say of a value that isn't
     "Non-boolean argument": "True or False",
 }
 _ERROR = 2
+_LINE = 4000  # characters of an error, whatever it was made of
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -40,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
-        distributed.leave(f"error: {error}", _ERROR)
+        distributed.leave(f"error: {clipped(str(error), _LINE)}", _ERROR)
     except EndedError as error:
         distributed.leave(str(error), signals.RESUME_ME)
     except KeyboardInterrupt:
@@ -114,7 +115,7 @@ def check_flags(mode: str, given: Mapping[str, str]) -> None:
     for flag, argument in given.items():
         readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
         if mode not in readers:
-            raise UserError(f"--{flag} says nothing to --mode={mode}, only to {', '.join(readers)}: leave it out")
+            raise UserError(f"--{flag} says nothing to --mode={mode}, only to {listed(readers)}: leave it out")
 
 
 def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
@@ -182,4 +183,4 @@ def _check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
             if key not in known and not inner:
                 raise unknown_name("config key", key, known)
             if inner:
-                raise UserError(f"config.{key} is a group of keys: set one of config.{', config.'.join(inner)}")
+                raise UserError(f"config.{key} is a group of keys: set one of {listed(f'config.{k}' for k in inner)}")

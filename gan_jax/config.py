@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, clipped, listed, unknown_name
 
 # What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels,
 # number of classes (0: none, or nobody can know).
@@ -176,7 +176,7 @@ def by_side(choices: dict[int, Any], side: int) -> Any:
       UserError: it has nothing for them.
     """
     if side not in choices:
-        known = ", ".join(map(str, choices))
+        known = listed(choices)
         raise UserError(
             f"this config has networks for images of side {known}, none for {side}: choose one of those sides"
         )
@@ -205,14 +205,14 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} is missing: start from gan_jax.config.default()")
         if key in flat and type(flat[key]) is not type(known[key]) and not _widens(flat[key], known[key]):
             kind = type(known[key]).__name__
-            raise UserError(f"config.{key} must be of type {kind}, not {flat[key]!r}")
+            raise UserError(f"config.{key} must be of type {kind}, not {clipped(repr(flat[key]))}")
     try:
         ImageColor.getrgb(config.data.background)
     except ValueError as error:
         raise UserError(f"config.data.background: {error}; give a name or #rrggbb") from error
     for key, (holds, rule) in _RANGES.items():
         if not holds(flat[key]):
-            raise UserError(f"config.{key} must be {rule}, not {flat[key]!r}")
+            raise UserError(f"config.{key} must be {rule}, not {clipped(repr(flat[key]))}")
 
 
 def completed(plain: dict[str, Any]) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def override(config: ConfigDict, key: str, value: Any) -> None:
         config.update_from_flattened_dict({key: value})
     except TypeError as error:
         kind = type(reduce(getattr, key.split("."), config)).__name__
-        raise UserError(f"config.{key} must be of type {kind}, not {value!r}") from error
+        raise UserError(f"config.{key} must be of type {kind}, not {clipped(repr(value))}") from error
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -40,6 +40,6 @@ def _merged(trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for trial in trials:
         twice = merged.keys() & trial.keys()
         if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} is swept twice in one trial")
+            raise ValueError(f"{min(twice)} is swept twice in one trial")
         merged |= trial
     return merged

@@ -89,7 +89,7 @@ def _search(
         print("no trial reached its end: all diverged")
         return
     found = best.user_attrs["overrides"]
-    setting = ", ".join(f"{key}={value}" for key, value in found.items())
+    setting = listed(f"{key}={value}" for key, value in found.items())
     print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {setting}")
     print(f"alone: {alone(config_path, config, found, workdir.with_name(f'{workdir.name}_best'), overrides or ())}")
 

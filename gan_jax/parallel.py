@@ -21,7 +21,7 @@ import numpy as np
 
 from gan_jax import distributed, progress
 from gan_jax import shards as logical
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, listed
 from gan_jax.layers import cross_device_mean
 from gan_jax.layers.cpu import on_cpu
 from gan_jax.state import GAN, Array, GANState, finite
@@ -348,7 +348,7 @@ def shard_index(batch_size: int, devices: int, shards: int = 0) -> np.ndarray:
       UserError: not divisible; names the nearest batch sizes, or the numbers of devices, that are.
     """
     if shards % devices:
-        known = ", ".join(str(n) for n in range(1, shards + 1) if shards % n == 0)
+        known = listed(n for n in range(1, shards + 1) if shards % n == 0)
         raise UserError(f"config.parallel.logical_shards={shards} can train on {known} devices, not on {devices}")
     parts = shards or devices
     if batch_size % parts:
@@ -368,7 +368,7 @@ def everywhere() -> list[jax.Device]:
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     counts = np.bincount([device.process_index for device in devices])
     if len(set(counts)) > 1:
-        raise UserError(f"the processes of this run have {', '.join(map(str, counts))} devices: give each as many")
+        raise UserError(f"the processes of this run have {listed(counts)} devices: give each as many")
     return devices
 
 

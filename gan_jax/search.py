@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gan_jax import parallel, sweep
 from gan_jax.config import OBSERVING, WITHOUT_EFFECT, completed, differences, to_plain
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.errors import UserError, listed, unknown_name
 from gan_jax.signals import Stop
 from gan_jax.workdir import Workdir
 
@@ -84,7 +84,7 @@ def search(
         while asked := _generation(study, space, trials, population, config.seed):
             numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]
             members = sweep.plan(config, overrides, path, numbers)
-            print(f"generation of trials {', '.join(member.name for member in members)}")
+            print(f"generation of trials {listed(member.name for member in members)}")
             sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
             found = study.get_trials(deepcopy=False)
             sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
@@ -142,7 +142,7 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     free = *WITHOUT_EFFECT, *(key for key in OBSERVING if not key.startswith("eval."))  # by these trials are judged
     differing = differences(completed(study.user_attrs["config"]), ours, ignored=free)
     if differing:
-        raise UserError(f"{path} holds another search ({'; '.join(differing)}): give another --workdir")
+        raise UserError(f"{path} holds another search ({listed(differing, between='; ')}): give another --workdir")
     return study
 
 
@@ -221,5 +221,5 @@ def _figure(figures: Mapping[str, Any], objective: str) -> tuple[str, float]:
             return name, float(value)
     raise UserError(
         f"--objective={objective}: these features (config.eval.features) give no such figure, but "
-        f"{', '.join(sorted({name.partition('[')[0] for name in figures} & OBJECTIVES.keys())) or 'none'}"
+        f"{listed(sorted({name.partition('[')[0] for name in figures} & OBJECTIVES.keys())) or 'none'}"
     )

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import LEAVES, OBSERVING, changed, to_plain
-from gan_jax.errors import DivergedError, EndedError, UserError
+from gan_jax.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.files import write_atomically
 from gan_jax.report import best_trials, counted, write_sweep_report
 from gan_jax.signals import Stop
@@ -135,7 +135,7 @@ def train(
     for at, (number, (going, ended_early)) in enumerate(ready):
         if at:
             parallel.forget()
-        print(f"program {number} of {len(populations)}: {', '.join(member.name for member in going)}")
+        print(f"program {number} of {len(populations)}: {listed(member.name for member in going)}")
         _Population(going, ended_early, devices, observe, stop or Stop(), fallback).go()
 
 
@@ -157,7 +157,7 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
     known = named_by_number(path, trial_name)
     others = [place.name for place in known if place.is_dir() and place.name not in trials]
     if others:
-        print(f"warning: {path} holds trials of a longer sweep, left out now: {', '.join(others)}", file=sys.stderr)
+        print(f"warning: {path} holds trials of a longer sweep, left out now: {listed(others)}", file=sys.stderr)
     _write_csv(rows, path / "sweep.csv")
     swept = list(dict.fromkeys(key for trial in trials.values() for key in trial))
     report = write_sweep_report(path, rows, swept)
@@ -191,7 +191,7 @@ def plan(
             own = changed(config, overrides)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
-            text = ", ".join(f"{key}={value}" for key, value in overrides.items())
+            text = listed(f"{key}={value}" for key, value in overrides.items())
             raise UserError(f"trial {number:03d} of the sweep ({text}): {' '.join(str(error).split())}") from error
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
@@ -264,7 +264,7 @@ def describe(members: Sequence[Member], populations: Sequence[Sequence[Member]],
         text = f"{counted(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
         lines.append(f"program {number + 1}: {text}")
         lines += [
-            f"  {member.name}  {', '.join(f'{key}={value}' for key, value in member.overrides.items())}"
+            f"  {member.name}  {listed(f'{key}={value}' for key, value in member.overrides.items())}"
             for member in population[:_LISTED]
         ]
         lines += [f"  and {len(population) - _LISTED} more"] if len(population) > _LISTED else []
@@ -463,7 +463,11 @@ def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[in
             break
     else:
         if damaged:
-            found = "; ".join(f"{checkpoints.directory / str(step)} ({why})" for checkpoints, step, why in damaged)
+            found = listed(
+                (f"{checkpoints.directory / str(step)} ({why})" for checkpoints, step, why in damaged),
+                between="; ",
+                long=300,
+            )
             raise UserError(f"no step has a whole checkpoint of all trials: {found}; nothing was removed")
         step, states = 0, list(begun)
     for checkpoints, number, why in damaged:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
 from gan_jax import visualize
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, listed
 from gan_jax.files import Appended, read_regular, write_arrays, write_atomically
 
 _FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
@@ -136,7 +136,7 @@ class Workdir:
         elif not alone:
             why = "; the trials of a sweep keep the values that they began with"
         raise UserError(
-            f"{self.path} holds a run of another config ({'; '.join(differing.values())}): "
+            f"{self.path} holds a run of another config ({listed(differing.values(), between='; ')}): "
             f"give another --workdir, or the values that the run has{why}"
         )
 

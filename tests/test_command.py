@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax import arguments, modes
+from gan_jax.errors import UserError
+from gan_jax.evaluate.inception import read_state_dict
+from gan_jax.files import read_arrays
+from gan_jax.workdir import Workdir
 from tests.conftest import ROOT, small
 from tests.test_train import assert_identical, records, saved
 
@@ -215,6 +221,54 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
     for mode in ("sample", "interpolate"):
         line = launch(f"--mode={mode}", f"--workdir={tmp_path}", "--label=10", code=2)
         assert "no such class: it has 10 classes: 0, 1, 2" in line
+
+
+def test_a_class_is_its_name_or_where_no_name_is_a_number_its_number(tmp_path: Path) -> None:
+    place = Workdir(tmp_path)
+    gan = SimpleNamespace(classes=3)
+    for names, known in (
+        (["cat", "dog", "fox"], {"cat": 0, "fox": 2, "2": 2, "0": 0, "3": None, "Cat": None, "": None, "-1": None}),
+        (["1", "2", "5"], {"1": 0, "5": 2, "0": None}),
+        (["a", "1", "b"], {"a": 0, "1": 1, "2": None}),
+    ):
+        classes = [{"name": name, "train": 1, "test": 0} for name in names]
+        (tmp_path / "data.json").write_text(json.dumps({"classes": classes}))
+        assert place.class_names(3) == names
+        for label, number in known.items():
+            if number is None:
+                with pytest.raises(UserError, match=f"--label={label}: .* has 3 classes: {', '.join(names)}$"):
+                    modes._labels(gan, tmp_path, 20, label)
+            else:
+                np.testing.assert_array_equal(modes._labels(gan, tmp_path, 20, label)[0], [number] * 20)
+    np.testing.assert_array_equal(modes._labels(gan, tmp_path, 20, None)[0], [0] * 10 + [1] * 10)
+    for damaged in ("", "[]", '{"classes": 3}', '{"classes": [{}]}', '{"classes": [{"name": "a"}]}'):
+        (tmp_path / "data.json").write_text(damaged)
+        assert place.class_names(3) == ["0", "1", "2"]
+    with pytest.raises(UserError, match=r"--label=1: .* was trained without labels"):
+        modes._labels(SimpleNamespace(classes=0), tmp_path, 20, "1")
+
+
+def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.py"
+    os.mkfifo(pipe)
+    for read in (
+        lambda: arguments.load_config(str(pipe)),
+        lambda: arguments.read_sweep(f"{pipe}:few"),
+        lambda: arguments.read_search(f"{pipe}:space"),
+        lambda: read_state_dict(pipe),
+    ):
+        with pytest.raises(UserError, match="no regular file"):
+            read()
+    for name in ("config.json", "data.json", "summary.json", "metrics.jsonl"):
+        os.mkfifo(tmp_path / name)
+    place = Workdir(tmp_path)
+    assert place.summary() is None
+    assert place.class_names(1) == ["0"]
+    assert read_arrays(pipe) is None
+    with pytest.raises(UserError, match="no regular file"):
+        place.config()
+    with pytest.raises(OSError, match="no regular file"):
+        place.records()
 
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:

@@ -335,6 +335,41 @@ def test_a_run_that_died_after_its_last_checkpoint_is_finished_off(tmp_path: Pat
     assert len(records(tmp_path)) == 10
 
 
+def test_a_run_among_its_images_goes_on_from_any_folder_and_knows_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for grey, (name, count) in enumerate({"cat": 11, "dog": 9}.items()):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("L", (8, 8), (100 * grey,)).save(tmp_path / name / f"{number}.png")
+    config = small("cgan")
+    config.update({"model": "mlp", "classes": 2, "steps": 4, "batch_size": 4})
+    config.generator = ConfigDict({"widths": (8,), "norm": "none", "conditional": "concat"})
+    config.discriminator = ConfigDict({"widths": (8,), "norm": "none", "conditional": "concat"})
+    config.data.update({"source": "folder", "dir": ".", "name": "", "image_size": 28})
+    monkeypatch.chdir(tmp_path)
+    train.train(config, Path("runs/zoo"), ONE)
+    said = capsys.readouterr().out
+    assert f"folder:{tmp_path.name}, 19 train and 1 test images" in said
+    assert "classes       2 classes: cat 11, dog 9" in said
+    monkeypatch.chdir("/")
+    place = Workdir(tmp_path / "runs" / "zoo")
+    assert place.config().data.dir == str(tmp_path)
+    for kept in place.checkpoints.glob("*/config/metadata"):
+        assert json.loads(kept.read_text())["data"]["dir"] == str(tmp_path)
+    longer = place.config()
+    longer.steps = 6
+    run(longer, place.path)
+    assert "runs/zoo" in capsys.readouterr().out
+    assert json.loads((place.path / "data.json").read_text())["classes"] == [
+        {"name": "cat", "train": 10, "test": 1},
+        {"name": "dog", "train": 9, "test": 0},
+    ]
+    assert "0: cat" in (place.path / "report.html").read_text()
+    grid = np.asarray(Image.open(place.grids()[0]))
+    assert grid.shape[1] > 2 * 30 + 2 + 10  # names stand before its rows
+
+
 def test_another_config_in_a_used_workdir_is_refused_and_the_keys_named(tmp_path: Path) -> None:
     config = small("gan")
     run(config, tmp_path)
