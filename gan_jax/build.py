@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import augment, data, games, losses, models, optimizers, penalties, terms
 from gan_jax import config as configuration
-from gan_jax.errors import UserError, clipped, unknown_name
+from gan_jax.errors import UserError, clipped, listed, unknown_name
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
 from gan_jax.state import GAN, Hyper, init_state, never
@@ -250,7 +250,7 @@ def _module(
     missing = [name for name in _CALLED_WITH[player] if name not in {parameter.name for parameter in taken}]
     if missing and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         raise UserError(
-            f"{player.capitalize()} of model {config.model!r} is called with {', '.join(missing)} too: "
+            f"{player.capitalize()} of model {config.model!r} is called with {listed(missing)} too: "
             'see "Add a GAN" in docs/extending.md'
         )
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in _GIVEN_BY_US}

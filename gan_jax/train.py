@@ -16,7 +16,7 @@ from gan_jax import build, distributed, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import is_leaf, open_ended
 from gan_jax.data import Dataset
-from gan_jax.errors import DivergedError, EndedError, UserError
+from gan_jax.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.evaluate import Evaluator
 from gan_jax.feed import Feed
 from gan_jax.files import keep
@@ -112,7 +112,7 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyper, workdir: Workdir)
         fixed = fixed or list(differing)
     if fixed:
         raise UserError(
-            f"--change: a run keeps its program, its networks and its data ({'; '.join(differing[k] for k in fixed)}); "
+            f"--change: a run keeps its program, its networks and its data ({listed((differing[k] for k in fixed), between='; ')}); "
             f"rates, betas, weights of terms, labels and averages can change: leave out {_listed(fixed)}, or give "
             "another --workdir"
         )
@@ -120,7 +120,7 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyper, workdir: Workdir)
 
 
 def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(f"--config.{key}" for key in keys)
+    return listed(f"--config.{key}" for key in keys)
 
 
 def _ending(config: ConfigDict, workdir: Workdir) -> str:

@@ -238,7 +238,7 @@ class Workdir:
             raise UserError(f"{self._config}: {error}") from error
         if known and all(edited := [_unlike(one, config) for one in known]):
             raise UserError(
-                f"{self._config} isn't what the run was trained with ({'; '.join(edited[0])}): editing it changes no "
+                f"{self._config} isn't what the run was trained with ({listed(edited[0], between='; ')}): editing it changes no "
                 "run; undo that, or remove the file (the checkpoints have the config too), and give --config.KEY=VALUE"
             )
         return config
