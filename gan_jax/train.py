@@ -111,8 +111,9 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyper, workdir: Workdir)
     if before != gan or jax.tree.structure(then) != jax.tree.structure(hyper):  # type: ignore[operator]
         fixed = fixed or list(differing)
     if fixed:
+        said = listed((differing[key] for key in fixed), between="; ")
         raise UserError(
-            f"--change: a run keeps its program, its networks and its data ({listed((differing[k] for k in fixed), between='; ')}); "
+            f"--change: a run keeps its program, its networks and its data ({said}); "
             f"rates, betas, weights of terms, labels and averages can change: leave out {_listed(fixed)}, or give "
             "another --workdir"
         )

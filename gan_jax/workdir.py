@@ -237,8 +237,9 @@ class Workdir:
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from error
         if known and all(edited := [_unlike(one, config) for one in known]):
+            unlike = listed(edited[0], between="; ")
             raise UserError(
-                f"{self._config} isn't what the run was trained with ({listed(edited[0], between='; ')}): editing it changes no "
+                f"{self._config} isn't what the run was trained with ({unlike}): editing it changes no "
                 "run; undo that, or remove the file (the checkpoints have the config too), and give --config.KEY=VALUE"
             )
         return config
