@@ -2,8 +2,14 @@
 
     python launch.py --config=configs/wgan_gp.py
 
-Five critic steps a generator step, penalty weight 10, no batch norm in the critic, Adam (.5, .9) at 1e-4 as for the
-authors' digits (2e-4 here, for fewer steps). The ResNet of their CIFAR-10, with a rate that falls to 0:
+As in the authors' code for digits (igul222/improved_wgan_training, gan_mnist.py): five critic steps a generator step,
+penalty weight 10, no batch norm in the critic, Adam (.5, .9) at 1e-4. Unlike theirs: networks are those of
+configs/dcgan.py, with batch norm in the generator; the last critic step's latents serve the generator's step, too;
+samples are of averaged weights, images are translated. Digits have twice the rate, for 2,000 steps, not 200,000. Larger
+images have the same, and not the authors' networks.
+
+The ResNet of their CIFAR-10 (gan_cifar_resnet.py), with 2 x 64 fresh latents for the generator's step and a rate that
+falls to 0 in 100,000 steps; unlike theirs, it is told no classes, and no noise is added to the images:
 
     python launch.py --config=configs/wgan_gp.py:cifar10
 
@@ -28,7 +34,8 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.ema.decay = 0.99 if digits else 0.999
     config.d_steps = 5
     config.discriminator.norm = "none"
-    config.optimizer = ConfigDict({"generator": adam(2e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
+    rate = 2e-4 if digits or config.data.image_size == 32 else 1e-4
+    config.optimizer = ConfigDict({"generator": adam(rate, 0.5, 0.9), "discriminator": adam(rate, 0.5, 0.9)})
     if config.data.image_size == 32:
         config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "g_batches": 2, "augment": "none"})
         config.generator.update({"widths": (128, 128, 128), "initializer": "xavier"})

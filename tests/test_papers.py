@@ -3,6 +3,8 @@
 import importlib
 import math
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import jax
@@ -57,6 +59,62 @@ def test_a_wide_discriminator_has_sagans_parameters() -> None:
     module = resnet.Discriminator(widths=widths, downs=4, wide=True)
     found = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=True))
     assert parameter_count(found["params"]) == count
+
+
+def adam(rate: float, b1: float, b2: float, schedule: str = "constant") -> dict[str, Any]:
+    return {"name": "adam", "learning_rate": rate, "b1": b1, "b2": b2, "schedule": schedule}
+
+
+SNGAN = {
+    **{"steps": 50_000, "d_steps": 5, "g_batches": 2, "batch_size": 64, "latent_dim": 128, "loss": "hinge"},
+    **{"augment": "none", "generator.first": 256, "generator.widths": (256, 256, 256), "discriminator.spectral": True},
+    **{"discriminator.widths": (128, 128, 128, 128), "discriminator.pooling": "sum", "discriminator.norm": "none"},
+    "optimizer.generator": adam(2e-4, 0.0, 0.9, "linear"),
+    "optimizer.discriminator": adam(2e-4, 0.0, 0.9, "linear"),
+}
+RMSPROP = {"name": "rmsprop", "learning_rate": 5e-5, "decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False}
+# What the heads of the config files say is as in the authors' own files; these are named there.
+CLAIMS: dict[str, dict[str, Any]] = {
+    "dcgan:celeb_a": {
+        **{"batch_size": 64, "latent_dim": 100, "loss": "non_saturating", "generator.widths": (512, 256, 128, 64)},
+        **{"discriminator.widths": (64, 128, 256, 512), "generator.norm": "batch", "discriminator.norm": "batch"},
+        **{"optimizer.generator": adam(2e-4, 0.5, 0.999), "optimizer.discriminator": adam(2e-4, 0.5, 0.999)},
+    },
+    "wgan:lsun_bedroom": {
+        **{"d_steps": 5, "g_batches": 1, "batch_size": 64, "augment": "none", "warm_start.g_steps": 25},
+        **{"warm_start.factor": 20, "warm_start.period": 500, "discriminator.norm": "batch", "latent_dim": 100},
+        **{"optimizer.generator": RMSPROP, "optimizer.discriminator": RMSPROP | {"clip": 0.01}},
+    },
+    "wgan_gp:celeb_a": {
+        **{"d_steps": 5, "penalty.weight": 10.0, "discriminator.norm": "none", "penalty.every": 1},
+        **{"optimizer.generator": adam(1e-4, 0.5, 0.9), "optimizer.discriminator": adam(1e-4, 0.5, 0.9)},
+    },
+    "wgan_gp:cifar10": {
+        **{"steps": 100_000, "d_steps": 5, "g_batches": 2, "batch_size": 64, "latent_dim": 128, "augment": "none"},
+        **{"penalty.weight": 10.0, "generator.widths": (128, 128, 128), "discriminator.widths": (128, 128, 128, 128)},
+        **{"discriminator.pooling": "mean", "discriminator.norm": "none", "discriminator.downs": 2},
+        "optimizer.generator": adam(2e-4, 0.0, 0.9, "linear"),
+        "optimizer.discriminator": adam(2e-4, 0.0, 0.9, "linear"),
+    },
+    "sngan:cifar10": SNGAN,
+    "projection:cifar10": SNGAN | {"generator.conditional": "norm", "discriminator.conditional": "projection"},
+    "sngan:celeb_a": {"g_batches": 1, "d_steps": 5, "batch_size": 64, "generator.widths": (512, 256, 128, 64)},
+    "dragan:mnist5k": {"penalty.weight": 10.0, "discriminator.norm": "none"},
+    "acgan:mnist5k": {"weights.auxiliary_generator": 1.0, "weights.auxiliary_discriminator": 1.0},
+    "improved:mnist5k": {"labels.real": 0.9, "generator.norm": "virtual", "discriminator.minibatch": "discrimination"},
+    "lsgan:mnist5k": {"labels.real": 1.0, "labels.fake": 0.0, "labels.generator": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_config_is_what_it_says_of_its_paper(name: str) -> None:
+    file, dataset = name.split(":")
+    config = importlib.import_module(f"configs.{file}").get_config(dataset)
+    for key, expected in CLAIMS[name].items():
+        found = reduce(getitem, key.split("."), config)
+        if isinstance(expected, dict):
+            found = {inner: found[inner] for inner in expected}
+        assert found == expected, key
 
 
 def spreads(module: Any, x: Any) -> dict[str, tuple[float, float]]:
