@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gan_jax import parallel, sweep
-from gan_jax.checkpoint import Checkpoints
+from gan_jax.errors import UserError
 from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import small
@@ -57,13 +57,14 @@ def test_a_run_knows_the_rollbacks_up_to_its_checkpoint(tmp_path: Path) -> None:
     assert [rollback["seed"] for rollback in workdir.rollbacks(12)] == [1, 4]
 
 
-def test_a_checkpoint_is_of_the_state_when_it_was_saved(tmp_path: Path) -> None:
-    state = {"a": np.arange(1_000_000, dtype=np.float32)}
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        checkpoints.save(1, state, {})
-        state["a"][:] = -1  # as the next step overwrites what it is given
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        np.testing.assert_array_equal(checkpoints.restore(state)["a"], np.arange(1_000_000))
+def test_a_workdir_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with (
+            Workdir(tmp_path).locked(),
+            pytest.raises(UserError, match=r"is in use by process \d+ on "),
+            Workdir(tmp_path).locked(),
+        ):
+            pass
 
 
 def test_the_best_of_a_trial_is_its_lowest_fid_on_the_way(tmp_path: Path) -> None:

@@ -173,12 +173,12 @@ def test_a_plan_says_what_each_trial_has(tmp_path: Path) -> None:
 def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small("gan")
     trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
-    trials += [{"weights.feature_matching": 1.0}, {"optimizer.discriminator.clip": 0.1}, {"generator.widths": (8,)}]
+    trials += [{}, {"weights.feature_matching": 1.0}, {"optimizer.discriminator.clip": 0.1}, {"generator.widths": (8,)}]
     members = sweep.plan(config, trials, tmp_path)
     numbers = [[int(m.name) for m in part] for part in sweep.split(members, TWO)]
-    assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8]]
+    assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8], [9]]
     monkeypatch.setattr("gan_jax.parallel.memory", lambda devices: 3 * members[0].nbytes() + 1)
-    assert [len(part) for part in sweep.split(members, TWO[:1])] == [1] * 9
+    assert [len(part) for part in sweep.split(members, TWO[:1])] == [1] * 10
     assert not list(tmp_path.iterdir())
 
 
