@@ -14,6 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from gan_jax.build import build_gan
+from gan_jax.errors import UserError
 from gan_jax.models import dcgan, mlp, resnet
 from gan_jax.state import init_state, parameter_count
 
@@ -195,3 +196,10 @@ def test_initial_kernels_are_uniform_and_a_root_of_2_larger_in_blocks(
 def test_gains_of_batch_norm_spread_in_dcgans_alone(module: Any, expected: float) -> None:
     spread, _ = spreads(module, jnp.zeros((1, 4)))["BatchNorm_0/scale"]
     assert spread == pytest.approx(expected, rel=0.06)
+
+
+def test_a_pooling_that_is_none_is_one_clear_line() -> None:
+    config = importlib.import_module("configs.sngan").get_config()
+    config.discriminator.pooling = "max"
+    with pytest.raises(UserError, match="pooling must be one of sum, mean, not 'max'"):
+        build_gan(config)
