@@ -6,7 +6,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax import command
+from gan_jax import command, progress
 from gan_jax.errors import UserError
 from gan_jax.modes import MODES
 
@@ -103,5 +103,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell their lives below; errors are raised as well
-    with command.one_line_errors():
+    with progress.plain_output(), command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))

@@ -18,7 +18,7 @@ from ml_collections.config_dict import RequiredValueError
 from gan_jax import distributed, process, signals
 from gan_jax.arguments import load_config, one_line, read_override
 from gan_jax.config import check_held, dotted_keys
-from gan_jax.errors import EndedError, UserError, clipped, listed, unknown_name
+from gan_jax.errors import EndedError, UserError, clipped, listed, printable, unknown_name
 from gan_jax.modes import MODES, OWN_CONFIG
 
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
@@ -41,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
-        distributed.leave(f"error: {clipped(str(error), _LINE)}", _ERROR)
+        distributed.leave(f"error: {clipped(printable(str(error)), _LINE)}", _ERROR)
     except EndedError as error:
         distributed.leave(str(error), signals.RESUME_ME)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, NoReturn
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, plain
 
 START = 300  # seconds that a process waits for the others at the start
 SILENCE = 30  # seconds without a sign of life after which a process counts as gone
@@ -243,6 +243,6 @@ def leave(line: str, code: int) -> NoReturn:
     sys.stderr.flush()
     ours = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # JAX's threads find out, too, and have a page to say
-    os.write(ours, f"{line}\n".encode())
+    os.write(ours, f"{plain(line)}\n".encode())
     _last_words("")
     os._exit(code)

@@ -1,6 +1,7 @@
 """The one error that users are meant to see, and how names, lists and texts of any length get into one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _SHOWN = 20  # names in a message
@@ -38,6 +39,11 @@ def clipped(text: str, most: int = _LONG) -> str:
 def printable(text: str) -> str:
     """``text`` with what can't be shown (line breaks, control and surrogate characters) as Python writes it."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def plain(text: str) -> str:
+    """`printable`, but for line breaks and tabs."""
+    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
 
 
 class DivergedError(UserError):

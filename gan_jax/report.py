@@ -96,7 +96,7 @@ def write_report(workdir: Workdir) -> Path:
 {html.escape(str(config["model"]))}, {html.escape(str(config["loss"]))},
 {records[-1]["step"] if records else 0:,} steps{text}</html>"""
     path = workdir.path / "report.html"
-    write_atomically(path, lambda file: file.write(page.encode()))
+    write_atomically(path, lambda file: file.write(page.encode(errors="backslashreplace")))
     return path
 
 
@@ -138,7 +138,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
 <h2>Trials (a click on a head sorts; all figures are in sweep.csv)</h2>{_grid(_trials(rows, swept))}
 <h2>Curves</h2>{_row(charts)}<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
     report = path / "report.html"
-    write_atomically(report, lambda file: file.write(page.encode()))
+    write_atomically(report, lambda file: file.write(page.encode(errors="backslashreplace")))
     return report
 
 

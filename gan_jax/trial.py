@@ -112,6 +112,8 @@ class Trial:
         self.config, self.gan, self.workdir, self.checkpoints, self.logs = config, gan, workdir, checkpoints, logs
         self.evaluator, self.first = evaluator, first
         self.stop, self.fallback = stop or Stop(), fallback
+        if fallback is not None:
+            Workdir(fallback)  # refuses one that can't be, now
         self.trouble: OSError | None = None  # with the disk, when it was waited for in vain
         self.lost = False  # whether the last checkpoint could not be written
         self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)

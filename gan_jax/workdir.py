@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
 from gan_jax import visualize
-from gan_jax.errors import UserError, listed
+from gan_jax.errors import UserError, listed, printable
 from gan_jax.files import Appended, read_regular, write_arrays, write_atomically
 
 _FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
@@ -37,6 +37,11 @@ class Workdir:
     """
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
+        try:
+            os.fspath(path.absolute()).encode()
+        except UnicodeEncodeError as error:
+            text = f"the workdir {printable(str(path.absolute()))}: its name isn't UTF-8, as checkpoints want it"
+            raise UserError(f"{text}: rename it, or give another --workdir") from error
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.damaged: Path | None = path / "checkpoints_damaged"

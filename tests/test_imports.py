@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "gan_jax"
 # A module may import only from layers below its own.
 LAYERS = [
-    {"errors", "hyper", "means", "process", "progress", "shards", "signals"},
+    {"errors"},
+    {"hyper", "means", "process", "progress", "shards", "signals"},
     {"layers", "images", "files", "distributed"},
     {"augment", "models", "losses", "optimizers", "penalties", "terms"},
     {"state"},

@@ -152,7 +152,7 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
     if unseen:
         warnings.append(f"{source.name} has no image to train on of {listed(unseen)}, only some to test on")
     return Dataset(
-        *(source.name, train.images, labels[0], test.images, labels[1]),
+        *(printable(source.name), train.images, labels[0], test.images, labels[1]),
         classes=len(names),
         names=names,
         left_out=source.left_out,

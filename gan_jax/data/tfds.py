@@ -138,7 +138,8 @@ def _prepare(options: Options, root: str) -> Any:
         )
     try:
         builder = tfds.builder(options.name, data_dir=root, file_format="array_record")
-        builder.download_and_prepare()
+        with progress.others_bars():
+            builder.download_and_prepare()
         return builder
     except Exception as error:  # the network, the disk, a host that is gone, a data set's own code
         raise UserError(
