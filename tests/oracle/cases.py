@@ -34,7 +34,10 @@ CASES: dict[str, dict[str, Any]] = {
         **{"weights.adversarial": 0.6, "weights.feature_matching": 0.4},
         **{"weights.auxiliary_discriminator": 0.7, "weights.auxiliary_generator": 0.3},
     },
-    "projection": {"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (3, 4)},
+    "projection": {
+        **{"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (3, 4)},
+        "discriminator.wide": False,  # as the authors', where digits have wide ones
+    },
     "aae": {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
         "weights.reconstruction": 3.0,
