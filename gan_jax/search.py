@@ -87,7 +87,7 @@ def search(
             print(f"generation of trials {listed(member.name for member in members)}")
             sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
             found = study.get_trials(deepcopy=False)
-            sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path)
+            sweep.conclude({f"{trial.number:03d}": trial.user_attrs["overrides"] for trial in found}, path, trials)
             parallel.forget()
             for member in members:  # the last of all, so that whatever was cut off is done again
                 _tell(study, member, objective)

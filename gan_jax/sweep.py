@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,9 @@ from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
 from gan_jax.config import LEAVES, OBSERVING, changed, to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError, listed
+from gan_jax.evaluate import monitors
 from gan_jax.files import write_atomically
-from gan_jax.report import best_trials, counted, write_sweep_report
+from gan_jax.report import best_trials, counted, write_report, write_sweep_report
 from gan_jax.signals import Stop
 from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
@@ -36,6 +38,7 @@ _LEAVES = ("seed", *LEAVES)  # of the state, whatever their values
 _LOOKING = {"steps", *(key.partition(".")[0] for key in OBSERVING)}  # keys on which no step's speed depends
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
 _LISTED = 20  # trials of a program whose values are printed
+_LOSSES = ("d_loss", "g_loss")
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
 
 
@@ -151,8 +154,11 @@ def job(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, number
     train(plan(config, trials, path, numbers), jax.local_devices())
 
 
-def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows."""
+def conclude(trials: Mapping[str, dict[str, Any]], path: Path, planned: int = 0) -> list[dict[str, Any]]:
+    """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows.
+
+    ``planned`` is how many there will be, if more are to come.
+    """
     rows = [{"trial": name, **overrides, **_figures(Workdir(path / name))} for name, overrides in trials.items()]
     known = named_by_number(path, trial_name)
     others = [place.name for place in known if place.is_dir() and place.name not in trials]
@@ -160,12 +166,13 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path) -> list[dict[str,
         print(f"warning: {path} holds trials of a longer sweep, left out now: {listed(others)}", file=sys.stderr)
     _write_csv(rows, path / "sweep.csv")
     swept = list(dict.fromkeys(key for trial in trials.values() for key in trial))
-    report = write_sweep_report(path, rows, swept)
+    planned = max(planned, len(rows))
+    report = write_sweep_report(path, rows, swept, planned)
     for line in best_trials(rows, swept):
         print(line)
-    missing = sum(row["verdict"] == "not finished" for row in rows)
-    of = f"{len(rows) - missing} of " if missing else ""
-    print(f"finished: {of}{counted(rows, 'trial')}; see {report} and {path / 'sweep.csv'}")
+    done = sum(row["verdict"] != "not finished" for row in rows)
+    of = f"{done} of " if done < planned else ""
+    print(f"finished: {of}{counted(range(planned), 'trial')}; see {report} and {path / 'sweep.csv'}")
     return rows
 
 
@@ -362,6 +369,7 @@ class _Population:
                     pace.wait(pending)
                     self.look(pending, population, states, True)
                     pending = None
+                bar.set_postfix_str(self.shown(), refresh=False)
                 bar.update(length * count)
                 if any([trial.needs_attention(step + length) for trial in self.trials.values()]):
                     if pending:
@@ -437,11 +445,37 @@ class _Population:
                         self.leave(number, "pruned", why)
             except DivergedError as error:
                 self.leave(number, "diverged", str(trial.apart(error, population.state(states, number))))
+        if due:
+            self.tell(pending.first + pending.count)
 
     def leave(self, number: int, verdict: str, why: str) -> None:
         """Ends a trial before its last step."""
         print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
-        self.trials.pop(number).workdir.save_summary({"verdict": verdict, "why": why})
+        workdir = self.trials.pop(number).workdir
+        workdir.save_summary({"verdict": verdict, "why": why})
+        write_report(workdir)
+
+    def tell(self, step: int) -> None:
+        """Prints what an evaluation after ``step`` found of each trial; of many, of those with the lowest FIDs."""
+        judged = {number: trial for number, trial in self.trials.items() if trial.figures}
+        chosen = sorted(sorted(judged, key=lambda number: min(judged[number].fid, default=0.0))[:_LISTED])
+        for place, number in enumerate(chosen):
+            line, distances = judged[number].line, judged[number].distances(judged[number].figures)
+            text = "; ".join([f"D loss {line['d_loss']:.3f}, G loss {line['g_loss']:.3f}", *distances])
+            progress.say(f"{'' if place else f'step {step:,}':<14}{self.members[number].name}  {text}")
+        if len(judged) > len(chosen):
+            progress.say(f"{'':<14}and {len(judged) - len(chosen)} more")
+
+    def shown(self) -> str:
+        """What a progress bar shows of all trials."""
+        now = [trial.now for trial in self.trials.values() if trial.now]
+        if not now:
+            return ""
+        rate = sum(one["images_per_second"] for one in now)
+        losses = (f"{name[0].upper()} loss {statistics.median(one[name] for one in now):.3f}" for name in _LOSSES)
+        fids = [(trial.fid[0], self.members[number].name) for number, trial in self.trials.items() if trial.fid]
+        lowest = [f"lowest fid {value:.3g} ({name})" for value, name in sorted(fids)[:1]]
+        return ", ".join([f"{rate:,.0f} images/s", f"medians: {', '.join(losses)}", *lowest])
 
 
 def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[int, list[GANState]]:
@@ -478,11 +512,13 @@ def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[in
 
 
 def _figures(workdir: Workdir) -> dict[str, Any]:
-    """Final figures of a trial, and the best FID on the way."""
+    """Final figures of a trial, and the best FID on the way, however it ended, with its step."""
     summary = workdir.summary() or {"verdict": "not finished"}
     found = {name: value for name, value in summary.items() if isinstance(value, int | float | str)}
+    for name, (value, step) in monitors.best(workdir.records()).items():
+        found |= {f"best_{name}": value, f"best_fid_step{name.removeprefix('fid')}": step}
     for name in [name for name in found if name.startswith("fid[")]:
-        found[f"best_{name}"] = min([found[name], *(record[name] for record in workdir.records() if name in record)])
+        found.setdefault(f"best_{name}", found[name])  # the log is gone
     return found
 
 

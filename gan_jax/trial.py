@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import distributed, losses, progress, visualize
+from gan_jax import distributed, progress, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.files import PATIENCE, insist
+from gan_jax.losses import wasserstein
 from gan_jax.means import Means
 from gan_jax.report import write_report
 from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
@@ -125,6 +126,7 @@ class Trial:
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
         self.line: dict[str, float] = {}  # means of the last line
+        self.now: dict[str, float] = {}  # images/s, and the losses of the last step
         known = workdir.records() if first else []
         self.best = monitors.best(known)
         self.fid = [value for record in known for name, value in record.items() if name.startswith("fid[")][-1:]
@@ -275,8 +277,9 @@ class Trial:
             self.logs.write({"step": step, **timing, **self.line, **(figures or {} if step == end else {})})
         self.means.add(pending.first + at, {name: values[at:] for name, values in metrics.items()})
         self.persist("metrics.jsonl", self.logs.flush)
-        last = f"D loss {metrics['d_loss'][-1]:.3f}, G loss {metrics['g_loss'][-1]:.3f}"
-        return ", ".join([f"{rate:,.0f} images/s", last, *(f"fid {value:.3g}" for value in self.fid)])
+        self.now = {"images_per_second": rate, **{name: float(metrics[name][-1]) for name in ("d_loss", "g_loss")}}
+        losses = f"D loss {self.now['d_loss']:.3f}, G loss {self.now['g_loss']:.3f}"
+        return ", ".join([f"{rate:,.0f} images/s", losses, *(f"fid {value:.3g}" for value in self.fid)])
 
     def logged(self, pending: Pending, last: bool) -> list[int]:
         """How many steps of the chunk each line of it closes; the ``last`` has one in any case, if so told."""
@@ -341,7 +344,7 @@ class Trial:
         still = np.broadcast_to(np.asarray(self.gan.hold(steps)), steps.shape)  # type: ignore[arg-type]
         penalty = config.penalty.weight if self.gan.penalties else 0.0
         scale = max(1.0, penalty, *config.weights.values(), config.labels.real**2, config.labels.fake**2)
-        critic = self.gan.loss is losses.wasserstein
+        critic = self.gan.loss is wasserstein
         return monitors.verdict(records, int((~still).sum()), self.evaluator.itself, critic=critic, scale=scale)
 
     def distances(self, figures: Mapping[str, float]) -> list[str]:

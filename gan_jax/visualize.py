@@ -1,5 +1,6 @@
 """Pictures: grids of images, and the animation of a run."""
 
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gan_jax import progress
 from gan_jax.errors import UserError, clipped
-from gan_jax.files import open_regular, write_arrays, write_atomically
+from gan_jax.files import open_regular, read_regular, write_arrays, write_atomically
 
 FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
 _MARGIN = 96  # pixels at most that captions take
@@ -101,14 +102,15 @@ def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> 
     """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last.
 
     Of more than `FRAMES` it shows as many, evenly chosen, the first and the last among them; pictures with a side of
-    more than `SIDE` pixels are made smaller.
+    more than `SIDE` pixels are made smaller, and those of another shape than the last get a black border.
     """
     chosen = evenly(frames, FRAMES)
     pause = max(20, int(1000 * seconds / len(chosen)))
     durations = [pause] * (len(chosen) - 1) + [1500]
     options: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": True}
+    size = _frame(frames[-1]).size
     with progress.bar(chosen, desc=path.name, unit="frame", delay=2, leave=False) as shown:
-        pictures = map(_frame, shown)
+        pictures = (_frame(file, size) for file in shown)
         first = next(pictures)
         write_atomically(path, lambda file: first.save(file, "GIF", save_all=True, append_images=pictures, **options))
 
@@ -129,9 +131,21 @@ def smaller(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _frame(file: Path) -> Image.Image:
+def png_within(path: Path, side: int) -> bytes:
+    """The PNG file ``path``, made `smaller` if need be."""
+    data, out = read_regular(path), io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        if max(picture.size) <= side:
+            return data
+        smaller(picture, side).save(out, "PNG")
+        return out.getvalue()
+
+
+def _frame(file: Path, size: tuple[int, int] | None = None) -> Image.Image:
     with open_regular(file) as opened, Image.open(opened) as picture:
-        return smaller(picture, SIDE).convert("P", palette=Image.Palette.ADAPTIVE)
+        frame = smaller(picture, SIDE)
+        frame = frame if size in (None, frame.size) else ImageOps.pad(frame, size)
+        return frame.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
 def _to_pil(picture: np.ndarray) -> Image.Image:

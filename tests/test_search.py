@@ -9,6 +9,7 @@ import fcntl
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -71,6 +72,12 @@ def test_a_generation_is_one_program_and_figures_are_those_of_the_last_step(
     printed = capsys.readouterr().out
     assert "generation of trials 000, 001\n2 trials, 1 program, " in printed
     assert "generation of trials 002\n1 trial, 1 program, " in printed
+    assert re.findall("finished: .* trials", printed) == ["finished: 2 of 3 trials", "finished: 3 trials"]
+    said = re.findall(r"^(?:step (\d+))? +(\d{3})  D loss [\d.]+, G loss [\d.]+; fid (\S+) \(", printed, re.M)
+    assert [found[:2] for found in said] == [
+        (step, name)
+        for step, name in (*(("5", "000"), ("", "001"), ("10", "000"), ("", "001")), *(("5", "002"), ("10", "002")))
+    ]
     trials = study(tmp_path)
     assert len({trial["params"]["rate"] for trial in trials}) == 3
     for number, trial in enumerate(trials):
@@ -158,7 +165,7 @@ def killed(cut: str, patch: pytest.MonkeyPatch) -> Callable[[Any], dict[str, Any
         patch.setattr(search, "_tell", lambda *given: die() if given[1].name == "003" else tell(*given))
     elif cut == "concluding":
         conclude = sweep.conclude
-        patch.setattr(sweep, "conclude", lambda trials, path: die() if len(trials) == 4 else conclude(trials, path))
+        patch.setattr(sweep, "conclude", lambda trials, *rest: die() if len(trials) == 4 else conclude(trials, *rest))
     elif cut == "asking":
 
         def asked(trial: Any) -> dict[str, Any]:

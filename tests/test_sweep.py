@@ -1,7 +1,9 @@
 """Populations: each trial is the run that it would be alone."""
 
 import csv
+import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ def test_a_trial_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     rows = sweep.sweep(config, [{}, wild, {"seed": 1}], tmp_path / "wild", TWO[:1])
     assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
     assert "001: " in capsys.readouterr().err
+    assert '<span class="verdict ">diverged</span>' in (tmp_path / "wild" / "001" / "report.html").read_text()
     sweep.sweep(config, [{}, {"seed": 2}, {"seed": 1}], tmp_path / "tame", TWO[:1])
     assert_identical(saved(config, tmp_path / "wild" / "000"), saved(config, tmp_path / "tame" / "000"))
     rows = sweep.sweep(config, [{}, wild, {"seed": 1}], tmp_path / "wild", TWO[:1])  # finished: nothing to do
@@ -273,6 +276,9 @@ def test_a_trial_whose_log_is_gone_has_its_last_figures(tmp_path: Path) -> None:
     workdir = Workdir(tmp_path)
     workdir.save_summary({"verdict": "healthy", "fid[x]": 3.0})
     assert sweep._figures(workdir) == {"verdict": "healthy", "fid[x]": 3.0, "best_fid[x]": 3.0}
+    workdir.save_summary({"verdict": "diverged"})
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5, "seconds": 1, "fid[x]": 2.0}\n')
+    assert sweep._figures(workdir) == {"verdict": "diverged", "best_fid[x]": 2.0, "best_fid_step[x]": 5}
 
 
 def test_both_populations_are_timed_and_their_states_kept() -> None:
@@ -297,18 +303,23 @@ def test_a_streamed_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_the_best_trial_is_named_with_its_setting() -> None:
     rows = [{"trial": "000", "rate": 1, "fid[x]": 3.0}, {"trial": "001", "rate": 2, "fid[x]": 2.0, "best_fid[x]": 1.0}]
+    rows[0] |= {"best_fid[x]": 3.0, "best_fid_step[x]": 9}
+    rows[1] |= {"best_fid_step[x]": 1200}
     rows += [{"trial": "002", "rate": 3, "verdict": "diverged"}]
-    rows += [{"trial": "003", "rate": 4, "fid[y]": 1.0}, {"trial": "004", "fid[y]": math.nan}]  # another's compare not
-    lines = ["lowest fid[x]: 2, of trial 001 (rate=2)", "lowest fid[y]: 1, of trial 003 (rate=4)"]
-    assert report.best_trials(rows, ["rate"]) == lines
-    assert report.best_trials(rows[:1], ["seed"]) == ["lowest fid[x]: 3, of trial 000"]
+    rows += [{"trial": "003", "rate": 4, "fid[y]": 1.0, "best_fid[y]": 1.0, "best_fid_step[y]": 7}]
+    rows += [{"trial": "004", "fid[y]": math.nan}]  # another's compare not
+    ends = ["lowest fid[x] at the end: 2, of trial 001 (rate=2)", "lowest fid[y]: 1 at step 7, of trial 003 (rate=4)"]
+    assert report.best_trials(rows, ["rate"]) == ["lowest fid[x]: 1 at step 1,200, of trial 001 (rate=2)", *ends]
+    assert report.best_trials(rows[:1], ["seed"]) == ["lowest fid[x]: 3 at step 9, of trial 000"]
     assert report.best_trials(rows[2:3], ["rate"]) == []
+    rows[2] |= {"best_fid[x]": 0.5, "best_fid_step[x]": 3}  # one that diverged later was the best, too
+    assert report.best_trials(rows, ["rate"])[0] == "lowest fid[x]: 0.5 at step 3, of trial 002 (rate=3)"
 
 
 def test_a_table_names_the_features_that_all_columns_share_once() -> None:
-    page = report._grid([{"trial": "0", "fid[a:b]": 1.0, "fid[a:b], median": 2.0}])
-    assert page.startswith("measured by a:b<")
-    assert "<th>trial<th>fid<th>fid, median<" in page
+    page = report._grid([{"trial": "0", "fid[a:b]": 1.0, "best_fid[a:b], median": 2.0}])
+    assert page.startswith("measured by a:b<div class=scroll>")
+    assert "<th>trial<th>fid<th>best_fid, median<" in page
     apart = report._grid([{"fid[a]": 1.0, "fid[b]": 2.0}])
     assert "<th>fid[a]<th>fid[b]<" in apart
     assert "measured" not in apart
@@ -317,6 +328,40 @@ def test_a_table_names_the_features_that_all_columns_share_once() -> None:
 def test_a_sweep_page_shows_what_people_compare_first() -> None:
     rows = [{"trial": "0", "d_grad_norm": 1.0, "d_loss": 0.5, "rate": 1, "fid[x]": 2.0, "verdict": "healthy"}]
     assert list(report._trials(rows, ["rate"])[0]) == ["trial", "rate", "verdict", "fid[x]", "d_loss"]
+
+
+def test_a_sweep_page_tells_its_trials_apart_and_leads_to_them(tmp_path: Path) -> None:
+    names = ("fid[x]", "precision[x]", "recall[x]", "d_loss", "g_loss")
+    rows = []
+    for number in range(23):
+        path = tmp_path / f"{number:03d}"
+        path.mkdir()
+        lines = [{"step": step, "seconds": 1.0, **dict.fromkeys(names, 2.0 + number - step / 4)} for step in (1, 2)]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rows.append({"trial": path.name, "seed": number, "verdict": "healthy"})
+    (tmp_path / "007" / "report.html").touch()
+    page = report.write_sweep_report(tmp_path, rows, ["seed"], 40).read_text()
+    assert "23 of 40 trials, 0 diverged" in page
+    assert '<td><a href="007/report.html">007</a>' in page
+    assert page.count("<a href") == 1
+    titles = re.findall(r"<figure style=width:420px><b>(.*?)</b>", page)
+    assert titles == [name.removesuffix("[x]") for name in names]
+    assert "best 1.5 at step 2 (000)" in page
+    styles = re.findall(r'<polyline fill="none" (.*?) points=.*?<title>(.*?)</title>', page)
+    assert len(set(styles)) == len({style for style, _ in styles}) == 23  # the same in each chart
+    assert [style for style, _ in styles[:23]] == re.findall(r"<line x1=0 x2=26 y1=4 y2=4 (.*?) />", page)
+
+
+def test_a_curve_keeps_its_ends_and_its_lowest_point() -> None:
+    values = np.random.default_rng(0).uniform(10, 20, 3001)
+    values[1234] = 3.25
+    records = [{"step": float(step), "fid[x]": value} for step, value in enumerate(values)]
+    (line,) = report._series(records, ("fid",)).values()
+    assert 300 <= len(line) <= 301
+    assert {(0, values[0]), (1234, 3.25), (3000, values[-1])} <= set(line)
+    assert line == sorted(line)
+    assert ">best 3.25 at step 1,234</text>" in report._chart("FID", {"fid[x]": line})
+    assert "best" not in report._chart("Losses", {"fid[x]": line})
 
 
 def test_settings_are_told_by_median_and_range_over_seeds() -> None:

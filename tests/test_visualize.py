@@ -234,6 +234,19 @@ def test_an_animation_is_bounded_however_long_the_run(tmp_path: Path) -> None:
     assert read(tmp_path / "b.gif").shape[:2] == (345, 640)  # 700 * 640 / 1300 = 344.6
 
 
+def test_grids_of_other_shapes_are_frames_too(tmp_path: Path) -> None:
+    """As where a run went on with another `sample.rows`."""
+    Image.new("L", (8, 4), 255).save(tmp_path / "0.png")
+    Image.new("L", (16, 16), 102).save(tmp_path / "1.png")
+    save_animation([tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        first = np.asarray(gif.convert("L"))
+        gif.seek(1)
+        np.testing.assert_array_equal(np.asarray(gif.convert("L")), np.full((16, 16), 102))
+    assert (first[4:12] == 255).all()
+    assert (np.delete(first, range(4, 12), 0) == 0).all()
+
+
 @pytest.mark.parametrize(("things", "count", "chosen"), [(3, 3, [0, 1, 2]), (5, 3, [0, 2, 4]), (1, 2, [0]), (0, 2, [])])
 def test_few_are_chosen_evenly_with_the_first_and_the_last(things: int, count: int, chosen: list[int]) -> None:
     assert evenly(range(things), count) == chosen
