@@ -346,7 +346,8 @@ def _chart(
         curve = f'<polyline fill="none" {_line_style(chosen[name])} points="{path}">{hover}</polyline>'
         drawn.append(mark if len(line) == 1 else curve)
     if title.lower().partition("[")[0] in _LOWER_IS_BETTER:
-        drawn.append(_best_mark({k: v for k, v in series.items() if styles or _is_distance(k)}, place))
+        judged = {name: line for name, line in series.items() if styles or name.partition("[")[0] in _LOWER_IS_BETTER}
+        drawn.append(_best_mark(judged, place))
     picture = f'<svg viewBox="0 -4 {_WIDTH} {_HEIGHT + 8}" width={_WIDTH} role=img>{"".join(drawn)}</svg>'
     caption = f"<figcaption>{_legend(chosen)}</figcaption>" if styles is None else ""
     return f"<figure style=width:{_WIDTH}px><b>{html.escape(title)}</b><br>{picture}{caption}</figure>"

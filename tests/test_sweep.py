@@ -362,6 +362,8 @@ def test_a_curve_keeps_its_ends_and_its_lowest_point() -> None:
     assert line == sorted(line)
     assert ">best 3.25 at step 1,234</text>" in report._chart("FID", {"fid[x]": line})
     assert "best" not in report._chart("Losses", {"fid[x]": line})
+    assert ">best 3.25 at step 1,234</text>" in report._chart("FID", {"fid[x]": line, "fid_current[x]": [(1, 1.0)]})
+    assert ">best 3.25 at step 1,234</text>" in report._chart("KID", {"kid[x]": line})
 
 
 def test_settings_are_told_by_median_and_range_over_seeds() -> None:
