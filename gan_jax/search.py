@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gan_jax import parallel, sweep
 from gan_jax.config import OBSERVING, WITHOUT_EFFECT, completed, differences, to_plain
 from gan_jax.errors import UserError, listed, unknown_name
+from gan_jax.files import read_regular
 from gan_jax.signals import Stop
 from gan_jax.workdir import Workdir
 
@@ -117,7 +118,7 @@ def _drop_torn(journal: Path) -> None:
 
     Optuna takes no notice of it either, as long as nothing follows.
     """
-    if journal.exists() and (data := journal.read_bytes()) and not data.endswith(b"\n"):
+    if journal.exists() and (data := read_regular(journal)) and not data.endswith(b"\n"):
         os.truncate(journal, data.rfind(b"\n") + 1)
 
 
