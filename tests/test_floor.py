@@ -76,6 +76,8 @@ def test_fewer_compare_with_as_many_and_their_score_has_parts_of_the_samples_siz
     chosen = shuffled(50, 1)
     found = floor(REAL, test, logits, 250)  # whose Inception score has 10 parts of 25
     assert found["images"] == 50
+    assert "fid" not in found  # so few say nothing of it
+    assert "fid" in floor(REAL, images(100, 2), np.zeros((100, 0)), 250)
     assert found["coverage"] == pytest.approx(manifold_by_hand(REAL[:50], test[chosen], 3, 5)["coverage"])
     assert found["inception_score"] == metrics.inception_score(logits[chosen], 2)[0]
     assert "inception_score" not in floor(REAL, test, np.zeros((50, 0)), 250)

@@ -155,9 +155,9 @@ class Evaluator:
         said = (
             f"{self.samples:,} samples by {self.extractor.name}{known}, against {len(self.real):,} train images{seen}"
         )
-        if not self.floor:
+        fid, count = self.floor.get(self.named("fid")), round(self.floor.get("images", 0))
+        if fid is None:
             return said
-        fid, count = self.floor[self.named("fid")], round(self.floor["images"])
         estimated = f" (estimated from {count:,} test images)" if count < self.samples else ""
         return f"{said}; {self.samples:,} fresh images have an FID of {fid:.3g}{estimated}"
 

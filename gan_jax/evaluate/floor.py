@@ -7,6 +7,7 @@ from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
 
 FEWEST = 10  # test images that say anything
+_FEWEST_CORRECTED = 100  # that say anything of the FID of more
 _PARTS = 4096  # over the number of features: how many parts of the train images the bias is measured on, 4 to 32
 
 
@@ -25,7 +26,8 @@ def floor(real: np.ndarray, test: np.ndarray, logits: np.ndarray, samples: int) 
       samples: number of samples.
 
     Returns:
-      By a figure's name, and ``images``: the number of test images. Nothing if these are too few.
+      By a figure's name, and ``images``: the number of test images. Without FID if these are fewer than 100 and than
+      the samples; nothing if fewer than 10.
     """
     chosen = shuffled(len(test), 1)[:samples]
     count = min(len(chosen), len(real))
@@ -34,11 +36,12 @@ def floor(real: np.ndarray, test: np.ndarray, logits: np.ndarray, samples: int) 
     fresh = test[chosen]
     with progress.elapsed("what test images come to"):
         found = {
-            "fid": fresh_fid(real, fresh, samples),
             "kid": metrics.kernel_distance(real, fresh)[0],
             **metrics.manifold_metrics(real[:count], fresh[:count]),
             "duplicates": monitors.duplicates(real, fresh),
         }
+    if len(fresh) == samples or len(fresh) >= _FEWEST_CORRECTED:
+        found["fid"] = fresh_fid(real, fresh, samples)
     if logits.shape[1] > 1:
         parts = max(1, round(len(chosen) * metrics.SPLITS / samples))
         found["inception_score"] = metrics.inception_score(logits[chosen], parts)[0]
