@@ -461,7 +461,7 @@ class _Population:
         chosen = sorted(sorted(judged, key=lambda number: min(judged[number].fid, default=0.0))[:_LISTED])
         for place, number in enumerate(chosen):
             line, distances = judged[number].line, judged[number].distances(judged[number].figures)
-            text = "; ".join([f"D loss {line['d_loss']:.3f}, G loss {line['g_loss']:.3f}", *distances])
+            text = listed([f"D loss {line['d_loss']:.3f}, G loss {line['g_loss']:.3f}", *distances], between="; ")
             progress.say(f"{'' if place else f'step {step:,}':<14}{self.members[number].name}  {text}")
         if len(judged) > len(chosen):
             progress.say(f"{'':<14}and {len(judged) - len(chosen)} more")
@@ -475,7 +475,7 @@ class _Population:
         losses = (f"{name[0].upper()} loss {statistics.median(one[name] for one in now):.3f}" for name in _LOSSES)
         fids = [(trial.fid[0], self.members[number].name) for number, trial in self.trials.items() if trial.fid]
         lowest = [f"lowest fid {value:.3g} ({name})" for value, name in sorted(fids)[:1]]
-        return ", ".join([f"{rate:,.0f} images/s", f"medians: {', '.join(losses)}", *lowest])
+        return listed([f"{rate:,.0f} images/s", f"medians: {listed(losses)}", *lowest])
 
 
 def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[int, list[GANState]]:
