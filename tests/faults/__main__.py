@@ -64,8 +64,11 @@ def judge(fault: Fault) -> tuple[str, float]:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         checkout = copy(Path(directory))
-        fault.apply(checkout)
-        found = outcome(*run(checkout, fault.tests, "-x", "-n", "0"))
+        try:
+            fault.apply(checkout)
+            found = outcome(*run(checkout, fault.tests, "-x", "-n", "0"))
+        except ValueError as error:
+            found = outcome(-1, str(error))
     return found, time.perf_counter() - begin
 
 
