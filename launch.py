@@ -6,7 +6,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax import command, progress
+from gan_jax import command, named, progress
 from gan_jax.errors import UserError
 from gan_jax.modes import MODES
 
@@ -33,9 +33,13 @@ _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
 _SWEEP = flags.DEFINE_string(
-    "sweep", None, "Trials: FILE.py:function, or 'key=1,2,3 key2=a,b'; default the config file's get_hyper."
+    "sweep",
+    None,
+    "Trials: 'key=1,2,3 key2=a,b', FILE.py:function or package.module:function; default the config's get_hyper.",
 )
-_SEARCH = flags.DEFINE_string("search", None, "What to search: FILE.py:function; default the config file's get_search.")
+_SEARCH = flags.DEFINE_string(
+    "search", None, "What to search: FILE.py:function or package.module:function; default the config's get_search."
+)
 _TRIALS = flags.DEFINE_integer("trials", 64, "How many trials a search has in all.", lower_bound=1)
 _POPULATION = flags.DEFINE_integer(
     "population", None, "Trials in a generation of a search (default 8), or in a job of a sweep (default all).", 1
@@ -66,14 +70,14 @@ def main(argv: list[str]) -> None:
     """Hands the parsed flags over to their mode."""
     path = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
     if _WORKDIR.value:
-        workdir = Path(_WORKDIR.value)
+        workdir = named.path(_WORKDIR.value, "--workdir")
     elif path is not None:
         workdir = Path("runs") / command.run_name(path, _MODE.value)
     elif _MODE.value == "doctor":
         workdir = Path("runs/doctor")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
-    named = {
+    read = {
         "out": _OUT,
         "count": _NUM_SAMPLES,
         "seed": _SEED,
@@ -90,13 +94,13 @@ def main(argv: list[str]) -> None:
         "fallback": _FALLBACK,
         "change": _CHANGE,
     }
-    command.check_flags(_MODE.value, {flag.name: name for name, flag in named.items() if flag.present})
+    command.check_flags(_MODE.value, {flag.name: name for name, flag in read.items() if flag.present})
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
     overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
-    others: dict[str, Any] = {name: flag.value for name, flag in named.items()}
+    others: dict[str, Any] = {name: flag.value for name, flag in read.items()}
     others |= {"config_path": path, "overrides": overrides}
-    others |= {name: Path(others[name]) if others[name] else None for name in ("out", "fallback")}
+    others |= {name: named.path(others[name], f"--{name}") if others[name] else None for name in ("out", "fallback")}
     hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
 

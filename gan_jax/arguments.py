@@ -1,17 +1,17 @@
 """What flags name: config files, functions in files, sweeps, arguments. All of it is the user's own code or text."""
 
 import ast
+import inspect
 import re
-import runpy
 from collections.abc import Callable
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from gan_jax import hyper
+from gan_jax import hyper, named
 from gan_jax.errors import UserError, clipped, unknown_name
 
 _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
@@ -24,7 +24,7 @@ def load_config(path: str) -> ConfigDict:
       UserError: there is no such file, or running it fails.
     """
     file, *argument = path.split(":", 1)
-    _check_regular(f"config file {file!r}", file)
+    named.check_regular(f"config file {file!r}", file)
     if not Path(file).is_file():
         meant = Path("configs") / f"{Path(file).stem}.py"
         if meant.is_file():
@@ -33,53 +33,75 @@ def load_config(path: str) -> ConfigDict:
         if near.args[0].count(".py") > 1:
             raise near
         raise UserError(f"there is no config file {file!r}: give --config=configs/NAME.py, in the folder of launch.py")
+    get_config = named.run(file, "config file").get("get_config")
+    if not callable(get_config):
+        raise UserError(
+            f"config file {file} has no function get_config(): write it, as the files in configs/ do, or give another"
+        )
+    _check_argument(file, get_config, argument)
     try:
-        config = runpy.run_path(file)["get_config"](*argument)
-    except UserError:
-        raise
+        config = get_config(*argument)
     except Exception as error:  # the file is the user's own code: anything may come
-        raise UserError(f"config file {file}: {type(error).__name__}: {one_line(error)}") from error
+        raise named.failed(f"config file {file}", error, file) from error
+    if isinstance(config, FrozenConfigDict):
+        raise UserError(
+            f"config file {file}: get_config() returns a FrozenConfigDict, which no flag can change: "
+            "return the ConfigDict itself"
+        )
     if not isinstance(config, ConfigDict):
         given = clipped(repr(config))
         raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {given}")
     return config
 
 
+def _check_argument(file: str, get_config: Callable[..., Any], argument: list[str]) -> None:
+    """Refuses what stands behind the colon of ``--config``, or that nothing does, if the file isn't made for it."""
+    try:
+        inspect.signature(get_config).bind(*argument)
+    except TypeError as error:
+        wanted = (
+            f"takes nothing after a colon, and {argument[0]!r} stands there"
+            if argument
+            else f"wants its argument after a colon, --config={file}:ARGUMENT"
+        )
+        raise UserError(f"config file {file}: its get_config{inspect.signature(get_config)} {wanted}") from error
+
+
 def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
-    """The function that ``--search`` names, ``FILE.py:function``, from an Optuna trial to overrides.
+    """The function that ``--search`` names (see `gan_jax.named.function`), from an Optuna trial to overrides.
 
     Raises:
       UserError: there is none.
     """
-    if not text.rpartition(":")[0].endswith(".py"):
-        raise UserError(f"--search={text!r}: give FILE.py:function")
-    return _function("search", text, "trial")
+    return named.function(text, "--search", "trial")
 
 
 def read_sweep(text: str) -> list[dict[str, Any]]:
     """The trials that ``--sweep`` asks for.
 
     Args:
-      text: ``FILE.py:function``, called with `gan_jax.hyper`; or ``'key=1,2,3 key2=a,b'``, each value with each;
-        a tuple is written in brackets, without spaces.
+      text: ``FILE.py:function`` or ``package.module:function``, called with `gan_jax.hyper`; or
+        ``'key=1,2,3 key2=a,b'``, each value with each; a tuple is written in brackets, without spaces.
 
     Raises:
       UserError: it's neither, or the function fails.
     """
-    if text.rpartition(":")[0].endswith(".py"):
-        function = _function("sweep", text, "hyper")
+    if named.is_function(text) and ("=" not in text or text.rpartition(":")[0].endswith(".py")):
+        function = named.function(text, "--sweep", "hyper")
         try:
             trials = function(hyper)
         except Exception as error:  # the file is the user's own code: anything may come
-            raise UserError(f"sweep {text}: {type(error).__name__}: {one_line(error)}") from error
+            raise named.failed(f"--sweep={text}", error) from error
         if not (isinstance(trials, list) and all(isinstance(trial, dict) for trial in trials)):
-            raise UserError(f"sweep {text}: must return a list of dicts of overrides, not {type(trials).__name__}")
+            raise UserError(f"--sweep={text}: must return a list of dicts of overrides, not {type(trials).__name__}")
         return trials
     sweeps = []
     for part in text.split():
         key, equals, values = part.partition("=")
         if not equals or not values:
-            raise UserError(f"--sweep={text!r}: {part!r} is no key=1,2,3; give such, or FILE.py:function")
+            raise UserError(
+                f"--sweep={text!r}: {part!r} is no key=1,2,3; give such, FILE.py:function or package.module:function"
+            )
         sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, _COMMA.split(values))))
     try:
         return hyper.product(sweeps)
@@ -115,35 +137,8 @@ def read_arguments(text: str) -> dict[str, Any]:
     return found
 
 
-def _function(flag: str, text: str, argument: str) -> Callable[[Any], Any]:
-    """What ``FILE.py:function`` names, for a flag."""
-    file, _, name = text.rpartition(":")
-    _check_regular(f"--{flag}={text}: {file}", file)
-    try:
-        found = runpy.run_path(file).get(name)
-    except FileNotFoundError as error:
-        raise UserError(f"--{flag}={text}: there is no file {error.filename}") from error
-    except Exception as error:  # the file is the user's own code: anything may come
-        raise UserError(f"{flag} {text}: {type(error).__name__}: {one_line(error)}") from error
-    if not callable(found):
-        raise UserError(f"{file} has no function {name}({argument}): write it, or give --{flag}=FILE.py:function")
-    function: Callable[[Any], Any] = found
-    return function
-
-
-def _check_regular(what: str, file: str) -> None:
-    """Refuses what isn't a file, and may never end, such as a named pipe."""
-    if Path(file).exists() and not Path(file).is_file():
-        raise UserError(f"{what} is {'a folder' if Path(file).is_dir() else 'no regular file'}: give a file")
-
-
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def one_line(error: BaseException) -> str:
-    """What ``error`` says, without line breaks."""
-    return clipped(" ".join(str(error).split()), 2000) or type(error).__name__

@@ -15,8 +15,8 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from gan_jax import distributed, process, signals
-from gan_jax.arguments import load_config, one_line, read_override
+from gan_jax import distributed, named, process, signals
+from gan_jax.arguments import load_config, read_override
 from gan_jax.config import check_held, dotted_keys
 from gan_jax.errors import EndedError, UserError, clipped, listed, printable, unknown_name
 from gan_jax.modes import MODES, OWN_CONFIG
@@ -66,6 +66,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     Raises:
       UserError: anything wrong in it, or in the config file that it names.
     """
+    argv = _home(argv)
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
@@ -78,7 +79,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     try:
         rest = values([argument for argument in argv if argument not in changes])
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
-        said = one_line(error)
+        said = named.one_line(error)
         given = re.match(r"flag --(\S+?)=(.*?): ", said)
         wanted = next((kind for words, kind in _KINDS.items() if words in said), None)
         if given and wanted:
@@ -161,6 +162,18 @@ def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **oth
         ):
             raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
         MODES[mode](config, workdir, stop=stop, **others)
+
+
+def _home(argv: Sequence[str]) -> list[str]:
+    """``argv`` with the path of ``--config`` written out, which shells leave alone after an ``=``."""
+    found = list(argv)
+    for i, argument in enumerate(argv):
+        if re.match(r"--?config=~", argument):
+            flag, _, path = argument.partition("=")
+            found[i] = f"{flag}={named.path(path, '--config')}"
+        elif i and argument.startswith("~") and re.fullmatch("--?config", argv[i - 1]):
+            found[i] = str(named.path(argument, "--config"))
+    return found
 
 
 def _config_path(argv: Sequence[str]) -> str | None:

@@ -3,7 +3,6 @@
 import ctypes
 import os
 from contextlib import suppress
-from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
 
@@ -11,16 +10,16 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
 def prepare() -> None:
     """Sets the process up for training: before JAX is first used.
 
-    - Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory.
+    - Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory; nowhere if
+      that can't be written, or if this user has no home.
     - A program of one CPU device runs in the thread that calls it, which would only wait for it, and memory that it
       frees stays with the process: else each call of a program that takes 100 MB is given them by the system page by
       page, which costs as much as a third of a step (`benchmarks.trainer`). `give_back` returns what is free.
     """
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "gan_jax"))
+    asked: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    jax.config.update("jax_compilation_cache_dir", _cache(asked))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     with suppress(OSError, AttributeError, TypeError):  # glibc has it, others not
@@ -33,3 +32,13 @@ def give_back() -> None:
     """Returns free memory to the system."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _cache(asked: str | None) -> str | None:
+    """Where compiled programs are kept, or None; ``asked``: where JAX was told to."""
+    path = os.path.expanduser(asked or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "gan_jax"))
+    if path.startswith("~"):  # nobody's home
+        return None
+    with suppress(OSError):
+        os.makedirs(path, exist_ok=True)
+    return path if asked or os.access(path, os.W_OK | os.X_OK) else None

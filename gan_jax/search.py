@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from gan_jax import parallel, sweep
+from gan_jax import named, parallel, sweep
 from gan_jax.config import OBSERVING, WITHOUT_EFFECT, completed, differences, to_plain
 from gan_jax.errors import UserError, listed, unknown_name
 from gan_jax.files import read_regular
@@ -169,8 +169,7 @@ def _filled(trial: optuna.Trial, space: Space) -> optuna.Trial:
         overrides = space(trial)
         trial.set_user_attr("overrides", overrides)
     except Exception as error:  # the user's own code: anything may come
-        text = " ".join(str(error).split())
-        raise UserError(f"trial {trial.number} of the search: {type(error).__name__}: {text}") from error
+        raise named.failed(f"trial {trial.number} of the search", error) from error
     if not isinstance(overrides, dict):
         raise UserError(f"the search's function must return a dict of overrides, not {type(overrides).__name__}")
     return trial

@@ -1,5 +1,10 @@
-"""What SIGTERM and SIGINT do to a training: the first lets it save and end, the second ends it at once."""
+"""What SIGTERM, SIGINT and SIGHUP do to a training: the first lets it save and end, the second ends it at once.
 
+SIGHUP says that the terminal is gone, and its shell may be: what the training prints then goes nowhere, and no failing
+print ends it.
+"""
+
+import errno
 import os
 import signal
 import socket
@@ -7,11 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: the exit code of a run that the same command takes up again
-_HEARD = (signal.SIGTERM, signal.SIGINT)
-_ONE = 1.0  # seconds in which the same signal once more is no second one: `timeout` sends it to a process and its group
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Seconds in which the same signal once more is no second one: `timeout` sends it to a process and its group; and
+# systemd sends SIGHUP after SIGTERM.
+_ONE = 1.0
+_UNREAD = "nobody reads its output any more"
 
 
 class Stop:
@@ -30,20 +39,25 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """A `Stop` that hears SIGTERM and SIGINT. For a process' main thread.
+    """A `Stop` that hears SIGTERM, SIGINT and, unless it is ignored (by ``nohup``), SIGHUP. For a process' main thread.
 
     They are heard by a thread: handlers of Python's own wait until the main one comes back from a compiled program, or
-    from compiling it, which may take minutes.
+    from compiling it, which may take minutes. Stdout and stderr are `_Lasting` meanwhile.
     """
     stop, (heard, told) = Stop(), socket.socketpair()
     told.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in _HEARD}
+    alone = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    numbers = [number for number in HEARD if not (alone and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Lasting(stream, None if alone else stop)) for stream in streams)
     fd = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=_listen, args=(heard, stop), daemon=True)
     thread.start()
     try:
         yield stop
     finally:
+        sys.stdout, sys.stderr = streams
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -52,13 +66,51 @@ def listening() -> Iterator[Stop]:
         heard.close()
 
 
+class _Lasting:
+    """A stream that outlives its terminal, its pipe or the room on its disk: what it can't write is dropped.
+
+    Args:
+      stream: the real one.
+      stop: asked to end where the other end of a pipe is closed; None: nobody is.
+    """
+
+    def __init__(self, stream: TextIO, stop: Stop | None) -> None:
+        self._stream, self._stop = stream, stop
+
+    def write(self, text: str) -> int:
+        """As of any stream, but for errors."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._lost(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of any stream, but for errors."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            _silence(self._stream.fileno())
+        if error.errno == errno.EPIPE and self._stop is not None and not self._stop.asked:
+            self._stop.asked = _UNREAD
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _listen(heard: socket.socket, stop: Stop) -> None:
     begin = 0.0
     while number := heard.recv(1):
-        if number[0] not in _HEARD:
+        if number[0] not in HEARD:
             continue
         name = signal.Signals(number[0]).name
-        if stop.asked == name and time.monotonic() - begin < _ONE:
+        if stop.asked and name == "SIGHUP":
+            continue  # nobody is there to mean it
+        if stop.asked in (name, "SIGHUP") and time.monotonic() - begin < _ONE:
             continue
         if stop.asked:
             last = "the same command resumes from the last checkpoint, if there is one"
@@ -72,9 +124,18 @@ def _listen(heard: socket.socket, stop: Stop) -> None:
 def end(code: int, text: str) -> None:
     """Ends the process from any of its threads, whatever the others do."""
     _say(text)
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)
 
 
 def _say(text: str) -> None:
-    os.write(2, f"\n{text}\n".encode())
+    try:
+        os.write(2, f"\n{text}\n".encode())
+    except OSError:  # the terminal is gone
+        _silence(2)
+
+
+def _silence(descriptor: int) -> None:
+    """Lets what is written there go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -148,7 +148,7 @@ def _attempt(
     """From the last checkpoint to the end."""
     stop.looked_at = False  # nothing is lost until there are steps
     if stop.asked:
-        raise EndedError(f"{stop.asked}: ended before the rollback's first step; the same command resumes")
+        raise EndedError(f"{stop.asked}: ended before the first step of this attempt; the same command resumes")
     with ExitStack() as stack:
         checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep, workdir.damaged)
         stack.enter_context(checkpoints)

@@ -89,7 +89,7 @@ def picture(path: Path) -> np.ndarray:
             ["--config=configs/lsgan.py", "--mode=search"],
             "lsgan.py has no function get_search(trial): write it, or give",
         ),
-        ([DCGAN, "--mode=sweep", "--sweep=seed"], "'seed' is no key=1,2,3; give such, or FILE.py:function"),
+        ([DCGAN, "--mode=sweep", "--sweep=seed"], "'seed' is no key=1,2,3; give such, FILE.py:function or"),
         (
             [DCGAN, "--mode=sweep", "--sweep=sed=1"],
             "trial 000 of the sweep (sed=1): unknown config key 'sed'; did you mean 'seed'?",
@@ -109,7 +109,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(flags: list[str], message: str) -
         ("def get_config(:", "SyntaxError"),
         ("def get_config(): return 1 / 0", "ZeroDivisionError: division by zero"),
         ("def get_config(): return None", "must return an ml_collections.ConfigDict"),
-        ("x = 1", "get_config"),
+        ("x = 1", "mine.py has no function get_config(): write it, as the files in configs/ do, or give another"),
+        ("x = 1\n\n\ndef get_config(): return y", "mine.py, line 4: NameError: name 'y' is not defined"),
+        (
+            "from ml_collections import *\ndef get_config(): return FrozenConfigDict()",
+            "which no flag can change",
+        ),
     ],
 )
 def test_a_config_file_that_fails_is_one_line(text: str, message: str, tmp_path: Path) -> None:

@@ -107,8 +107,10 @@ def test_large_images_are_averaged_down_before_they_are_classified() -> None:
     ("name", "message"),
     [
         ("clasifier", "unknown eval.features 'clasifier'; valid: auto, none, classifier"),
-        ("no.such:thing", "eval.features no.such:thing: ModuleNotFoundError"),
-        ("tests.test_evaluate:nothing", "AttributeError"),
+        ("no.such:thing", "eval.features=no.such:thing: ModuleNotFoundError"),
+        ("tests.test_evaluate:nothing", r"tests.test_evaluate has no function nothing\(images\): write it"),
+        ("nowhere/mine.py:means", "eval.features=nowhere/mine.py:means: there is no file nowhere/mine.py"),
+        ("means:", "unknown eval.features 'means:'; valid: .* FILE.py:function, package.module:function"),
         ("inception:no/such.pth", "cannot read the weights in no/such.pth: No such file"),
         ("classifier", "needs labels of two classes or more, and x has none"),
     ],

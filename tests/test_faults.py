@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -136,17 +136,35 @@ LONG = [
 ]
 
 
-def started(path: Path, *flags: str, after: int = 20) -> subprocess.Popen[str]:
-    """A run without end, in a process of its own, that has logged so many steps (0: has only begun)."""
-    command = [sys.executable, "launch.py", *LONG, "--config.eval.every=100000", f"--workdir={path}", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def started(
+    path: Path,
+    *flags: str,
+    after: int = 20,
+    by: Sequence[str] = (),
+    nohup: bool = False,
+    waiting: Callable[[], Any] = lambda: None,
+    **options: Any,
+) -> subprocess.Popen[str]:
+    """A run without end, in a process of its own, that has logged so many steps (0: has only begun).
+
+    It is started ``by`` a command with these ``options`` of `subprocess.Popen`, ignores SIGHUP with ``nohup``, and
+    ``waiting`` is called until it has logged them.
+    """
+    command = [*by, sys.executable, "launch.py", *LONG, "--config.eval.every=100000", f"--workdir={path}", *flags]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)  # a process inherits it
+    try:
+        process = subprocess.Popen(command, text=True, **options)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     log = path / "metrics.jsonl"
     while process.poll() is None and after and not (log.exists() and log.read_text().count("\n") > after):
+        waiting()
         time.sleep(0.02)
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_run_with_a_checkpoint_and_the_code_75(number: signal.Signals, tmp_path: Path) -> None:
     process, begin = started(tmp_path), time.monotonic()
     process.send_signal(number)
@@ -695,7 +713,7 @@ def test_a_worker_is_deaf_to_signals_and_dies_with_its_parent(tmp_path: Path) ->
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(worker, number)
         time.sleep(0.5)
         assert alive(worker)

@@ -59,7 +59,7 @@ def test_jobs_train_what_the_sweep_trains_and_one_that_fails_harms_no_other(
     (line,) = [line for line in err.splitlines() if "failed" in line]
     assert line.startswith("job ")
     assert "(003) failed: " in line
-    assert "eval.features no.such:thing: ModuleNotFoundError" in Path(line.rpartition(": ")[2]).read_text()
+    assert "eval.features=no.such:thing: ModuleNotFoundError" in Path(line.rpartition(": ")[2]).read_text()
     with (path / "sweep.csv").open() as file:
         verdicts = [row["verdict"] for row in csv.DictReader(file)]
     assert [verdict == "not finished" for verdict in verdicts] == [False, False, False, True]

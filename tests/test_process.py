@@ -2,10 +2,14 @@
 
 import os
 import platform
+import pwd
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from gan_jax import process
 
 _PROGRAM = """
 import os, sys
@@ -50,3 +54,19 @@ def test_a_program_of_one_cpu_keeps_its_memory_and_is_done_when_its_call_returns
     assert kept > 95
     assert left < 50
     assert measured("inline alone")[1] < 50  # else the test would see nothing
+
+
+def test_programs_are_kept_at_home_or_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert process._cache(None) == str(tmp_path / ".cache" / "gan_jax")
+    assert process._cache("~/programs") == str(tmp_path / "programs")
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/other")
+    assert process._cache(None) == str(tmp_path / "other" / "gan_jax")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/dev/null")  # of a user that has none
+    assert process._cache(None) is None
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    assert process._cache(None) is None
+    assert process._cache(str(tmp_path)) == str(tmp_path)

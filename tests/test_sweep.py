@@ -225,7 +225,7 @@ def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
     file.write_text("def few(hyper):\n    return hyper.sweep('seed', [3])\n\ndef none(hyper):\n    return 3\n")
     assert arguments.read_sweep(f"{file}:few") == [{"seed": 3}]
     for text, message in {
-        "loss=hinge seed": "'seed' is no key=1,2,3; give such, or FILE.py:function",
+        "loss=hinge seed": "'seed' is no key=1,2,3; give such, FILE.py:function or package.module:function",
         "seed=1 seed=2": "seed is swept twice",
         f"{file}:many": "has no function many\\(hyper\\): write it, or give --sweep=FILE.py:function",
         "nowhere.py:few": "there is no file .*nowhere.py",

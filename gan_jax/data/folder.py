@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax import named
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
@@ -61,7 +62,7 @@ def find(options: Options) -> Source:
     """
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
-    folder = Path(os.path.expanduser(options.dir))
+    folder = named.path(options.dir, "data.dir")
     if not folder.is_dir():
         wrong = "is a file, not a folder" if folder.exists() else "is not there"
         raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")

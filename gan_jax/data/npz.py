@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax import named
 from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
@@ -27,7 +28,7 @@ def find(options: Options) -> Source:
     """
     if not options.dir:
         raise UserError("the npz source needs data.dir, the .npz file")
-    path = Path(os.path.expanduser(options.dir))
+    path = named.path(options.dir, "data.dir")
     if not path.is_file():
         other = "is a folder, not a file" if path.is_dir() else "is no regular file"
         wrong = other if path.exists() else "is not there"

@@ -16,7 +16,7 @@ import numpy as np
 from gan_jax.data.images import Images
 from gan_jax.data.order import sample_index
 from gan_jax.errors import EndedError
-from gan_jax.signals import RESUME_ME, end
+from gan_jax.signals import HEARD, RESUME_ME, end
 
 Batch = dict[str, np.ndarray]
 
@@ -121,7 +121,7 @@ def _watch(over: threading.Event, others: list[Any]) -> None:
 def _live_with_the_parent(*_: int) -> None:
     """A worker's part in signals, which reach all processes of a terminal or a job: the main one ends the others. When
     it died, they end themselves."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
 

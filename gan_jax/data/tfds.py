@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax import progress
+from gan_jax import named, progress
 from gan_jax.data.cache import Cache
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
@@ -31,7 +31,9 @@ def find(options: Options, cache: Cache) -> Source:
 
     if not options.name:
         raise UserError("the tfds source needs data.name, for instance mnist, cifar10 or lsun/bedroom")
-    directory = os.path.expanduser(options.dir) or None
+    own = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"  # TFDS's, which must be somewhere, too
+    place = str(named.path(options.dir or own, "data.dir"))
+    directory = place if options.dir else None
     try:
         builder = tfds.builder(options.name, data_dir=directory)
     except tfds.core.DatasetNotFoundError as error:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax import named
 from gan_jax.data import Dataset
 from gan_jax.errors import UserError
 from gan_jax.evaluate import classifier, inception
@@ -47,8 +47,8 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
     Args:
       name: ``auto`` (the classifier where there are labels of two classes or more, else none), ``none``,
-        ``classifier``, ``inception``, ``inception:FILE`` or a function of the user's, ``package.module:function``, from
-        uint8 images ``[n, H, W, C]`` to features ``[n, d]``.
+        ``classifier``, ``inception``, ``inception:FILE`` or a function of the user's, ``FILE.py:function`` or
+        ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
 
@@ -67,15 +67,16 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
             )
         return lambda: _classifier(dataset, cache)
     if kind == "inception":
-        variables = inception.load(Path(rest).expanduser() if rest else inception.fetched(cache or Path()))
-        named = f"inception:{_digest(variables)[:8]}"
-        return lambda: Extractor(named, inception.Inception().apply, variables)  # type: ignore[arg-type]
-    if rest:
-        own = Extractor(name, _users(kind, rest, dataset.image_shape), {}, pure=False)
+        file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
+        variables = inception.load(file)
+        own_name = f"inception:{_digest(variables)[:8]}"
+        return lambda: Extractor(own_name, inception.Inception().apply, variables)  # type: ignore[arg-type]
+    if named.is_function(name):
+        own = Extractor(name, _users(name, dataset.image_shape), {}, pure=False)
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
-        "package.module:function"
+        "FILE.py:function, package.module:function"
     )
 
 
@@ -92,28 +93,20 @@ def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
     return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy, quick=True)
 
 
-def _users(module: str, function: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tuple[Array, Array]]:
-    try:
-        call = getattr(importlib.import_module(module), function)
-    except Exception as error:  # the module is the user's own code
-        raise UserError(f"eval.features {module}:{function}: {type(error).__name__}: {error}") from error
+def _users(name: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tuple[Array, Array]]:
+    call, size = named.function(name, "eval.features", "images"), "x".join(map(str, shape))
 
     def apply(_: Any, images: Array) -> tuple[Array, Array]:
-        features = call(images)
-        return features.reshape(len(images), -1), jnp.zeros((len(images), 0))
+        try:
+            features = jnp.asarray(call(images))
+            return features.reshape(len(images), -1), jnp.zeros((len(images), 0))
+        except Exception as error:  # the user's own code: anything may come
+            raise named.failed(f"eval.features={name} fails on images of {size}", error) from error
 
-    try:  # before any training, instead of at the first evaluation
-        found, _ = jax.eval_shape(apply, {}, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        size = "x".join(map(str, shape))
-        raise UserError(
-            f"eval.features {module}:{function} fails on images of {size}: {type(error).__name__}: {reason}"
-        ) from error
+    # Before any training, instead of at the first evaluation.
+    found, _ = jax.eval_shape(apply, {}, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))
     if not found.shape[1]:
-        raise UserError(
-            f"eval.features {module}:{function} gives no features: it must give [n, d] of images [n, h, w, c]"
-        )
+        raise UserError(f"eval.features={name} gives no features: it must give [n, d] of images [n, h, w, c]")
     return apply
 
 
