@@ -19,6 +19,7 @@ from gan_jax import config as configuration
 from gan_jax.errors import UserError, clipped, listed, unknown_name
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
+from gan_jax.hints import likely
 from gan_jax.state import GAN, Hyper, init_state, never
 
 _GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
@@ -144,6 +145,11 @@ def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False)
     return dataset
 
 
+def check_data_place(config: ConfigDict) -> None:
+    """Raises `UserError` if the folder or file of data that a config names isn't there; nothing in it is read."""
+    data.check_place(_options(config))
+
+
 def build_feed(
     config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device], seed: int | None = None
 ) -> Feed:
@@ -257,7 +263,8 @@ def _module(
     values = config[player].to_dict()
     for name, value in values.items():
         if name not in fields:
-            raise unknown_name(f"key of config.{player} for model {config.model!r}:", name, fields)
+            what = f"key of config.{player} for model {config.model!r}:"
+            raise unknown_name(what, name, fields, likely(name, fields))
         values[name] = tuple(value) if isinstance(value, list | tuple) else value
         if name.endswith("widths") and not all(type(w) is int and w > 0 for w in values[name]):
             raise UserError(f"config.{player}.{name} must be positive whole numbers, not {clipped(repr(value))}")
@@ -277,7 +284,8 @@ def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.R
     flags = {key for key, parameter in parameters.items() if isinstance(parameter.default, bool)}
     for key, value in values.items():
         if key not in valid:
-            raise unknown_name(f"key of config.optimizer.{player} for {name}:", key, valid)
+            what = f"key of config.optimizer.{player} for {name}:"
+            raise unknown_name(what, key, valid, likely(key, valid))
         if key in flags:
             if not isinstance(value, bool):
                 raise UserError(f"{where}.{key} must be True or False, not {clipped(repr(value))}")

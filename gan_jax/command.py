@@ -18,7 +18,8 @@ from ml_collections.config_dict import RequiredValueError
 from gan_jax import distributed, named, process, signals
 from gan_jax.arguments import load_config, read_override
 from gan_jax.config import check_held, dotted_keys
-from gan_jax.errors import EndedError, UserError, clipped, listed, printable, unknown_name
+from gan_jax.errors import EndedError, UserError, clipped, listed, printable
+from gan_jax.hints import unknown_key
 from gan_jax.modes import MODES, OWN_CONFIG
 
 Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.distributed.start` wants them
@@ -116,7 +117,7 @@ def check_flags(mode: str, given: Mapping[str, str]) -> None:
     for flag, argument in given.items():
         readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
         if mode not in readers:
-            raise UserError(f"--{flag} says nothing to --mode={mode}, only to {listed(readers)}: leave it out")
+            raise UserError(f"--mode={mode} takes no --{flag}, which is for {listed(readers)}: leave it out")
 
 
 def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
@@ -194,6 +195,6 @@ def _check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
             key = name.partition(".")[2]
             inner = [k for k in known if k.startswith(f"{key}.")]
             if key not in known and not inner:
-                raise unknown_name("config key", key, known)
+                raise unknown_key(key, known)
             if inner:
                 raise UserError(f"config.{key} is a group of keys: set one of {listed(f'config.{k}' for k in inner)}")

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
 from gan_jax.errors import UserError, clipped, listed, unknown_name
+from gan_jax.hints import unknown_key
 
 # What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels,
 # number of classes (0: none, or nobody can know).
@@ -199,7 +200,7 @@ def validate(config: ConfigDict) -> None:
     flat, known = _flatten(config.to_dict()), _flatten(default().to_dict())
     for key in flat:
         if key not in known and not key.startswith(tuple(f"{name}." for name in _OPEN)):
-            raise unknown_name("config key", key, known)
+            raise unknown_key(key, known)
     for key in known:
         if key not in flat and not key.startswith(tuple(f"{name}." for name in _OPEN)):
             raise UserError(f"config.{key} is missing: start from gan_jax.config.default()")
@@ -337,7 +338,7 @@ def override(config: ConfigDict, key: str, value: Any) -> None:
       UserError: it is unknown, or ``value`` is of another type.
     """
     if key not in (known := dotted_keys(config)):
-        raise unknown_name("config key", key, known)
+        raise unknown_key(key, known)
     try:
         config.update_from_flattened_dict({key: value})
     except TypeError as error:

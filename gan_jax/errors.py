@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SHOWN = 20  # names in a message
 _LONG = 100  # characters of one of them
@@ -12,16 +12,22 @@ class UserError(Exception):
     """A mistake that the user can mend. Its text is one line: what is wrong, where, and what to do."""
 
 
-def unknown_name(what: str, name: str, valid: Iterable[str]) -> UserError:
+def unknown_name(what: str, name: str, valid: Iterable[str], near: Sequence[str] = ()) -> UserError:
     """``unknown loss 'hing'; did you mean 'hinge'? valid: hinge, minimax, ...``; of many names, the
-    nearest or the first ones.
+    nearest or the first ones. ``near``: those that may be meant; if empty, what is spelt most alike.
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" did you mean {near[0]!r}?" if near else ""
+    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" did you mean {either(near)}?" if near else ""
     if near and len(names) > _SHOWN:
         return UserError(f"unknown {what} {name!r};{hint}")
     return UserError(f"unknown {what} {name!r};{hint} valid: {listed(names)}")
+
+
+def either(names: Iterable[str]) -> str:
+    """``'a', 'b' or 'c'``."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def listed(things: Iterable[object], most: int = _SHOWN, between: str = ", ", long: int = _LONG) -> str:

@@ -203,7 +203,11 @@ def plan(
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
         workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
-        workdir.check(own, alone=False)
+        try:
+            workdir.check(own, alone=False)
+        except UserError:
+            build.check_data_place(own)  # if that is mistaken, it is what is to be said
+            raise
         members.append(Member(overrides, own, gan, hyper, workdir))
     return members
 

@@ -63,8 +63,12 @@ def train(
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
     with ExitStack() as stack:
         with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
-            changes = changed_leaves(config, gan, hyper, workdir) if change else []
-            workdir.check(config, changes)
+            try:
+                changes = changed_leaves(config, gan, hyper, workdir) if change else []
+                workdir.check(config, changes)
+            except UserError:
+                build.check_data_place(config)  # if that is mistaken, it is what is to be said
+                raise
             if distributed.agreed(workdir.finished(config.steps)):
                 if changes:
                     raise UserError(

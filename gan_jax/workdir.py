@@ -140,9 +140,13 @@ class Workdir:
             why = f"; or go on from step {reached:,} with these, which is recorded, by --change"
         elif not alone:
             why = "; the trials of a sweep keep the values that they began with"
+        every = _by_key(
+            configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config))
+        )
+        shown = [*differing.values(), *(text for key, text in every.items() if key == "data.dir")]  # no reason alone
         raise UserError(
-            f"{self.path} holds a run of another config ({listed(differing.values(), between='; ')}): "
-            f"give another --workdir, or the values that the run has{why}"
+            f"{self.path} holds a run with other settings ({listed(shown, between='; ')}): give another --workdir to "
+            f"train with these, or leave them as they were to go on with that run{why}"
         )
 
     def holds_run(self) -> bool:
@@ -199,6 +203,11 @@ class Workdir:
                     f"if that was {name}"
                 )
             if before["digest"] != digest:
+                if before.get("name") != name:
+                    raise UserError(
+                        f"{self.path} holds a run on {before.get('name')}, and the data is {name} now: give another "
+                        f"--workdir to train on it, e.g. --workdir={self.path}_{_word(name)}"
+                    )
                 known = before.get("images")
                 then = f" ({count:,} to train on, {known:,} then)" if isinstance(known, int) else ""
                 raise UserError(
@@ -611,3 +620,8 @@ def _without_torch() -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules["torch"]
+
+
+def _word(name: str) -> str:
+    """Of a data set's ``name`` what can be part of a folder's: ``cats`` of ``folder:cats``."""
+    return "_".join(re.findall(r"\w+", name.partition(":")[2] or name))

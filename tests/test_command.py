@@ -63,9 +63,9 @@ def picture(path: Path) -> np.ndarray:
         ),
         (
             [DCGAN, "--num_samples=5"],
-            "--num_samples says nothing to --mode=train, only to sample, evaluate: leave it out",
+            "--mode=train takes no --num_samples, which is for sample and evaluate: leave it out",
         ),
-        (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--fallback says nothing to --mode=sample"),
+        (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--mode=sample takes no --fallback, which is for"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
         (
             [DCGAN, "--config.penalty=r1"],
@@ -322,7 +322,9 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     out = launch("--mode=evaluate", workdir, "--num_samples=10")
     assert "evaluation_00000007_000010_none.json is damaged, and left out of the report" in out
     other = "--config.eval.features=none"
-    assert "no features (eval.features)" in launch(DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other)
+    assert "for FID and the like set config.eval.features" in launch(
+        DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other
+    )
     names = {path.name for path in (tmp_path / "run").glob("evaluation_00000010_*")}
     assert names == {f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-test_evaluate-means")}
     for mode, but in (("evaluate", ", but for eval.features and data.dir"), ("sample", "")):

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "gan_jax"
 LAYERS = [
     {"errors"},
     {"hyper", "means", "process", "progress", "shards", "signals"},
-    {"layers", "images", "files", "distributed", "named"},
+    {"layers", "images", "files", "distributed", "named", "hints"},
     {"augment", "models", "losses", "optimizers", "penalties", "terms"},
     {"state"},
     {"games", "update"},

@@ -17,7 +17,7 @@ from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, hold_out
 from gan_jax.errors import UserError, listed, printable, unknown_name
 
-__all__ = ["SOURCES", "Dataset", "Images", "Options", "load"]
+__all__ = ["SOURCES", "Dataset", "Images", "Options", "check_place", "load"]
 
 SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
     "embedded": lambda options, _: embedded.find(options),
@@ -110,6 +110,12 @@ def _hashed(images: Images, what: str) -> "hashlib.blake2b":
     for start in range(0, len(numbers), 1000):
         hashed.update(images[numbers[start : start + 1000]].tobytes())
     return hashed
+
+
+def check_place(options: Options) -> None:
+    """Raises `UserError` if ``options.dir`` isn't there, where it must be."""
+    if options.source in _NAMELESS:
+        {"folder": folder.place, "npz": npz.place}[options.source](options)
 
 
 def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset:

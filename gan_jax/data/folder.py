@@ -48,6 +48,17 @@ class _Found:
         return lines + ([f"pictures of runs: {listed(own, _LISTED)}"] if own else [])
 
 
+def place(options: Options) -> Path:
+    """The folder that ``options.dir`` names; `UserError`: it isn't there."""
+    if not options.dir:
+        raise UserError("the folder source needs data.dir, the folder of images")
+    folder = named.path(options.dir, "data.dir")
+    if not folder.is_dir():
+        wrong = "is a file, not a folder" if folder.exists() else "is not there"
+        raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
+    return folder
+
+
 def find(options: Options) -> Source:
     """The images in ``options.dir`` and the folders below it, in the order of their paths.
 
@@ -60,12 +71,7 @@ def find(options: Options) -> Source:
       UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder; or
         a link leads out of the folder, without ``options.follow_links``.
     """
-    if not options.dir:
-        raise UserError("the folder source needs data.dir, the folder of images")
-    folder = named.path(options.dir, "data.dir")
-    if not folder.is_dir():
-        wrong = "is a file, not a folder" if folder.exists() else "is not there"
-        raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
+    folder = place(options)
     found = _walk(folder, options.follow_links)
     found.images.sort()
     if not found.images:

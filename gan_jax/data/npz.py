@@ -16,6 +16,18 @@ from gan_jax.errors import UserError, clipped, listed
 _NAMED = 10  # arrays in a message
 
 
+def place(options: Options) -> Path:
+    """The file that ``options.dir`` names; `UserError`: it isn't there."""
+    if not options.dir:
+        raise UserError("the npz source needs data.dir, the .npz file")
+    path = named.path(options.dir, "data.dir")
+    if not path.is_file():
+        other = "is a folder, not a file" if path.is_dir() else "is no regular file"
+        wrong = other if path.exists() else "is not there"
+        raise UserError(f"data.dir: {options.dir!r} {wrong}; the npz source needs an .npz file")
+    return path
+
+
 def find(options: Options) -> Source:
     """The arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``labels`` ``[N]``.
 
@@ -26,13 +38,7 @@ def find(options: Options) -> Source:
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
     """
-    if not options.dir:
-        raise UserError("the npz source needs data.dir, the .npz file")
-    path = named.path(options.dir, "data.dir")
-    if not path.is_file():
-        other = "is a folder, not a file" if path.is_dir() else "is no regular file"
-        wrong = other if path.exists() else "is not there"
-        raise UserError(f"data.dir: {options.dir!r} {wrong}; the npz source needs an .npz file")
+    path = place(options)
     image_key, label_key = options.image_key or "images", options.label_key or "labels"
     try:
         with zipfile.ZipFile(path) as archive:

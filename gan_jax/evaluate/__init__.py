@@ -144,8 +144,9 @@ class Evaluator:
         """What is measured on what, in one line."""
         if self._extractor is None:
             lacking = unclassifiable(self._dataset)
-            needs = f": a classifier needs labels of two classes or more, and {lacking}; inception needs none"
-            return f"what D says of images seen and unseen; no features (eval.features{needs if lacking else ''})"
+            needs = f"inception (a classifier needs labels of two classes or more, and {lacking})"
+            told = needs if lacking else "classifier or inception"
+            return f"only what D says of images seen and unseen; for FID and the like set config.eval.features to {told}"
         if not self.ready:
             return f"{self.samples:,} samples"
         assert self.extractor is not None
