@@ -19,7 +19,7 @@ ALIASES = {
     **dict.fromkeys(("n_critic", "ncritic", "critic_steps", "critic_iters", "n_dis", "num_d_steps"), "d_steps"),
     "ngf": "generator.widths",
     "ndf": "discriminator.widths",
-    **dict.fromkeys(("channels_multiplier", "width", "features", "hidden"), "widths"),
+    **dict.fromkeys(("channels_multiplier", "width", "hidden"), "widths"),
     **dict.fromkeys(("dataset", "data_set", "dataset_name"), "data.name"),
     **dict.fromkeys(("dataroot", "data_dir", "datadir", "data_path", "root", "path", "folder"), "data.dir"),
     **dict.fromkeys(("imsize", "img_size", "imgsize", "image_resolution", "resolution", "size"), "data.image_size"),

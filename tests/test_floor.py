@@ -112,7 +112,9 @@ def test_no_classifier_is_trained_on_less_than_two_classes(dataset: Dataset, why
     with pytest.raises(UserError, match=re.escape(wanted)):
         find("classifier", dataset, None)
     said = Evaluator(trained_gan()[0], dataset, None, 40, jax.devices()[:1]).description
-    assert said.startswith("what D says of images seen and unseen; no features (eval.features: a classifier needs")
+    assert said.startswith(
+        "only what D says of images seen and unseen; for FID and the like set config.eval.features to inc"
+    )
     assert why in said
     two = dataclasses.replace(dataset, train_labels=np.arange(20, dtype=np.int32) % 2, classes=2)
     assert find("auto", two, None) is not None
@@ -142,7 +144,9 @@ def nothing_of(x: jax.Array) -> jax.Array:
 def test_a_function_that_fails_on_such_images_is_refused_before_training() -> None:
     name = "tests.test_floor:quarters"
     assert find(name, of_classes([0] * 20, 0), None) is not None
-    with pytest.raises(UserError, match=rf"eval.features={name} fails on images of 3x3x1: .*, line \d+: TypeError: ") as error:
+    with pytest.raises(
+        UserError, match=rf"eval.features={name} fails on images of 3x3x1: .*, line \d+: TypeError: "
+    ) as error:
         find(name, of_classes([0] * 20, 0, side=3), None)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="gives no features"):

@@ -145,8 +145,8 @@ class Evaluator:
         if self._extractor is None:
             lacking = unclassifiable(self._dataset)
             needs = f"inception (a classifier needs labels of two classes or more, and {lacking})"
-            told = needs if lacking else "classifier or inception"
-            return f"only what D says of images seen and unseen; for FID and the like set config.eval.features to {told}"
+            told = f"set config.eval.features to {needs if lacking else 'classifier or inception'}"
+            return f"only what D says of images seen and unseen; for FID and the like {told}"
         if not self.ready:
             return f"{self.samples:,} samples"
         assert self.extractor is not None
