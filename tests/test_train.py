@@ -401,8 +401,8 @@ def test_a_run_of_which_nothing_came_makes_way_for_another(tmp_path: Path) -> No
     config.loss = "least_squares"
     with pytest.raises(UserError, match="loss: hinge -> least_squares"):
         place.check(config)
-    with pytest.raises(UserError, match=r"images of digits are not those .* began with \(5 to train on, 6 then\)"):
-        place.check_data("digits", "1234", 5)
+    with pytest.raises(UserError, match=r"images of others are not those .* began with \(5 to train on, 6 then\)"):
+        place.check_data("others", "1234", 5)
 
 
 def test_what_people_put_beside_a_runs_files_counts_for_nothing(tmp_path: Path) -> None:
