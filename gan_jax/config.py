@@ -232,9 +232,13 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order, to be kept: files are named for any folder."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
     plain["data"]["dir"] = _anywhere(plain["data"]["dir"])
-    kind, colon, file = plain["eval"]["features"].partition(":")
+    features = plain["eval"]["features"]
+    kind, colon, file = features.partition(":")
     if kind == "inception" and file:
         plain["eval"]["features"] = kind + colon + _anywhere(file)
+    elif ".py:" in features:
+        file, colon, function = features.rpartition(":")
+        plain["eval"]["features"] = _anywhere(file) + colon + function
     return plain
 
 

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection
 
-from gan_jax.errors import UserError, either
+from gan_jax.errors import UserError, either, listed
 
 # What other codebases call a key: the end of its name here.
 ALIASES = {
@@ -49,7 +49,7 @@ def unknown_key(key: str, known: Collection[str]) -> UserError:
     if near:
         return UserError(f"unknown config key {key!r}; did you mean {either(near)}?")
     group = [k for k in known if k.startswith(f"{key.partition('.')[0]}.")]
-    has = f"; config.{key.partition('.')[0]} has {', '.join(k.partition('.')[2] for k in group)}" if group else ""
+    has = f"; config.{key.partition('.')[0]} has {listed(k.partition('.')[2] for k in group)}" if group else ""
     return UserError(f"unknown config key {key!r}{has}; gan_jax/config.py and the config's file explain all keys")
 
 

@@ -88,7 +88,7 @@ class Workdir:
             os.close(file)
 
     def check(self, config: ConfigDict, allowed: Collection[str] = (), alone: bool = True) -> None:
-        """Refuses a directory that holds the run of another config, if anything came of that, or a sweep.
+        """Refuses a directory that holds a run with other settings, if anything came of that, or a sweep.
 
         A run may get other ``steps`` than it had, if it hasn't made more and is `open_ended`: what it did so far is
         what it would have done. It may be looked at in other ways, too (`gan_jax.config.OBSERVING`).

@@ -71,7 +71,7 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
     assert [f"fid[{MEANS}]" in record for record in records(begun)][-3:] == [False, True, True]
     assert json.loads((begun / "config.json").read_text())["checkpoint"] == {"every": 9, "keep": 1}
     assert not (begun / "changes.json").exists()
-    with pytest.raises(UserError, match=r"another config \(batch_size: 16 -> 8\)"):
+    with pytest.raises(UserError, match=r"other settings \(batch_size: 16 -> 8\)"):
         train.train(changed(config, batch_size=8, log__every=1), begun, ONE)
 
 

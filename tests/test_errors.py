@@ -47,7 +47,7 @@ def test_other_lists_that_users_make_are_short(tmp_path: Path) -> None:
     place.claim(theirs)
     place.save_summary({"steps": 10})
     messages = []
-    with pytest.raises(UserError, match="of another config") as error:
+    with pytest.raises(UserError, match="with other settings") as error:
         place.check(ours)
     messages.append(str(error.value))
     theirs.generator.widths = ("a",) * 5000

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax import arguments, named
+from gan_jax import arguments, config, named
 from gan_jax.data import Dataset
 from gan_jax.errors import UserError
 from gan_jax.evaluate import find
-from tests.conftest import ROOT
+from tests.conftest import ROOT, small
 
 
 def test_home_is_read_as_shells_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,7 @@ def test_files_and_modules_of_functions_are_found_wherever_a_function_is_asked_f
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     none = np.zeros(0, np.int32)
     dataset = Dataset("x", images, np.zeros(5, np.int32), images[:0], none, 0)
+    names = set()
     for place in ("my_own", f"{tmp_path}/my_own.py", "~/my_own.py"):
         assert arguments.read_sweep(f"{place}:few") == [{"seed": 3}]
         assert arguments.read_search(f"{place}:rates")(None) == {"seed": 3}
@@ -83,12 +85,32 @@ def test_files_and_modules_of_functions_are_found_wherever_a_function_is_asked_f
         found, logits = extractor().apply({}, jnp.asarray(images))
         np.testing.assert_allclose(found, images.mean((1, 2), dtype=np.float64), rtol=1e-6)
         assert logits.shape == (5, 0)
+        names.add(extractor().name)
+    (of_module, of_file) = sorted(names, key=len)  # the same wherever the file lies
+    assert of_module == "my_own:means"
+    assert re.fullmatch(r"my_own.py:means:[0-9a-f]{8}", of_file)
     with pytest.raises(UserError, match=f"weights in {tmp_path}/none.pth"):
         find("inception:~/none.pth", dataset, None)
     with pytest.raises(UserError, match="--sweep: my_own has no function many"):
         arguments.read_sweep("my_own:many")
     with pytest.raises(UserError, match=r"--search=no.such:few: ModuleNotFoundError"):
         arguments.read_search("no.such:few")
+
+
+def test_a_runs_own_config_names_files_of_functions_for_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = small("gan")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, expected in {
+        "a/mine.py:f": f"{tmp_path}/a/mine.py:f",
+        "~/mine.py:f": "/home/me/mine.py:f",
+        "package.module:f": "package.module:f",
+        "inception:w.pth": f"inception:{tmp_path}/w.pth",
+    }.items():
+        kept.eval.features = text
+        assert config.to_plain(kept)["eval"]["features"] == expected
 
 
 def test_where_code_of_the_users_own_fails_its_file_and_line_are_said(

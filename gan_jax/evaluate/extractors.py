@@ -72,7 +72,8 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         own_name = f"inception:{_digest(variables)[:8]}"
         return lambda: Extractor(own_name, inception.Inception().apply, variables)  # type: ignore[arg-type]
     if named.is_function(name):
-        own = Extractor(name, _users(name, dataset.image_shape), {}, pure=False)
+        apply = _users(name, dataset.image_shape)
+        own = Extractor(_short(name), apply, {}, pure=False)
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
@@ -91,6 +92,14 @@ def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
     trained = classifier.trained(dataset, cache)
     name = f"classifier:{dataset.name}:{trained.digest[:8]}"
     return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy, quick=True)
+
+
+def _short(name: str) -> str:
+    """Of ``FOLDER/FILE.py:function`` what is the same wherever the file lies, and changes when its content does."""
+    place, _, function = name.rpartition(":")
+    if not place.endswith(".py") or not (file := named.path(place, "eval.features")).is_file():
+        return name
+    return f"{file.name}:{function}:{hashlib.blake2b(file.read_bytes(), digest_size=4).hexdigest()}"
 
 
 def _users(name: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tuple[Array, Array]]:
