@@ -49,21 +49,39 @@ def listening() -> Iterator[Stop]:
     alone = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     numbers = [number for number in HEARD if not (alone and number == signal.SIGHUP)]
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _Lasting(stream, None if alone else stop)) for stream in streams)
     fd = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=_listen, args=(heard, stop), daemon=True)
     thread.start()
     try:
-        yield stop
+        with _lasting_output(None if alone else stop):
+            yield stop
     finally:
-        sys.stdout, sys.stderr = streams
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
         told.close()
         thread.join()
         heard.close()
+
+
+@contextmanager
+def _lasting_output(stop: Stop | None) -> Iterator[None]:
+    """Makes stdout and stderr `_Lasting`, beneath what they have on top of them (`gan_jax.progress.plain_output`)."""
+    streams: tuple[Any, Any] = sys.stdout, sys.stderr
+    beneath = [getattr(stream, "beneath", stream) for stream in streams]
+    lasting = [cast(TextIO, _Lasting(stream, stop)) for stream in beneath]
+    for name, stream, under, bottom in zip(("stdout", "stderr"), streams, beneath, lasting, strict=True):
+        if under is stream:
+            setattr(sys, name, bottom)
+        else:
+            stream.beneath = bottom
+    try:
+        yield
+    finally:
+        for name, stream, under in zip(("stdout", "stderr"), streams, beneath, strict=True):
+            if under is not stream:
+                stream.beneath = under
+            setattr(sys, name, stream)
 
 
 class _Lasting:
