@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from gan_jax.errors import plain
 
 _LOG = 10.0  # seconds between two lines of a bar in a file
@@ -17,6 +15,8 @@ _LOG = 10.0  # seconds between two lines of a bar in a file
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """A bar of tqdm's with these ``options`` on stderr; where that is no terminal, a line every `_LOG` seconds."""
+    from tqdm import tqdm  # not before `gan_jax.distributed.start`, which says whether this process has any bars
+
     options["desc"] = plain(options["desc"]) if options.get("desc") else None
     if _is_terminal():
         options["file"] = getattr(sys.stderr, "beneath", sys.stderr)  # its own moves of the cursor are meant
@@ -96,6 +96,8 @@ class _Lines:
 
 def say(text: str) -> None:
     """Prints a line on stdout beside the bars that are shown."""
+    from tqdm import tqdm
+
     tqdm.write(text)
 
 
