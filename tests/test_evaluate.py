@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from gan_jax.evaluate.held_out import held_out
 from gan_jax.modes import MODES
 from gan_jax.state import GAN, GANState, init_state
 from gan_jax.train import train
+from gan_jax.trial import Trial
 from tests.conftest import data_options, fidelity_without_torchvision, small
 
 
@@ -442,6 +444,27 @@ def test_the_means_of_a_verdict_are_over_steps_not_lines() -> None:
     late = [{"step": 900, "d_loss": 1.0, "g_loss": 1.0}, {"step": 910, "d_loss": 12.0, "g_loss": 1.0}]
     said = monitors.verdict([early, *late, {"step": 1000, "d_loss": 2.0, "g_loss": 1.0}], 1000)[1]
     assert f"d loss {(100 * 1 + 10 * 12 + 90 * 2) / 200:.3g}," in said
+
+
+def test_the_verdict_is_told_what_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a critic with a warm start: in its first 500 steps G moves 25 times, and then in 481 of the last 500."""
+    config, told = small("wgan"), {}
+    config.update({"steps": 1000, "warm_start": {"g_steps": 25, "factor": 20, "period": 481}})
+    config.weights.adversarial, config.penalty.weight = 30.0, 1e6  # of a penalty that isn't there
+    gan, _ = build.build_gan(config)
+
+    def verdict(records: Any, updates: int, data: Any, **rest: Any) -> tuple[str, str]:
+        told.update({"updates": updates, "data": data, **rest})
+        return "healthy", ""
+
+    monkeypatch.setattr(monitors, "verdict", verdict)
+    run = Trial.__new__(Trial)
+    run.config, run.gan, run.evaluator = config, gan, SimpleNamespace(itself={"duplicates": 0.5})  # type: ignore[assignment]
+    run.verdict([])
+    assert told == {"updates": 25 + 481, "data": {"duplicates": 0.5}, "critic": True, "scale": 30.0}
+    run.config, run.gan = small("gan"), build.build_gan(small("gan"))[0]
+    run.verdict([])
+    assert told == {"updates": 10, "data": {"duplicates": 0.5}, "critic": False, "scale": 1.0}
 
 
 def test_oscillation_is_the_spread_over_the_size() -> None:
