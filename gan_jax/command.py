@@ -117,7 +117,9 @@ def check_flags(mode: str, given: Mapping[str, str]) -> None:
     for flag, argument in given.items():
         readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
         if mode not in readers:
-            raise UserError(f"--mode={mode} takes no --{flag}, which is for {listed(readers)}: leave it out")
+            raise UserError(
+                f"--mode={mode} takes no --{flag}, which is for {listed(readers, between=' and ')}: leave it out"
+            )
 
 
 def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:

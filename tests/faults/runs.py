@@ -23,6 +23,22 @@ _STREAM = ("tests/test_rollback.py::test_a_stream_has_the_order_of_the_rollbacks
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
+        "a-sweeps-copy-of-a-config-loses-its-references",
+        "gan_jax/config.py",
+        "own: ConfigDict = copy.deepcopy(config)",
+        "own: ConfigDict = ConfigDict(config.to_dict())",
+        ("tests/test_references.py::test_a_flag_a_sweep_and_a_job_give_the_same_values",),
+        "A key that follows another does so alone, and not in sweeps, searches and jobs.",
+    ),
+    Fault(
+        "sighup-ends-a-run-without-a-checkpoint",
+        "gan_jax/signals.py",
+        "HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)",
+        "HEARD = (signal.SIGTERM, signal.SIGINT)",
+        ("tests/test_signals.py::test_a_terminal_that_is_gone_costs_no_step",),
+        "A lost connection loses what came after the last checkpoint.",
+    ),
+    Fault(
         "a-resumed-run-forgets-the-rollbacks-seed",
         _TRAIN,
         "state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state",
