@@ -58,6 +58,7 @@ def _uniform(key: Array, index: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _square_norm(discriminate: Discriminate, x: Array) -> Array:
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # drawn images may be bfloat16
     gradient = jax.grad(lambda x: discriminate(x).sum())(x)
     return jnp.square(gradient).sum(tuple(range(1, x.ndim)))
 

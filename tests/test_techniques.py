@@ -315,6 +315,22 @@ def test_penalties_are_their_formulas() -> None:
         assert_allclose(about, at(real + mix * 0.5 * spread * noise), rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", penalties.__all__)
+def test_penalties_of_bfloat16_are_float32(name: str) -> None:
+    """Its values are sums of thousands of squares, which bfloat16 rounds to 3 digits."""
+    images = jnp.asarray(RNG.normal(size=(3, 8, 8, 1)), jnp.bfloat16)
+    weights = jnp.asarray(RNG.normal(size=(64, 1)), jnp.bfloat16)
+
+    def discriminate(x: Array) -> Array:
+        return (x.astype(jnp.bfloat16).reshape(3, 64) @ weights)[:, 0].astype(jnp.float32)
+
+    found = getattr(penalties, name)(discriminate, images, images, jax.random.key(0), jnp.arange(3))
+    assert found.dtype == jnp.float32
+    size = np.linalg.norm(np.asarray(weights, np.float64))
+    desired = size**2 / 2 if name in ("r1", "r2") else (size - 1) ** 2
+    assert_allclose(found, np.full(3, desired), rtol=1e-5)
+
+
 def test_a_penalty_where_the_gradient_is_zero_has_a_finite_one() -> None:
     zeros = jnp.zeros((3, 4))
 
@@ -378,6 +394,24 @@ def test_lazy_penalties_come_every_nth_step_with_n_times_the_weight() -> None:
     assert_allclose(seen[0], 3 * jax.jit(partial(update, every))(state, batch)[1]["d_penalty"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["acgan", "projection", "aae", "relativistic"])
+def test_what_d_says_losses_and_the_state_are_float32_where_networks_compute_in_bfloat16(name: str) -> None:
+    config = small(name)
+    config.compute_dtype = "bfloat16"
+    gan, hyper = build_gan(config)
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    image = jax.ShapeDtypeStruct((1, 16, *gan.image_shape), jnp.float32)
+    batch = {"image": image, "label": jnp.zeros((1, 16), jnp.int32), "index": jnp.arange(16)}
+    after, metrics = jax.eval_shape(partial(update, gan), state, batch)
+    assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)
+    assert {value.dtype for value in metrics.values()} == {np.dtype(np.float32)}
+    seen = jnp.zeros((16, gan.latent_dim) if name == "aae" else (16, *gan.image_shape))
+    label = jnp.zeros(16, jnp.int32)
+    first = partial(gan.discriminator.init_with_output, jax.random.key(0), label=label, train=True)
+    said, _ = jax.eval_shape(first, seen)
+    assert {leaf.dtype for leaf in jax.tree.leaves(said)} == {np.dtype(np.float32)}
+
+
 # --- terms ------------------------------------------------------------------------------------------------------------
 
 
@@ -395,6 +429,20 @@ def test_terms_are_their_formulas() -> None:
         losses = -np.log(p[:, np.arange(4), label]).mean(1)
         assert_allclose(terms.auxiliary_discriminator(real, fake, label, None), losses.sum(), rtol=1e-12)
         assert_allclose(terms.auxiliary_generator(real, fake, label, None), losses[1], rtol=1e-12)
+
+
+def test_feature_matching_compares_means_of_the_global_batch() -> None:
+    features = RNG.normal(size=(2, 8, 5))
+    label = np.zeros(4, np.int32)
+
+    def matching(features: Array) -> Array:
+        real, fake = (layers.Judgement(jnp.zeros(4), own) for own in features)
+        return terms.feature_matching(real, fake, label, "d")
+
+    with jax.enable_x64(True):
+        spread = features.reshape(2, 2, 4, 5).swapaxes(0, 1)
+        found = jax.pmap(matching, "d", devices=jax.devices()[:2])(spread)
+    assert_allclose(found, np.full(2, np.square(features[0].mean(0) - features[1].mean(0)).sum()), rtol=1e-12)
 
 
 @pytest.mark.slow

@@ -59,7 +59,10 @@ CASES: dict[str, dict[str, Any]] = {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.spectral": True},
         **{"discriminator.spectral": True, "d_steps": 2, "penalty.weight": 3.0},
     },
-    "relativistic": {**_DENSE, "penalty.every": 2, "penalty.weight": 0.5},
+    "relativistic": {
+        **{**_DENSE, "penalty.every": 2, "penalty.weight": 0.5, "classes": 3},
+        **{"generator.conditional": "concat", "discriminator.conditional": "projection"},
+    },
     "improved": {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.conditional": "concat", "classes": 3},
         **{"data.image_size": 7, "labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
