@@ -433,7 +433,7 @@ def test_terms_are_their_formulas() -> None:
 
 def test_feature_matching_compares_means_of_the_global_batch() -> None:
     features = RNG.normal(size=(2, 8, 5))
-    label = np.zeros(4, np.int32)
+    label = jnp.zeros(4, jnp.int32)
 
     def matching(features: Array) -> Array:
         real, fake = (layers.Judgement(jnp.zeros(4), own) for own in features)
