@@ -337,6 +337,8 @@ def test_duplicates_do_not_mind_those_that_the_data_has() -> None:
         twice = np.concatenate([plain, plain[:100] + noise * rng.normal(size=(100, 8))])[rng.permutation(1100)]
         assert monitors.duplicates(twice, fake) < 0.03
         assert monitors.duplicates(twice, one) == 1
+    assert monitors.duplicates(np.repeat(plain[:500], 2, 0), fake) < 0.06  # of 1,000 among 500
+    assert monitors.duplicates(np.repeat(plain[:500], 2, 0), one) == 1
     assert monitors.duplicates(np.repeat(plain[:1], 50, 0), fake) == 0
 
 
