@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 from benchmarks.program import Program
 from configs import dcgan, gan
 from gan_jax import parallel, process
-from gan_jax.state import init_state
+from gan_jax.core.state import init_state
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {"gan": gan.get_config, "dcgan": dcgan.get_config}
 STEPS = {"gan": 20, "dcgan": 5}  # of each trial in a turn

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 
 from configs import dcgan, sngan, wgan_gp
 from gan_jax import build, parallel
+from gan_jax.core.gan import GAN
+from gan_jax.core.state import GANState, init_state
+from gan_jax.core.update import Metrics
 from gan_jax.data import Dataset
 from gan_jax.feed import Feed
-from gan_jax.state import GAN, GANState, init_state
-from gan_jax.update import Metrics
 
 CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
     "a": (dcgan, "mnist5k", 128, (128, 64)),
@@ -33,7 +34,7 @@ def case_config(name: str) -> ConfigDict:
     """Of a case."""
     module, data, batch, widths = CASES[name]
     config = module.get_config(data)
-    config.batch_size, config.augment = batch, "none"
+    config.batch_size, config.augment.name = batch, "none"
     if widths:
         config.generator.widths, config.discriminator.widths = widths, widths[::-1]
     for player in ("generator", "discriminator"):

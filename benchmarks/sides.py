@@ -25,8 +25,11 @@ from benchmarks import torch_reference as reference
 from benchmarks.program import Program
 from gan_jax import process, resources
 from gan_jax.config import changed
+from gan_jax.core.draw import latents
+from gan_jax.core.gan import GAN
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState
 from gan_jax.models import resnet
-from gan_jax.state import GAN, GANState, draw_latents, random_key
 
 CHECKED = 3  # steps
 TYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16"}  # of the networks
@@ -124,8 +127,8 @@ class Ours(Side):
             key = [[random_key(self.start.seed, what, step, i) for i in range(gan.d_steps)] for what in _DRAWN]
             mix = [jax.vmap(lambda i, k=k: jax.random.uniform(jax.random.fold_in(k, i)))(index) for k in key[1]]
             real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
-            own = draw_latents(gan, random_key(self.start.seed, "latents", step, gan.d_steps), more)
-            return real, jnp.stack([draw_latents(gan, k, index) for k in key[0]]), jnp.stack(mix), own
+            own = latents(gan, example_keys(random_key(self.start.seed, "latents", step, gan.d_steps), more))
+            return real, jnp.stack([latents(gan, example_keys(k, index)) for k in key[0]]), jnp.stack(mix), own
 
         draw = jax.jit(of)
         return [jax.tree.map(np.array, draw(step, self.program.feed.data)) for step in range(CHECKED)]
@@ -188,14 +191,14 @@ class Torch(Side):
             (config.labels.real, config.labels.fake, config.labels.generator),
             adam("generator"),
             adam("discriminator"),
-            penalty=config.penalty.weight if gan.penalties else 0.0,
-            penalty_every=config.penalty.every,
-            ema=config.ema.decay,
+            penalty=config.terms.wgan_gp.weight,
+            penalty_every=config.terms.wgan_gp.every,
+            ema=config.averages.ema.decay,
             compile=self._compiled if mode else lambda net: net,
             autocast=half,
         )
-        assert [p.__name__ for p in gan.penalties] in ([], ["wgan_gp"])
-        assert config.ema.start == 0
+        assert [term.name for term in gan.d_terms] in ([], ["wgan_gp"])
+        assert config.averages.ema.start == 0
         images = ours.program.dataset.train_images
         self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
         self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
@@ -220,7 +223,7 @@ class Torch(Side):
                 chosen, self.at = self.order[self.at : self.at + count], self.at + count
                 real = (self.images[chosen].float() / 127.5 - 1).permute(0, 3, 1, 2).split(batch)
                 z = torch.randn(gan.d_steps, batch, gan.latent_dim, device=self.device)
-                mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.penalties else None
+                mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.d_terms else None
                 own = torch.randn(gan.g_batches * batch, gan.latent_dim, device=self.device)
                 self._step(real, z, mix, own)
             self._wait()
@@ -252,7 +255,7 @@ class Torch(Side):
     ) -> reference.Found:
         if self.mode == "max-autotune":
             torch.compiler.cudagraph_mark_step_begin()
-        return self.trainer.step(real, z, mix if self.ours.gan.penalties else None, own if len(own) else None)
+        return self.trainer.step(real, z, mix if self.ours.gan.d_terms else None, own if len(own) else None)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

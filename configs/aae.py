@@ -20,17 +20,19 @@ from gan_jax.config import adam, default
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
-    config.update({"model": "aae", "game": "autoencoder", "latent_dim": 8, "steps": 15000})
-    config.ema.decay = 0.995
+    config.update({"model": "aae", "task": "autoencoder", "latent_dim": 8, "steps": 15000})
+    config.averages.ema.decay = 0.995
     config.generator.update(
         {"widths": (512, 512), "encoder_widths": (512, 512), "norm": "none", "initializer": "xavier"}
     )
     config.discriminator.update({"widths": (256, 256), "norm": "none", "initializer": "xavier"})
-    config.weights.reconstruction = 50.0
+    config.terms.reconstruction.weight = 50.0
     config.optimizer = ConfigDict({"generator": adam(5e-4, 0.5, 0.9), "discriminator": adam(2e-4, 0.5, 0.9)})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 200, 1000, 2000, 1000
     return config
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("weights.reconstruction", [20.0, 50.0, 100.0])])
+    return hyper.product(
+        [hyper.sweep("seed", range(3)), hyper.sweep("terms.reconstruction.weight", [20.0, 50.0, 100.0])]
+    )

@@ -24,4 +24,4 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("weights.auxiliary_generator", [0.1, 1.0])])
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("terms.auxiliary_generator.weight", [0.1, 1.0])])

@@ -30,13 +30,15 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     digits = config.data.image_size == 28  # so small and few that higher rates and smaller batches do better
     config.steps = 14000 if digits else 50000
     config.batch_size = 32 if digits else 64
-    config.ema.decay = 0.995 if digits else 0.999  # half of it is of the last 1 % of the steps, see docs/use.md
+    config.averages.ema.decay = (
+        0.995 if digits else 0.999
+    )  # half of it is of the last 1 % of the steps, see docs/use.md
     config.log.every = 200
     config.sample.every = 1000
     config.eval.every = 2000
     config.checkpoint.every = 1000
     config.model = "dcgan"
-    config.augment = "translation"  # 4,500 images are few: without it D learns them by heart
+    config.augment.name = "translation"  # 4,500 images are few: without it D learns them by heart
     widths = by_side(_WIDTHS, config.data.image_size)
     config.generator.widths = widths
     config.discriminator.widths = widths[::-1]
@@ -55,5 +57,5 @@ def get_search(trial: Any) -> dict[str, Any]:
     return {
         "optimizer.generator.learning_rate": trial.suggest_float("g_rate", 5e-5, 2e-3, log=True),
         "optimizer.discriminator.learning_rate": trial.suggest_float("d_rate", 5e-5, 2e-3, log=True),
-        "ema.decay": 1 - trial.suggest_float("forgetting", 1e-3, 1e-1, log=True),
+        "averages.ema.decay": 1 - trial.suggest_float("forgetting", 1e-3, 1e-1, log=True),
     }

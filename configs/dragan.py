@@ -18,10 +18,10 @@ from configs import dcgan
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
-    config.penalty.name = "dragan"
+    config.terms.dragan.weight = 10.0
     config.discriminator.norm = "none"  # a penalty on each example's gradient wants examples that are independent
     return config
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [1.0, 10.0])])
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("terms.dragan.weight", [1.0, 10.0])])

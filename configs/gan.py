@@ -23,7 +23,7 @@ from gan_jax.config import adam, default
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
     config.steps = 20000
-    config.ema.decay = 0.98  # averages of dense layers' weights blur their strokes: the shorter the better
+    config.averages.ema.decay = 0.98  # averages of dense layers' weights blur their strokes: the shorter the better
     config.model = "mlp"
     config.generator.update({"widths": (128, 256), "norm": "none", "initializer": "xavier"})
     config.discriminator.update({"widths": (256, 128), "norm": "none", "initializer": "xavier"})

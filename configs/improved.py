@@ -7,8 +7,8 @@ networks of configs/dcgan.py; the weight of the last, 1e-5, is ours. Feature
 matching, which the paper has in place of the adversarial loss for its classifier, and not for its best pictures, is
 a switch too:
 
-    python launch.py --config=configs/improved.py --workdir=runs/matching --config.weights.adversarial=0 \\
-        --config.weights.feature_matching=1 --config.discriminator.minibatch=none
+    python launch.py --config=configs/improved.py --workdir=runs/matching --config.terms.adversarial.weight=0 \\
+        --config.terms.feature_matching.weight=1 --config.discriminator.minibatch=none
 
 3,500 steps of 32 take 5 minutes of one CPU core and end at an FID by the classifier of 29, where DCGAN's is 35 after
 7,000.

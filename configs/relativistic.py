@@ -20,10 +20,11 @@ from configs import dcgan
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     config.loss = "relativistic"
-    config.penalty.update({"name": "r1,r2", "weight": 1.0, "every": 4})
+    for name in ("r1", "r2"):
+        config.terms[name].update({"weight": 1.0, "every": 4})
     config.discriminator.norm = "none"
     return config
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [0.1, 1.0, 10.0])])
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("terms.r1.weight", [0.1, 1.0, 10.0])])

@@ -41,7 +41,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.model, config.loss = "resnet", "hinge"
     config.latent_dim = 128
     config.steps = {28: 3000, 32: 50000}.get(config.data.image_size, 100000)
-    config.ema.decay = 0.98 if digits else 0.999
+    config.averages.ema.decay = 0.98 if digits else 0.999
     config.d_steps, config.g_batches = {28: (1, 0), 32: (5, 2)}.get(config.data.image_size, (5, 1))
     config.generator.update({"first": first, "widths": up, "initializer": "xavier"})
     config.discriminator.update({"widths": down, "downs": halving, "initializer": "xavier"})
@@ -49,9 +49,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     rate = adam(4e-4 if digits else 2e-4, 0.0, 0.9)
     config.optimizer = ConfigDict({"generator": rate, "discriminator": rate.copy_and_resolve_references()})
     if not digits:
-        config.augment = "none"
+        config.augment.name = "none"
         for player in ("generator", "discriminator"):
-            config.optimizer[player].schedule = "linear"
+            config.schedules[f"{player}_rate"].kind = "linear"
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config

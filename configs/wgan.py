@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import dcgan
-from gan_jax.config import rmsprop
+from gan_jax.config import rmsprop, schedule
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
@@ -28,13 +28,17 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.loss = "wasserstein"
     config.steps = 2000 if digits else 200000
     config.d_steps, config.g_batches = (5, 0) if digits else (5, 1)
-    config.warm_start.g_steps = 5 if digits else 25  # each takes 20 of the steps
-    config.ema.decay = 0.99 if digits else 0.9995
+    config.schedules.warm_start = schedule(
+        "optimizer.generator.active",
+        "critic_first",
+        moves=5.0 if digits else 25.0,  # each takes 20 of the steps
+    )
+    config.averages.ema.decay = 0.99 if digits else 0.9995
     config.optimizer.generator = rmsprop(5e-4 if digits else 5e-5)
     config.optimizer.discriminator = rmsprop(5e-4 if digits else 5e-5)
     config.optimizer.discriminator.clip = 0.01
     if not digits:
-        config.augment = "none"
+        config.augment.name = "none"
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config

@@ -29,24 +29,26 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
     digits = config.data.image_size == 28
     config.loss = "wasserstein"
-    config.penalty.name = "wgan_gp"
+    config.terms.wgan_gp.weight = 10.0
     config.steps = 2000 if digits else 100000
-    config.ema.decay = 0.99 if digits else 0.999
+    config.averages.ema.decay = 0.99 if digits else 0.999
     config.d_steps = 5
     config.discriminator.norm = "none"
     rate = 2e-4 if digits or config.data.image_size == 32 else 1e-4
     config.optimizer = ConfigDict({"generator": adam(rate, 0.5, 0.9), "discriminator": adam(rate, 0.5, 0.9)})
     if config.data.image_size == 32:
-        config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "g_batches": 2, "augment": "none"})
+        config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "g_batches": 2})
+        config.augment.name = "none"
         config.generator.update({"widths": (128, 128, 128), "initializer": "xavier"})
         config.discriminator.update({"widths": (128, 128, 128, 128), "downs": 2, "initializer": "xavier"})
         config.discriminator.update({"wide": False, "pooling": "mean"})
         for player in ("generator", "discriminator"):
-            config.optimizer[player].update({"b1": 0.0, "schedule": "linear"})
+            config.optimizer[player].b1 = 0.0
+            config.schedules[f"{player}_rate"].kind = "linear"
     if digits:
         config.sample.every = config.eval.every = config.checkpoint.every = 500
     return config
 
 
 def get_hyper(hyper: Any) -> Any:
-    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("penalty.weight", [1.0, 10.0])])
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("terms.wgan_gp.weight", [1.0, 10.0])])

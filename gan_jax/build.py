@@ -8,30 +8,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
-from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
-from gan_jax import augment, data, games, losses, models, optimizers, penalties, terms
+from gan_jax import assemble, data, models
 from gan_jax import config as configuration
+from gan_jax.core import losses
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.priors import PRIORS
+from gan_jax.core.state import init_state
+from gan_jax.core.tasks import TASKS
 from gan_jax.errors import UserError, clipped, listed, unknown_name
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.feed import Feed, feed
 from gan_jax.hints import likely
-from gan_jax.state import GAN, Hyper, init_state, never
 
 _GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
-_CALLED_WITH = {  # beside latents or images
+_CALLED_WITH = {  # beside latents or images; keys too, if it takes them
     "generator": ("train", "label", "axis_name"),
     "discriminator": ("train", "label", "axis_name", "batches"),
 }
-_GAMES = {"images": games.IMAGES, "autoencoder": games.AUTOENCODER}
-_AROUND = ("schedule", "final_rate", "historical_averaging", "clip")  # what goes with any optimizer
 
 
-def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
+def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
     """The GAN that a config describes, and its hyperparameters as leaves of the state.
 
     Raises:
@@ -46,28 +46,33 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         raise unknown_name("model", config.model, models.__all__)
     if config.loss not in losses.__all__:
         raise unknown_name("loss", config.loss, losses.__all__)
-    if config.game not in _GAMES:
-        raise unknown_name("game", config.game, _GAMES)
+    if config.task not in TASKS:
+        raise unknown_name("task", config.task, TASKS)
+    if config.prior not in PRIORS:
+        raise unknown_name("prior", config.prior, PRIORS)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
     if config.g_batches * config.batch_size >= 2**31:
         raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
     family, loss = getattr(models, config.model), getattr(losses, config.loss)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
-    g_optimizer, g_hyper = _optimizer(config, "generator", wide)
-    d_optimizer, d_hyper = _optimizer(config, "discriminator", wide)
-    hyper: Hyper = {
-        "generator": g_hyper,
-        "discriminator": d_hyper,
-        "loss": _labels(config, loss, wide),
-        "ema": {"decay": np.asarray(config.ema.decay, wide), "start": np.asarray(config.ema.start, wide)},
-        "weights": {name: np.asarray(value, wide) for name, value in config.weights.items()}
-        | {"penalty": np.asarray(config.penalty.weight, wide)},
+    players = ("generator", "discriminator")
+    (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
+    d_terms, g_terms, term_numbers = assemble.terms(config, wide)
+    averages, average_numbers = assemble.averages(config, wide)
+    augmentation, augment_numbers = assemble.augmentation(config, wide)
+    hyper: Hyperparams = {
+        "optimizer": {"generator": g_numbers, "discriminator": d_numbers},
+        "labels": assemble.labels(config, loss, wide),
+        "terms": term_numbers,
+        "averages": average_numbers,
+        "augment": augment_numbers,
     }
-    if config.game == "autoencoder" and not hasattr(family.Generator, "encode"):
-        raise UserError(f"model {config.model!r} has no encoder, and game 'autoencoder' needs one: set model to 'aae'")
-    if config.model == "aae" and config.game != "autoencoder":
-        raise UserError("model 'aae' has an encoder that only the game 'autoencoder' trains: set config.game to it")
+    schedules, hyper["schedules"] = assemble.schedules(config, hyper, wide)
+    if config.task == "autoencoder" and not hasattr(family.Generator, "encode"):
+        raise UserError(f"model {config.model!r} has no encoder, and task 'autoencoder' needs one: set model to 'aae'")
+    if config.model == "aae" and config.task != "autoencoder":
+        raise UserError("model 'aae' has an encoder that only the task 'autoencoder' trains: set config.task to it")
     _check_classes(config)
     _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
@@ -79,16 +84,16 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyper]:
         discriminator_optimizer=d_optimizer,
         latent_dim=config.latent_dim,
         image_shape=shape,
-        game=_GAMES[config.game],
+        task=TASKS[config.task],
+        prior=PRIORS[config.prior],
         d_steps=config.d_steps,
         g_batches=config.g_batches,
-        augment=_augmentation(config.augment),
+        augment=augmentation,
         classes=config.classes,
-        penalties=() if config.penalty.name == "none" else _named(config.penalty.name, penalties, "penalty.name"),
-        penalty_every=config.penalty.every,
-        d_terms=_terms(config, "auxiliary_discriminator"),
-        g_terms=_terms(config, "feature_matching", "auxiliary_generator"),
-        hold=WarmStart(**config.warm_start) if config.warm_start.g_steps else never,
+        d_terms=d_terms,
+        g_terms=g_terms,
+        schedules=schedules,
+        averages=averages,
         dtype=wide,
     )
     try:
@@ -200,55 +205,6 @@ def enable_float64(config: ConfigDict) -> None:
         jax.config.update("jax_enable_x64", True)
 
 
-def _augmentation(names: str) -> augment.Augmentation:
-    """What the names with commas between them stand for."""
-    functions = _named(names, augment, "augment")
-    return functions[0] if len(functions) == 1 else augment.Chain(functions)
-
-
-def _named(names: str, module: Any, key: str) -> tuple[Any, ...]:
-    """The functions of ``module`` that the names with commas between them stand for."""
-    chosen = [name.strip() for name in names.split(",")]
-    for name in chosen:
-        if name not in module.__all__:
-            raise unknown_name(key, name, sorted({"none", *module.__all__}))
-        if chosen.count(name) > 1:
-            raise UserError(f"config.{key} names {name} twice")
-    return tuple(getattr(module, name) for name in chosen)
-
-
-def _terms(config: ConfigDict, *names: str) -> tuple[tuple[str, terms.Term], ...]:
-    """Those of the terms that have a weight, and something to work on."""
-    auxiliary = config.discriminator.get("conditional") == "auxiliary"
-    used = [name for name in names if config.weights[name] and (auxiliary or not name.startswith("auxiliary"))]
-    return tuple((name, getattr(terms, name)) for name in used)
-
-
-@dataclasses.dataclass(frozen=True)
-class WarmStart:
-    """Steps in which G stands still, so that D has a start (Arjovsky et al. 2017; 100 D steps a G step in their code).
-
-    For its first ``g_steps`` moves, and once more after every ``period`` of them, G moves only in the last of
-    ``factor`` steps: it has ``factor x d_steps`` D steps before it.
-    """
-
-    g_steps: int
-    factor: int
-    period: int
-
-    def __call__(self, step: jax.Array) -> jax.Array:
-        """Whether G stands still in ``step``."""
-        begin = self.g_steps * self.factor
-        later = (step - begin) % (self.period + self.factor - 1) >= self.period
-        return jnp.where(step < begin, (step + 1) % self.factor != 0, later)
-
-    def moves(self, steps: int) -> int:
-        """How often G moves in the first ``steps``."""
-        begin, turn = self.g_steps * self.factor, self.period + self.factor - 1
-        whole, rest = divmod(max(steps - begin, 0), turn)
-        return min(steps, begin) // self.factor + whole * self.period + min(rest, self.period)
-
-
 def _module(
     config: ConfigDict, player: str, kind: type[nn.Module], given: dict[str, Any], compute: Any, wide: Any
 ) -> nn.Module:
@@ -270,52 +226,3 @@ def _module(
             raise UserError(f"config.{player}.{name} must be positive whole numbers, not {clipped(repr(value))}")
     own = {f.name for f in dataclasses.fields(kind)}
     return kind(**values, **{k: v for k, v in given.items() if k in own}, dtype=compute, param_dtype=wide)
-
-
-def _optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Recipe, dict[str, ArrayLike]]:
-    values, where = config.optimizer[player].to_dict(), f"config.optimizer.{player}"
-    name, schedule = values.pop("name", None), values.pop("schedule", "constant")
-    if name not in optimizers.OPTIMIZERS:
-        raise unknown_name(f"{where}.name", str(name), optimizers.OPTIMIZERS)
-    if schedule != "constant" and schedule not in optimizers.SCHEDULES:
-        raise unknown_name(f"{where}.schedule", str(schedule), ("constant", *optimizers.SCHEDULES))
-    parameters = inspect.signature(optimizers.OPTIMIZERS[name]).parameters
-    valid = [key for key in (*parameters, *_AROUND) if not key.endswith("_dtype")]
-    flags = {key for key, parameter in parameters.items() if isinstance(parameter.default, bool)}
-    for key, value in values.items():
-        if key not in valid:
-            what = f"key of config.optimizer.{player} for {name}:"
-            raise unknown_name(what, key, valid, likely(key, valid))
-        if key in flags:
-            if not isinstance(value, bool):
-                raise UserError(f"{where}.{key} must be True or False, not {clipped(repr(value))}")
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            raise UserError(f"{where}.{key} must be a finite number from 0 up, not {clipped(repr(value))}")
-        if key in ("b1", "b2", "decay", "momentum") and value >= 1:
-            raise UserError(f"{where}.{key} must be from 0 to below 1, not {value!r}")
-    if "learning_rate" not in values:
-        raise UserError(f"{where}.learning_rate is missing")
-    if values.get("nesterov") and "momentum" in parameters and "momentum" not in values:
-        raise UserError(f"{where}.nesterov changes nothing without momentum: set {where}.momentum too")
-    final, clip, historical = (values.pop(key, 0.0) for key in ("final_rate", "clip", "historical_averaging"))
-    static = tuple((key, values.pop(key)) for key in sorted(flags & values.keys()))
-    recipe = optimizers.Recipe(name, schedule, historical=historical > 0, clipped=clip > 0, flags=static)
-    if schedule != "constant":
-        moves = config.steps * config.d_steps
-        if player == "generator":
-            moves = WarmStart(**config.warm_start).moves(config.steps) if config.warm_start.g_steps else config.steps
-        values |= {"updates": max(moves, 1), "final_rate": final}
-    values |= {"historical_averaging": historical} if historical else {}
-    values |= {"clip": clip} if clip else {}
-    return recipe, {key: np.asarray(value, wide) for key, value in values.items()}
-
-
-def _labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> dict[str, ArrayLike]:
-    given = {f"{name}_label": value for name, value in config.labels.items()}
-    taken = inspect.signature(loss).parameters
-    if "real_label" not in taken and (config.labels.real, config.labels.fake) != (1, 0):
-        raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0")
-    if "generator_label" not in taken and config.labels.generator != config.labels.real:
-        raise UserError(f"loss {config.loss!r} has no label that G aims at: leave config.labels.generator unset")
-    return {name: np.asarray(value, wide) for name, value in given.items() if name in taken}

@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gan_jax import distributed, process
+from gan_jax.core.state import named_leaves
 from gan_jax.errors import UserError, listed
-from gan_jax.state import named_leaves
 
 _NAMED = 3  # leaves that differ, in a message
 

@@ -36,6 +36,36 @@ DATASETS = {
     "npz": ("npz", "", 64, 3, 0),
 }
 
+# Terms of the losses (gan_jax/core/terms.py), with what each has beside weight and interval: numbers, which may be
+# swept, and options, which choose another function.
+TERMS: dict[str, dict[str, float | bool]] = {
+    "wgan_gp": {},
+    "dragan": {},
+    "r1": {"finite_difference": False, "sigma": 0.01},
+    "r2": {"finite_difference": False, "sigma": 0.01},
+    "drift": {},
+    "lecam": {"decay": 0.99, "start": 1000.0},
+    "consistency": {"real": 10.0, "fake": 10.0, "latent": 5.0, "diversity": 0.5, "noise": 0.05},
+    "orthogonal": {},
+    "auxiliary_discriminator": {},
+    "auxiliary_generator": {},
+    "feature_matching": {},
+    "path_length": {"decay": 0.01},
+    "reconstruction": {},
+}
+_ON = ("auxiliary_discriminator", "auxiliary_generator", "reconstruction")  # wherever there is what they work on
+
+# Schedules (gan_jax/core/schedules.py), with the numbers of each; a length of 0 lasts to the run's end. ADA's are the
+# paper's for batches of 64.
+_COURSE = {"final": 0.0, "begin": 0.0, "length": 0.0}
+SCHEDULES: dict[str, dict[str, float]] = {
+    "linear": _COURSE,
+    "cosine": _COURSE,
+    "warm_up": _COURSE,
+    "ada": {"target": 0.6, "every": 4.0, "length": 7812.5, "most": 1.0},
+    "critic_first": {"moves": 25.0, "factor": 20.0, "period": 500.0},
+}
+
 # Keys that say where data lies and how it is read, or what is done in an emergency, and change nothing of what a run
 # computes: it may go on with others.
 WITHOUT_EFFECT = (
@@ -48,15 +78,10 @@ OBSERVING = (
     *("checkpoint.every", "checkpoint.keep"),
 )
 # Keys, and groups of them, that are leaves of the state (`gan_jax.build.build_gan`): a begun run may go on with others,
-# if it is told to. Those of an optimizer that aren't (its name, its schedule) make another `gan_jax.state.GAN`.
-LEAVES = ("ema", "labels", "optimizer", "penalty.weight", "weights")
-# Keys that have come since the first release; their defaults change nothing.
-_LATER = (
-    *("on_divergence", "parallel.logical_shards", "parallel.population", "data.follow_links"),
-    *("generator.remat", "discriminator.remat"),
-)
+# if it is told to. Those of an optimizer that aren't (its name, its switches) make another `gan_jax.core.gan.GAN`.
+LEAVES = ("labels", "optimizer", "terms", "averages", "schedules", "augment.p")
 FEWEST_SAMPLES = 10  # of an evaluation
-_OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator")
+_OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator", "schedules", "averages")
 
 
 def default(dataset: str = "mnist5k") -> ConfigDict:
@@ -84,7 +109,8 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
 
     config.model = "dcgan"
-    config.game = "images"  # what D tells apart; autoencoder: codes from draws of the prior, see gan_jax/games.py
+    config.task = "images"  # what D tells apart; autoencoder: codes from draws of the prior, see gan_jax/core/tasks.py
+    config.prior = "normal"  # what a latent's numbers are drawn from: normal, or uniform
     config.latent_dim = 100
     config.classes = 0  # how many G and D are told of, where their key conditional isn't none
     # Keys of the model's Generator and Discriminator, see gan_jax/models/; these are switches of every model.
@@ -92,19 +118,17 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.generator.remat = False  # True: less memory for more arithmetic
     config.discriminator = ConfigDict(config.generator.to_dict() | {"minibatch": "none"})
     config.loss = "non_saturating"
-    config.penalty = ConfigDict({"name": "none", "weight": 10.0, "every": 1})  # wgan_gp, dragan, r1, r2, or r1,r2
-    config.weights = ConfigDict()  # of the terms of the players' losses, see gan_jax/terms.py; 0: without
-    config.weights.adversarial = 1.0  # in G's loss
-    config.weights.feature_matching = 0.0  # in G's loss
-    config.weights.auxiliary_discriminator = 1.0  # where discriminator.conditional is auxiliary
-    config.weights.auxiliary_generator = 1.0
-    config.weights.reconstruction = 1.0  # of autoencoders
-    config.warm_start = ConfigDict({"g_steps": 0, "factor": 20, "period": 500})  # see gan_jax.build.WarmStart
-    config.augment = "none"  # of all that the discriminator sees: color, translation, cutout, several with commas
+    config.terms = _terms()
+    # Of all that D sees: color, translation, cutout, or several with commas; and the chance of each.
+    config.augment = ConfigDict({"name": "none", "p": 1.0})
+    config.schedules = ConfigDict()  # what moves; a config file may add any, see `schedule`
+    for player in ("generator", "discriminator"):
+        config.schedules[f"{player}_rate"] = schedule(f"optimizer.{player}.learning_rate", "constant")
     config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
     config.labels.generator = config.labels.get_oneway_ref("real")  # least_squares alone: what G wants D to say
     config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
-    config.ema = ConfigDict({"decay": 0.999, "start": 0})  # of what G draws with, from step start; decay 0: none
+    # Of the generator's variables; samples are drawn with the first, see gan_jax/core/averages.py.
+    config.averages = ConfigDict({"ema": average()})
 
     config.data = ConfigDict()  # each explained in gan_jax/data/options.py
     source, name, image_size, channels, _ = DATASETS[name]
@@ -140,6 +164,38 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     return config
 
 
+def _terms() -> ConfigDict:
+    """Summands of the players' losses, see gan_jax/core/terms.py: weight 0 is off."""
+    found = ConfigDict({"adversarial": {"weight": 1.0}})  # in G's loss
+    for name, more in TERMS.items():
+        found[name] = ConfigDict({"weight": 1.0 if name in _ON else 0.0, "every": 1, **more})
+    return found
+
+
+def schedule(key: str, kind: str, **numbers: float | str) -> ConfigDict:
+    """Return an entry of ``config.schedules``.
+
+    Args:
+      key: of the number that moves, as ``optimizer.generator.learning_rate`` or ``terms.r1.weight``.
+      kind: constant, linear, cosine, warm_up, critic_first or ada; see gan_jax/core/schedules.py.
+      **numbers: of that kind: where it ends (``final``), from when (``begin``), how long (``length``; 0: to the run's
+        end), and their ``unit``, steps or images.
+    """
+    shared = {"key": key, "kind": kind, "unit": "steps", "final": 0.0, "begin": 0.0, "length": 0.0}
+    return ConfigDict(shared | SCHEDULES.get(kind, {}) | numbers)
+
+
+def average(rule: str = "decay", **numbers: float) -> ConfigDict:
+    """Return an entry of ``config.averages``.
+
+    Args:
+      rule: decay or half_life.
+      **numbers: ``decay`` and from which step on (``start``); or ``half_life`` in images, and the share of the images
+        seen that it may be at most (``ramp_up``; 0: no bound).
+    """
+    return ConfigDict({"rule": rule, "decay": 0.999, "start": 0, "half_life": 500e3, "ramp_up": 0.05} | numbers)
+
+
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> ConfigDict:
     """An Adam optimizer's entry; the defaults are DCGAN's."""
     return optimizer("adam", learning_rate, b1=b1, b2=b2)
@@ -154,11 +210,10 @@ def optimizer(name: str, learning_rate: float, **arguments: float | bool) -> Con
       **arguments: further ones of that optimizer of optax: numbers, which can be swept, True or False.
 
     Returns:
-      These, and what goes with any optimizer: ``schedule`` (constant, linear or cosine) down to ``final_rate`` of the
-      rate at the last step, ``historical_averaging`` (weight of Salimans' term; 0: without), ``clip`` (of every
-      parameter, to its negative and itself; 0: none).
+      These, and what goes with any optimizer: ``historical_averaging`` (weight of Salimans' term; 0: without),
+      ``clip`` (of every parameter, to its negative and itself; 0: none), ``active`` (0: it stands still).
     """
-    shared = {"schedule": "constant", "final_rate": 0.0, "historical_averaging": 0.0, "clip": 0.0}
+    shared = {"historical_averaging": 0.0, "clip": 0.0, "active": 1.0}
     return ConfigDict({"name": name, "learning_rate": learning_rate, **arguments, **shared})
 
 
@@ -197,35 +252,23 @@ def validate(config: ConfigDict) -> None:
       UserError: a key is unknown or missing, or a value is of the wrong type or out of range.
     """
     check_references(config)
-    flat, known = _flatten(config.to_dict()), _flatten(default().to_dict())
-    for key in flat:
+    given, known = flat(config.to_dict()), flat(default().to_dict())
+    for key in given:
         if key not in known and not key.startswith(tuple(f"{name}." for name in _OPEN)):
             raise unknown_key(key, known)
     for key in known:
-        if key not in flat and not key.startswith(tuple(f"{name}." for name in _OPEN)):
+        if key not in given and not key.startswith(tuple(f"{name}." for name in _OPEN)):
             raise UserError(f"config.{key} is missing: start from gan_jax.config.default()")
-        if key in flat and type(flat[key]) is not type(known[key]) and not _widens(flat[key], known[key]):
+        if key in given and type(given[key]) is not type(known[key]) and not _widens(given[key], known[key]):
             kind = type(known[key]).__name__
-            raise UserError(f"config.{key} must be of type {kind}, not {clipped(repr(flat[key]))}")
+            raise UserError(f"config.{key} must be of type {kind}, not {clipped(repr(given[key]))}")
     try:
         ImageColor.getrgb(config.data.background)
     except ValueError as error:
         raise UserError(f"config.data.background: {error}; give a name or #rrggbb") from error
     for key, (holds, rule) in _RANGES.items():
-        if not holds(flat[key]):
-            raise UserError(f"config.{key} must be {rule}, not {clipped(repr(flat[key]))}")
-
-
-def completed(plain: dict[str, Any]) -> dict[str, Any]:
-    """``plain``, of an earlier release maybe, with the keys that have come since."""
-    found, new = copy.deepcopy(plain), _flatten(default().to_dict())
-    for key in _LATER:
-        *sections, name = key.split(".")
-        inner = found
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner.setdefault(name, new[key])
-    return found
+        if not holds(given[key]):
+            raise UserError(f"config.{key} must be {rule}, not {clipped(repr(given[key]))}")
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
@@ -249,14 +292,9 @@ def _anywhere(path: str) -> str:
 
 def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:
     """``["batch_size: 64 -> 128", ...]``: every dotted key, but those ``ignored``, that differs in the two configs."""
-    a, b = _flatten(one), _flatten(other)
+    a, b = flat(one), flat(other)
     keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
-
-
-def flat(plain: dict[str, Any]) -> dict[str, Any]:
-    """Each leaf of ``plain``, of `to_plain`, by its dotted key."""
-    return _flatten(plain)
 
 
 def replaced(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +313,8 @@ def is_leaf(key: str) -> bool:
 
 def open_ended(config: ConfigDict) -> bool:
     """Whether what a run does at a step depends in nothing on how many steps it will have: no rate has a schedule."""
-    return all(player.get("schedule", "constant") == "constant" for player in config.optimizer.values())
+    ending = (entry for entry in config.schedules.values() if "length" in entry and not entry.length)
+    return all(entry.kind in ("constant", "critic_first", "ada") for entry in ending)
 
 
 def dotted_keys(config: ConfigDict) -> list[str]:
@@ -361,12 +400,13 @@ def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one, by dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
 
 
 def _widens(value: Any, like: Any) -> bool:
@@ -379,14 +419,13 @@ def _at_least(low: int) -> tuple[Any, str]:
 
 _finite = (math.isfinite, "finite")
 _from_0 = ((lambda value: 0 <= value < math.inf), "finite and from 0 up")
-_WEIGHTS = ("adversarial", "feature_matching", "auxiliary_discriminator", "auxiliary_generator", "reconstruction")
 _RANGES = {
     "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
     **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "latent_dim")},
-    **{key: _at_least(1) for key in ("penalty.every", "warm_start.factor", "warm_start.period")},
-    **{key: _at_least(0) for key in ("g_batches", "classes", "ema.start", "warm_start.g_steps", "steps_per_dispatch")},
-    **{f"weights.{key}": _from_0 for key in _WEIGHTS},
-    "penalty.weight": _from_0,
+    **{key: _at_least(0) for key in ("g_batches", "classes", "steps_per_dispatch")},
+    **{f"terms.{name}.every": _at_least(1) for name in TERMS},
+    **{f"terms.{name}.weight": _from_0 for name in ("adversarial", *TERMS)},
+    "augment.p": ((lambda value: 0 <= value <= 1), "from 0 to 1"),
     **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
     **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
     "eval.samples": _at_least(FEWEST_SAMPLES),
@@ -398,7 +437,8 @@ _RANGES = {
     "data.channels": ((1, 3).__contains__, "1 or 3"),
     "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
     "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
-    "ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
+    "averages.ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
+    "averages.ema.start": _at_least(0),
     "labels.real": _finite,
     "labels.fake": _finite,
     "labels.generator": _finite,

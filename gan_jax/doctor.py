@@ -21,8 +21,8 @@ import gan_jax
 from gan_jax import build
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import default
+from gan_jax.core.state import init_state
 from gan_jax.errors import UserError
-from gan_jax.state import init_state
 from gan_jax.train import train
 from gan_jax.workdir import Workdir
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import parallel
+from gan_jax.core.gan import Array
+from gan_jax.core.pixels import to_float
 from gan_jax.data import Dataset, Options
 from gan_jax.data.order import mirrored, sample_index
 from gan_jax.data.stream import Reader, read
-from gan_jax.images import to_float
-from gan_jax.state import Array
 
 Plan = Iterable[tuple[int, int]]  # (first step, number of steps) of each dispatch
 _MOST = 1000  # steps in one dispatch

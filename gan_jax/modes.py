@@ -307,7 +307,7 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
 
     from gan_jax import build, progress
     from gan_jax.checkpoint import Checkpoints
-    from gan_jax.state import init_state
+    from gan_jax.core.state import init_state
     from gan_jax.workdir import Workdir
 
     place = Workdir(workdir)

@@ -21,11 +21,12 @@ import numpy as np
 
 from gan_jax import distributed, progress
 from gan_jax import shards as logical
+from gan_jax.core.gan import GAN, Array
+from gan_jax.core.state import GANState, finite
+from gan_jax.core.update import Metrics, update
 from gan_jax.errors import UserError, listed
 from gan_jax.layers import cross_device_mean
 from gan_jax.layers.cpu import on_cpu
-from gan_jax.state import GAN, Array, GANState, finite
-from gan_jax.update import Metrics, update
 
 AXIS = "device"
 # Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast.
@@ -43,7 +44,7 @@ _CUDA_OPTIONS: dict[str, str | bool] = {
 
 @dataclasses.dataclass(frozen=True)
 class Fetch:
-    """How a device gets its batch for a step, as `gan_jax.update.update` wants it: ``fetch(data, share, seed, step)``.
+    """How a device gets its batch for a step, as `gan_jax.core.update` wants it: ``fetch(data, share, seed, step)``.
 
     Attributes:
       choose: ``choose(share, seed, step)``: which of the data, arrays of integers.

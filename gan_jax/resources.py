@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import parallel
-from gan_jax.state import GAN, GANState
-from gan_jax.update import update
+from gan_jax.core.gan import GAN
+from gan_jax.core.state import GANState
+from gan_jax.core.update import update
 
 _SIDES = {"cpu": 1024, "gpu": 8192, "tpu": 8192}  # of the matrices whose product is timed
 _REPEATS = 5

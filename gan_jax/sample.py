@@ -9,24 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import progress
-from gan_jax.images import to_float, to_uint8
-from gan_jax.state import GAN, Array, GANState, draw_latents, random_key
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN, Array
+from gan_jax.core.pixels import to_float, to_uint8
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState
 
 _BATCH = 256
 
 
 @partial(jax.jit, static_argnums=0)
 def generate(gan: GAN, state: GANState, z: Array, label: Array) -> Array:
-    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by ``state.ema``."""
-    images: Array = gan.generator.apply(state.ema, z, label=label, train=False)  # type: ignore[assignment]
-    return to_uint8(images)
+    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by the averaged weights."""
+    keys = example_keys(random_key(state.seed, "noise"), jnp.arange(len(z)))
+    return to_uint8(draw.generate(gan, state.ema, (z, label, keys)))
 
 
 @partial(jax.jit, static_argnums=0)
 def reconstruct(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
     """Images uint8 ``[B, H, W, C]`` once more, by an autoencoder."""
-    assert gan.game.reconstruct is not None
-    return to_uint8(gan.game.reconstruct(gan, state, to_float(images, gan.dtype), label))
+    assert gan.task.reconstruct is not None
+    return to_uint8(gan.task.reconstruct(gan, state.ema, to_float(images, gan.dtype), label))
 
 
 def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
@@ -36,7 +39,8 @@ def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
 
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
     """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``."""
-    return draw_latents(gan, random_key(jnp.uint32(seed), "samples"), start + jnp.arange(count, dtype=jnp.int32))
+    keys = example_keys(random_key(jnp.uint32(seed), "samples"), start + jnp.arange(count, dtype=jnp.int32))
+    return draw.latents(gan, keys)
 
 
 def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from gan_jax import named, parallel, sweep
-from gan_jax.config import OBSERVING, WITHOUT_EFFECT, completed, differences, to_plain
+from gan_jax.config import OBSERVING, WITHOUT_EFFECT, differences, to_plain
 from gan_jax.errors import UserError, listed, unknown_name
 from gan_jax.files import read_regular
 from gan_jax.signals import Stop
@@ -141,7 +141,7 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     if "config" not in study.user_attrs:
         study.set_user_attr("config", ours)
     free = *WITHOUT_EFFECT, *(key for key in OBSERVING if not key.startswith("eval."))  # by these trials are judged
-    differing = differences(completed(study.user_attrs["config"]), ours, ignored=free)
+    differing = differences(study.user_attrs["config"], ours, ignored=free)
     if differing:
         raise UserError(f"{path} holds another search ({listed(differing, between='; ')}): give another --workdir")
     return study

@@ -24,18 +24,18 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints, DamagedError
-from gan_jax.config import LEAVES, OBSERVING, changed, to_plain
+from gan_jax.config import OBSERVING, changed, flat, to_plain
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.state import GANState, init_state, named_leaves
 from gan_jax.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.evaluate import monitors
 from gan_jax.files import write_atomically
 from gan_jax.report import best_trials, counted, write_report, write_sweep_report
 from gan_jax.signals import Stop
-from gan_jax.state import GAN, GANState, Hyper, init_state
 from gan_jax.trial import Pace, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Workdir, named_by_number, read_json, write_json
 
-_LEAVES = ("seed", *LEAVES)  # of the state, whatever their values
-_LOOKING = {"steps", *(key.partition(".")[0] for key in OBSERVING)}  # keys on which no step's speed depends
+_LOOKING = {"steps", *OBSERVING}  # keys on which no step's speed depends
 _WORTH = 1.5  # how much faster trials must be at once: in turn, none's rounding depends on how many there are
 _LISTED = 20  # trials of a program whose values are printed
 _LOSSES = ("d_loss", "g_loss")
@@ -49,7 +49,7 @@ class Member:
     overrides: dict[str, Any]
     config: ConfigDict
     gan: GAN
-    hyper: Hyper
+    hyperparams: Hyperparams
     workdir: Workdir
 
     @property
@@ -59,28 +59,22 @@ class Member:
 
     def alike(self, other: "Member") -> bool:
         """Whether one program trains both."""
-        same_leaves = bool(jax.tree.structure(self.hyper) == jax.tree.structure(other.hyper))  # type: ignore[operator]
-        return same_leaves and self.gan == other.gan and _static(self.config) == _static(other.config)
+        same_leaves = bool(jax.tree.structure(self.hyperparams) == jax.tree.structure(other.hyperparams))  # type: ignore[operator]
+        return same_leaves and self.gan == other.gan and _static(self) == _static(other)
 
     def nbytes(self) -> int:
         """Of its state."""
-        return parallel.nbytes(jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper)))
+        return parallel.nbytes(jax.eval_shape(lambda: init_state(self.gan, 0, self.hyperparams)))
 
 
 # Told of every evaluation of a trial: ``observe(member, step, figures)``. If it returns why, the trial ends there.
 Observe = Callable[[Member, int, Mapping[str, float]], str | None]
 
 
-def _static(config: ConfigDict) -> dict[str, Any]:
-    """All of a config that is neither a leaf of the state nor in the GAN's static half."""
-    plain = to_plain(config)
-    for key in _LEAVES:
-        first, _, rest = key.partition(".")
-        if rest:
-            plain[first].pop(rest)
-        else:
-            plain.pop(first)
-    return plain
+def _static(member: Member) -> dict[str, Any]:
+    """All of a trial's config but what is a leaf of its state."""
+    leaves = {"seed", *named_leaves(member.hyperparams)}
+    return {key: value for key, value in flat(to_plain(member.config)).items() if key not in leaves}
 
 
 def sweep(
@@ -331,7 +325,7 @@ class _Population:
                 place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
                 place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
-            begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyper) for m in self.members]
+            begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyperparams) for m in self.members]
             states = jax.device_get(begun)
             first, found = together(kept, [states[number] for number in self.going])
             if first:
@@ -407,7 +401,8 @@ class _Population:
         if asked != "auto" or self.each == 1:
             return compile(asked == "vmap")
         file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
-        static = {key: value for key, value in _static(self.config).items() if key not in _LOOKING}  # they may change
+        # Those may change.
+        static = {key: value for key, value in _static(self.members[0]).items() if key not in _LOOKING}
         what = json.dumps([static, repr(self.gan.generator), repr(self.gan.discriminator)])
         key = f"{self.each} trials a device, {kind}: {hashlib.sha256(what.encode()).hexdigest()[:12]}"
 

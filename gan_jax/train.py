@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 from gan_jax import build, distributed, parallel, progress, resources
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import is_leaf, open_ended
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.state import GANState, init_state, parameter_count
 from gan_jax.data import Dataset
 from gan_jax.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.evaluate import Evaluator
@@ -22,7 +24,6 @@ from gan_jax.feed import Feed
 from gan_jax.files import keep
 from gan_jax.report import write_report
 from gan_jax.signals import Stop
-from gan_jax.state import GAN, GANState, Hyper, init_state, parameter_count
 from gan_jax.trial import ATTEND, Pace, Pending, Trial, chunks, due, ended
 from gan_jax.workdir import Onlooker, Workdir, told
 
@@ -102,7 +103,7 @@ def train(
                 go_back(config, workdir, error)
 
 
-def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyper, workdir: Workdir) -> list[str]:
+def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Workdir) -> list[str]:
     """The keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
 
     Raises:
@@ -141,7 +142,7 @@ def _ending(config: ConfigDict, workdir: Workdir) -> str:
 def _attempt(
     config: ConfigDict,
     gan: GAN,
-    hyper: Hyper,
+    hyper: Hyperparams,
     dataset: Dataset,
     evaluator: Evaluator,
     workdir: Workdir,
@@ -160,7 +161,7 @@ def _attempt(
         seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
         state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
         if resumed is not None:
-            state = checkpoints.restore(state).replace(hyper=hyper)
+            state = checkpoints.restore(state).replace(hyperparams=hyper)
             resumed = int(state.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
             state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state

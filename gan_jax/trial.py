@@ -12,19 +12,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import distributed, progress, visualize
+from gan_jax import assemble, distributed, progress, visualize
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.config import to_plain
+from gan_jax.core import losses
+from gan_jax.core.gan import GAN
+from gan_jax.core.state import GANState, finite, named_leaves
+from gan_jax.core.update import intervals
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.files import PATIENCE, insist
-from gan_jax.losses import wasserstein
 from gan_jax.means import Means
 from gan_jax.report import write_report
 from gan_jax.sample import fixed_latents, generate, reconstruct, row_labels
 from gan_jax.signals import Stop
-from gan_jax.state import GAN, GANState, finite, named_leaves
-from gan_jax.update import intervals
 from gan_jax.workdir import Logs, Workdir
 
 ATTEND = "the disk"
@@ -301,7 +302,7 @@ class Trial:
         picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows, captions)
         self.workdir.save_grid(step, picture)
         images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
-        if self.gan.game.reconstruct and len(images):
+        if self.gan.task.reconstruct and len(images):
             pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
             beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
             self.workdir.save_grid(step, beside, "reconstructions")
@@ -340,12 +341,11 @@ class Trial:
 
     def verdict(self, records: monitors.Records) -> tuple[str, str]:
         """See `gan_jax.evaluate.monitors.verdict`."""
-        config, steps = self.config, np.arange(self.config.steps)
-        still = np.broadcast_to(np.asarray(self.gan.hold(steps)), steps.shape)  # type: ignore[arg-type]
-        penalty = config.penalty.weight if self.gan.penalties else 0.0
-        scale = max(1.0, penalty, *config.weights.values(), config.labels.real**2, config.labels.fake**2)
-        critic = self.gan.loss is wasserstein
-        return monitors.verdict(records, int((~still).sum()), self.evaluator.itself, critic=critic, scale=scale)
+        config, critic = self.config, self.gan.loss is losses.wasserstein
+        weights = [config.terms[term.name].weight for term in (*self.gan.d_terms, *self.gan.g_terms)]
+        scale = max(1.0, *weights, config.labels.real**2, config.labels.fake**2)
+        updates = assemble.generator_updates(config)
+        return monitors.verdict(records, updates, self.evaluator.itself, critic=critic, scale=scale)
 
     def distances(self, figures: Mapping[str, float]) -> list[str]:
         """Each FID among ``figures`` in words, beside the lowest so far and that of as many fresh images."""

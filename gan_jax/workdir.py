@@ -238,7 +238,7 @@ class Workdir:
         known = self._configs_of_checkpoint()
         try:
             plain = known[0] if known and not self._config.exists() else json.loads(read_regular(self._config))
-            config = ConfigDict(configuration.completed(plain))
+            config = ConfigDict(plain)
         except (FileNotFoundError, NotADirectoryError) as error:
             if self.holds_sweep():
                 text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"
@@ -269,7 +269,7 @@ class Workdir:
     def _config_at(self, step: int) -> dict[str, Any] | None:
         # Where orbax has put what `Checkpoints.save` gave it.
         found = read_json(self.checkpoints / str(step) / "config" / "metadata")
-        return configuration.completed(found) if isinstance(found, dict) and found else None
+        return found if isinstance(found, dict) and found else None
 
     def changes(self) -> list[dict[str, Any]]:
         """What of the config was changed on the way: ``key``, ``old`` and ``new`` value, and the ``step`` that the new

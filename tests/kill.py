@@ -22,7 +22,7 @@ from PIL import Image
 
 from gan_jax import build, train
 from gan_jax.checkpoint import Checkpoints
-from gan_jax.state import init_state
+from gan_jax.core.state import init_state
 from tests.conftest import small
 
 

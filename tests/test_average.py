@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from numpy.testing import assert_allclose
 
 from gan_jax import build, data, sample
+from gan_jax.core.gan import GAN, with_leaf
+from gan_jax.core.state import GANState, init_state
+from gan_jax.core.update import update
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, find
-from gan_jax.state import GAN, GANState, init_state
-from gan_jax.update import update
 from tests.conftest import NAMES, data_options, small
 from tests.test_evaluate import MEANS
 from tests.test_update import start
@@ -26,7 +27,7 @@ def with_all_kinds(name: str) -> ConfigDict:
     """A GAN of dense layers whose generator has parameters, running statistics and singular vectors."""
     config = small(name)
     config.generator.update({"norm": "batch", "spectral": True})
-    config.ema.decay = 0.15
+    config.averages.ema.decay = 0.15
     return config
 
 
@@ -39,7 +40,7 @@ def test_averages_are_short_beside_the_run(name: str) -> None:
             config = module.get_config(dataset)
         except UserError:  # it has no networks of that side
             continue
-        half = math.log(0.5) / math.log(config.ema.decay)
+        half = math.log(0.5) / math.log(config.averages.ema.decay)
         assert 10 < half < 0.04 * config.steps
 
 
@@ -50,7 +51,7 @@ def averages_alone(name: str) -> tuple[GAN, GANState]:
     rng = np.random.default_rng(0)
     ema = jax.tree.map(lambda leaf: leaf + np.abs(rng.normal(scale=0.3, size=leaf.shape)).astype(leaf.dtype), state.ema)
     return gan, state.replace(
-        ema=ema, generator=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state.generator)
+        averages={"ema": ema}, generator=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state.generator)
     )
 
 
@@ -97,7 +98,8 @@ def test_parameters_and_statistics_have_one_decay_and_singular_vectors_follow_th
     gan, state, batch = start(with_all_kinds(name))
     step = jax.jit(partial(update, gan))
     for t, decay in enumerate((0.15, 0.15, 0.0)):
-        before = state.replace(hyper={**state.hyper, "ema": {**state.hyper["ema"], "decay": np.float32(decay)}})
+        numbers = with_leaf(state.hyperparams, "averages.ema.decay", np.float32(decay))
+        before = state.replace(hyperparams=numbers)
         state, _ = step(before, batch)
         d = min(decay, (1 + t) / (10 + t))
         for kind in ("params", "batch_stats"):

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import hyper, sweep, train
 from gan_jax.config import OBSERVING
+from gan_jax.core.state import GANState
 from gan_jax.errors import DivergedError, UserError
-from gan_jax.state import GANState
 from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import small
@@ -78,9 +78,9 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
 def test_a_rate_is_changed_by_a_word_and_reaches_the_state(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """G's rate is 0 then, so it stays what it was; the average's decay too, so it is G itself; D goes on."""
     before = saved(small("gan"), begun)
-    config = changed(small("gan"), ema__decay=0.0, **{RATE: 0.0})
-    decay = small("gan").ema.decay
-    told = f"ema.decay: {decay} -> 0.0; optimizer.generator.learning_rate: 0.0002 -> 0.0"
+    config = changed(small("gan"), averages__ema__decay=0.0, **{RATE: 0.0})
+    decay = small("gan").averages.ema.decay
+    told = f"averages.ema.decay: {decay} -> 0.0; optimizer.generator.learning_rate: 0.0002 -> 0.0"
     with pytest.raises(
         UserError, match=rf"\({told}\): .*; or go on from step 8 with these, which is recorded, by --ch"
     ):
@@ -98,7 +98,7 @@ def test_a_rate_is_changed_by_a_word_and_reaches_the_state(begun: Path, capsys: 
         )
     )
     assert (ours != theirs).mean() > 0.9
-    expected = [(8, "ema.decay", decay, 0.0), (8, RATE, 0.0002, 0.0)]
+    expected = [(8, "averages.ema.decay", decay, 0.0), (8, RATE, 0.0002, 0.0)]
     assert history(begun) == expected
     line = f"after step 8: {RATE} 0.0002 -> 0.0"
     assert f"changed       {line}" in capsys.readouterr().out
@@ -108,7 +108,7 @@ def test_a_rate_is_changed_by_a_word_and_reaches_the_state(begun: Path, capsys: 
     longer = changed(config, steps=12)  # has the values now, without a word, and keeps its history
     assert_identical(run(longer, begun).generator.params, before.generator.params)
     assert history(begun) == expected
-    with pytest.raises(UserError, match=rf"ema.decay: 0.0 -> {decay}; .*; or go on from step 12 with these"):
+    with pytest.raises(UserError, match=rf"averages.ema.decay: 0.0 -> {decay}; .*; or go on from step 12 with these"):
         train.train(changed(small("gan"), steps=14), begun, ONE)
 
 
@@ -166,9 +166,9 @@ def test_a_rollback_keeps_what_was_changed(begun: Path, monkeypatch: pytest.Monk
     [
         ({"batch_size": 8, RATE: 1e-3}, "batch_size: 16 -> 8"),
         ({"seed": 3}, "seed: 0 -> 3"),
-        ({"optimizer.generator.schedule": "linear"}, "optimizer.generator.schedule: constant -> linear"),
+        ({"schedules.generator_rate.kind": "linear"}, "schedules.generator_rate.kind: constant -> linear"),
         ({"optimizer.generator.clip": 0.1}, "optimizer.generator.clip: 0.0 -> 0.1"),
-        ({"penalty.name": "r1"}, "penalty.name: none -> r1"),
+        ({"terms.r1.weight": 1.0}, "terms.r1.weight: 0.0 -> 1.0"),
         ({"steps": 6}, "steps: 10 -> 6"),
     ],
 )
@@ -185,7 +185,7 @@ def test_what_is_no_leaf_of_the_state_is_refused(values: dict[str, Any], named: 
 
 @pytest.mark.slow
 def test_a_run_that_has_ended_changes_for_further_steps_alone(tmp_path: Path) -> None:
-    config = changed(small("gan"), steps=4, optimizer__generator__schedule="linear")
+    config = changed(small("gan"), steps=4, schedules__generator_rate__kind="linear")
     run(config, tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=f"holds a run that has ended, which --config.{RATE} can't change any more"):
@@ -195,7 +195,7 @@ def test_a_run_that_has_ended_changes_for_further_steps_alone(tmp_path: Path) ->
     with pytest.raises(UserError, match="a learning rate's schedule ends with the steps"):
         train.train(longer, tmp_path, ONE)
     state = go_on(longer, tmp_path)
-    assert (int(state.step), float(state.hyper["generator"]["updates"])) == (8, 8)
+    assert (int(state.step), float(state.hyperparams["schedules"]["generator_rate"]["length"])) == (8, 8)
     assert history(tmp_path) == [(4, "steps", 4, 8)]
 
 

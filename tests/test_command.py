@@ -56,7 +56,7 @@ def picture(path: Path) -> np.ndarray:
         (["--workdir=/nowhere"], "training needs a config: --config=configs/dcgan.py, or the --workdir of a run"),
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),
         ([DCGAN, "--config.steps=many"], "--config.steps must be a whole number, not 'many'"),
-        ([DCGAN, "--config.ema.decay=much"], "--config.ema.decay must be a number, not 'much'"),
+        ([DCGAN, "--config.averages.ema.decay=much"], "--config.averages.ema.decay must be a number, not 'much'"),
         (
             [DCGAN, "--config.discriminator.spectral=yes"],
             "--config.discriminator.spectral must be True or False, not 'yes'",
@@ -68,8 +68,8 @@ def picture(path: Path) -> np.ndarray:
         (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--mode=sample takes no --fallback, which is for"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
         (
-            [DCGAN, "--config.penalty=r1"],
-            "config.penalty is a group of keys: set one of config.penalty.every, config.penalty.name",
+            [DCGAN, "--config.terms.drift=1"],
+            "config.terms.drift is a group of keys: set one of config.terms.drift.every, config.terms.drift.weight",
         ),
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
         (

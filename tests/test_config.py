@@ -1,6 +1,5 @@
 """Configs: every key is read, everything wrong is said in one line."""
 
-import copy
 import importlib
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def build_all(config: ConfigDict) -> None:
         ("steps", 0, "config.steps must be at least 1, not 0"),
         ("seed", 2**32, "config.seed must be from 0"),
         ("compute_dtype", "float16", "config.compute_dtype must be float32, bfloat16 or float64"),
-        ("ema.decay", 1.0, "config.ema.decay must be from 0 to below 1"),
+        ("averages.ema.decay", 1.0, "config.averages.ema.decay must be from 0 to below 1"),
         ("labels.real", float("nan"), "config.labels.real must be finite"),
         ("data.source", "embeded", "did you mean 'embedded'?"),
         ("data.dir", "there", "data.dir"),
@@ -109,7 +108,7 @@ def build_all(config: ConfigDict) -> None:
         ("data.workers", -1, "config.data.workers must be at least 0"),
         ("data.background", "whitish", "config.data.background: unknown color specifier: 'whitish'"),
         ("batch_size", 5000, "embedded:mnist5k has 4,500 images to train on, fewer than batch_size=5000"),
-        ("augment", "color,flip", "unknown augment 'flip'"),
+        ("augment.name", "color,flip", "unknown augment.name 'flip'"),
         ("generator.widths", (8, 0), "config.generator.widths must be positive whole numbers"),
         ("generator.widths", (8,) * 6, "6 generator.widths are too many for images of side 28"),
         ("generator.widths", (), "generator.widths is empty"),
@@ -177,14 +176,14 @@ def test_what_optax_branches_on_is_static_and_trains(flag: str) -> None:
         config.generator.widths = config.discriminator.widths = (4,)
         config.optimizer.discriminator = configuration.optimizer("rmsprop", 1e-3, momentum=0.5, **{flag: value})
         gan, hyper = build.build_gan(config)
-        assert hyper["discriminator"].keys() == {"learning_rate", "momentum"}
+        assert hyper["optimizer"]["discriminator"].keys() == {"learning_rate", "momentum"}
 
         @jax.jit
         def moved(hyper: Any, gradient: Any, made: Any = gan.discriminator_optimizer) -> Any:
             optimizer = made(**hyper)
             return optimizer.update(gradient, optimizer.init(gradient))[0]
 
-        assert np.isfinite(moved(hyper["discriminator"], np.ones(3, np.float32))).all()
+        assert np.isfinite(moved(hyper["optimizer"]["discriminator"], np.ones(3, np.float32))).all()
         gans.append(gan)
     assert gans[0] != gans[1]  # so a sweep over it makes two programs
 
@@ -193,7 +192,7 @@ def test_labels_are_for_losses_that_have_them() -> None:
     config = small("gan")
     config.labels.real = 0.9
     _, hyper = build.build_gan(config)
-    assert float(hyper["loss"]["real_label"]) == pytest.approx(0.9)
+    assert float(hyper["labels"]["real"]) == pytest.approx(0.9)
     config.loss = "hinge"
     with pytest.raises(UserError, match=r"loss 'hinge' has no labels"):
         build.build_gan(config)
@@ -202,8 +201,8 @@ def test_labels_are_for_losses_that_have_them() -> None:
 def test_the_generator_aims_at_the_label_of_reals_unless_another_is_set() -> None:
     config = small("lsgan")
     trials = [{}, {"labels.real": 0.8}, {"labels.real": 0.8, "labels.generator": 0.0}]
-    found = [build.build_gan(configuration.changed(config, trial))[1]["loss"] for trial in trials]
-    assert [float(hyper["generator_label"]) for hyper in found] == [1.0, pytest.approx(0.8), 0.0]
+    found = [build.build_gan(configuration.changed(config, trial))[1]["labels"] for trial in trials]
+    assert [float(hyper["generator"]) for hyper in found] == [1.0, pytest.approx(0.8), 0.0]
     config.loss = "non_saturating"
     config.labels.generator = 0.5
     with pytest.raises(UserError, match=r"loss 'non_saturating' has no label that G aims at"):
@@ -225,14 +224,3 @@ def test_a_config_survives_json() -> None:
     assert configuration.differences(configuration.to_plain(again), plain) == []
     one, two = build.build_gan(config)[0], build.build_gan(again)[0]
     assert one == two
-
-
-def test_a_config_of_an_earlier_release_is_completed_with_what_changes_nothing() -> None:
-    now = configuration.to_plain(small("dcgan"))
-    earlier = copy.deepcopy(now)
-    for section, name in [("data", "follow_links"), ("generator", "remat"), ("discriminator", "remat")]:
-        del earlier[section][name]
-    del earlier["on_divergence"], earlier["parallel"]
-    now["parallel"]["population"] = "auto"  # `small` has another
-    assert configuration.completed(earlier) == now
-    assert "parallel" not in earlier

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, feed, games, layers, parallel, state
+from gan_jax import build, feed, layers, parallel
+from gan_jax.core import randomness
+from gan_jax.core.state import GANState, init_state
 from gan_jax.data.order import sample_index
 from gan_jax.errors import UserError
-from gan_jax.state import GANState, init_state
 from tests.conftest import small
 
 
@@ -72,14 +73,14 @@ def test_what_is_chosen_for_all_steps_at_once_is_what_each_step_chooses(
     assert distance(step_by_step, final()) == 0
 
 
-def keyed_to_the_device(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """``draw`` with the index within the device in place of the global one: the fault that the test above is for."""
-    return lambda gan, key, index: draw(gan, key, jnp.arange(index.shape[0], dtype=index.dtype))
+def keyed_to_the_device(keys: Callable[..., Any]) -> Callable[..., Any]:
+    """``keys`` by the index within the device in place of the global one: the fault that the test above is for."""
+    return lambda key, index: keys(key, jnp.arange(index.shape[0], dtype=index.dtype))
 
 
 def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
-    monkeypatch.setattr(games, "draw_latents", keyed_to_the_device(state.draw_latents))
+    monkeypatch.setattr("gan_jax.core.gan.example_keys", keyed_to_the_device(randomness.example_keys))
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 

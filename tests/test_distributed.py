@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from gan_jax import distributed, parallel
+from gan_jax.core.state import GANState
 from gan_jax.errors import UserError
-from gan_jax.state import GANState
 from gan_jax.workdir import Onlooker, Workdir
 from tests.conftest import ROOT, small
 from tests.test_command import DCGAN, SMALL

@@ -16,11 +16,12 @@ from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gan_jax import build
+from gan_jax.core.gan import GAN
+from gan_jax.core.state import GANState, init_state
 from gan_jax.data import Dataset
 from gan_jax.evaluate import Evaluator, classifier, gan_train, monitors
 from gan_jax.evaluate.extractors import Extractor
 from gan_jax.sample import interpolate, row_labels, sample
-from gan_jax.state import GAN, GANState, init_state
 from tests.conftest import small
 
 CLASSES = 5
@@ -49,7 +50,7 @@ def told() -> tuple[GAN, GANState]:
     gan = dataclasses.replace(gan, generator=Told(), classes=CLASSES)
     state = jax.jit(init_state, static_argnums=0)(gan, 0, hyper)
     averaged = jax.tree.map(lambda leaf: jnp.full_like(leaf, AVERAGED), state.ema)
-    return gan, state.replace(seed=jnp.uint32(9), ema=averaged)
+    return gan, state.replace(seed=jnp.uint32(9), averages={"ema": averaged})
 
 
 def latents(seed: int, purpose: int, count: int) -> np.ndarray:

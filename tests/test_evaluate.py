@@ -16,6 +16,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from gan_jax import build, data
+from gan_jax.core.gan import GAN
+from gan_jax.core.state import GANState, init_state
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.errors import UserError
@@ -24,7 +26,6 @@ from gan_jax.evaluate.extractors import Extractor
 from gan_jax.evaluate.gan_train import Joined
 from gan_jax.evaluate.held_out import held_out
 from gan_jax.modes import MODES
-from gan_jax.state import GAN, GANState, init_state
 from gan_jax.train import train
 from gan_jax.trial import Trial
 from tests.conftest import data_options, fidelity_without_torchvision, small

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from gan_jax import models, sample, train
 from gan_jax.arguments import load_config
 from gan_jax.build import build_gan
+from gan_jax.core.state import init_state
+from gan_jax.core.update import update
 from gan_jax.errors import UserError
 from gan_jax.layers import Judgement
-from gan_jax.state import init_state
-from gan_jax.update import update
 from tests.conftest import QUICKLY, ROOT
 
 NETWORKS, CONFIG = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.S | re.M)

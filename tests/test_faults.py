@@ -26,10 +26,10 @@ from ml_collections import ConfigDict
 
 from gan_jax import build, doctor, files, hyper, sweep, train
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.core.state import init_state, named_leaves
 from gan_jax.data import stream
 from gan_jax.errors import DivergedError, EndedError, UserError
 from gan_jax.signals import RESUME_ME, Stop
-from gan_jax.state import init_state, named_leaves
 from gan_jax.trial import Pending, Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import ORBAX_THREADS, ROOT, small

@@ -23,11 +23,11 @@ from PIL import Image
 
 from gan_jax import arguments, build, command, data, parallel
 from gan_jax.config import dotted_keys
+from gan_jax.core.state import init_state
 from gan_jax.data.decode import UnreadableImageError, decode
 from gan_jax.errors import UserError
 from gan_jax.evaluate.inception import read_state_dict
 from gan_jax.files import read_arrays, write_arrays
-from gan_jax.state import init_state
 from gan_jax.workdir import Workdir
 from tests.conftest import NAMES, ROOT, data_options
 

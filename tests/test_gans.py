@@ -9,7 +9,7 @@ from PIL import Image
 
 from gan_jax import sample, train
 from gan_jax.build import build_gan
-from gan_jax.state import init_state
+from gan_jax.core.state import init_state
 from tests.conftest import FOUNDING, NAMES, small
 from tests.test_devices import distance, trained
 from tests.test_train import assert_identical, records, run, run_until
@@ -43,7 +43,9 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
 def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"
-    config.penalty.every = min(config.penalty.every, 2)
+    for term in config.terms.values():
+        if "every" in term:
+            term.every = min(term.every, 2)
     config.g_batches = 2 if name in ("aae", "sngan", "wgan_gp") else 0
     with jax.enable_x64(True):
         one, eight = (trained(config, devices, steps=4) for devices in (1, 8))
@@ -57,7 +59,9 @@ def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
 def test_float64_training_is_the_same_on_2_and_4_devices_too(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"
-    config.penalty.every = min(config.penalty.every, 2)
+    for term in config.terms.values():
+        if "every" in term:
+            term.every = min(term.every, 2)
     with jax.enable_x64(True):
         one, *others = (trained(config, devices, steps=4) for devices in (1, 2, 4))
     for other in others:

@@ -12,12 +12,10 @@ PACKAGE = ROOT / "gan_jax"
 LAYERS = [
     {"errors"},
     {"hyper", "means", "process", "progress", "shards", "signals"},
-    {"layers", "images", "files", "distributed", "named", "hints"},
-    {"augment", "models", "losses", "optimizers", "penalties", "terms"},
-    {"state"},
-    {"games", "update"},
+    {"layers", "files", "distributed", "named", "hints"},
+    {"core", "models"},
     {"config", "data", "sample", "visualize", "checkpoint", "parallel"},
-    {"evaluate", "feed", "resources"},
+    {"assemble", "evaluate", "feed", "resources"},
     {"build", "workdir"},
     {"report"},
     {"trial"},
@@ -27,20 +25,9 @@ LAYERS = [
     {"modes"},
     {"command"},
 ]
-CORE = {
-    "augment",
-    "games",
-    "images",
-    "layers",
-    "models",
-    "losses",
-    "optimizers",
-    "penalties",
-    "state",
-    "terms",
-    "update",
-}
-CORE_MAY_IMPORT = {"functools", "jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "math", "typing"}
+CORE = {"core", "layers", "models"}
+CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "functools", "inspect", "math"}
+CORE_MAY_IMPORT |= {"re", "typing", "zlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax import losses
-from gan_jax.losses import Loss, decision_boundary, discriminator_output
+from gan_jax.core import losses
+from gan_jax.core.losses import Loss, decision_boundary, discriminator_output
 
 Formula = Callable[[np.ndarray, np.ndarray, float, float], tuple[np.ndarray, np.ndarray]]
 

@@ -21,10 +21,13 @@ from benchmarks.torch_reference import copy_to_torch, network_input, to_ours, we
 from configs import wgan
 from gan_jax.build import build_gan
 from gan_jax.config import adam, optimizer
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState, Player, init_state, parameter_count
+from gan_jax.core.update import update
 from gan_jax.layers import Judgement
 from gan_jax.models import dcgan, mlp, resnet
-from gan_jax.state import GAN, GANState, Player, draw_latents, init_state, parameter_count, random_key
-from gan_jax.update import update
 from tests.conftest import small
 from tests.oracle.cases import assert_same, randomized
 
@@ -134,9 +137,9 @@ EMA_DECAY = 0.15  # above the warm-up's 1/10 at the first step, below its 2/11 a
 def build(overrides: dict[str, Any]) -> tuple[GAN, GANState]:
     """A narrow float64 GAN and a state with nothing trivial in it."""
     config = small(overrides.get("family", "dcgan"))
-    config.augment = "none"
+    config.augment.name = "none"
     config.update({"compute_dtype": "float64", "latent_dim": 6, "batch_size": 8})
-    config.ema.decay = EMA_DECAY
+    config.averages.ema.decay = EMA_DECAY
     for name, (rate, b1, b2) in ADAM.items():
         config.optimizer[name].update({"learning_rate": rate, "b1": b1, "b2": b2})
     config.update_from_flattened_dict({key: value for key, value in overrides.items() if key != "family"})
@@ -146,15 +149,16 @@ def build(overrides: dict[str, Any]) -> tuple[GAN, GANState]:
     def player(name: str, optimizer: Any, seed: int) -> Player:
         drawn = randomized(variables_of(getattr(shapes, name)), seed)
         stats = {"batch_stats": drawn["batch_stats"]} if drawn["batch_stats"] else {}
-        return Player(drawn["params"], stats, opt_state=optimizer(**hyper[name]).init(drawn["params"]))
+        return Player(drawn["params"], stats, opt_state=optimizer(**hyper["optimizer"][name]).init(drawn["params"]))
 
     return gan, GANState(
         step=jnp.asarray(0, jnp.int32),
         seed=jnp.asarray(7, jnp.uint32),
         generator=player("generator", gan.generator_optimizer, 0),
         discriminator=player("discriminator", gan.discriminator_optimizer, 1),
-        ema=randomized(shapes.ema, 2),
-        hyper=hyper,
+        averages={"ema": randomized(shapes.ema, 2)},
+        hyperparams=hyper,
+        memory={"terms": {}, "schedules": {}},
     )
 
 
@@ -173,9 +177,9 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
         discriminator = reference.dcgan_discriminator(d_widths, shape[0], shape[2])
     copy_to_torch(variables_of(state.generator), generator.double())
     copy_to_torch(variables_of(state.discriminator), discriminator.double())
-    labels = {"real_label": 1.0, "fake_label": 0.0, "generator_label": 1.0, **jax.tree.map(float, state.hyper["loss"])}
+    labels = {"real": 1.0, "fake": 0.0, "generator": 1.0, **jax.tree.map(float, state.hyperparams["labels"])}
     g_adam, d_adam = ({"lr": rate, "betas": betas} for rate, *betas in ADAM.values())
-    targets = (labels["real_label"], labels["fake_label"], labels["generator_label"])
+    targets = (labels["real"], labels["fake"], labels["generator"])
     return reference.Trainer(generator, discriminator, gan.loss.__name__, targets, g_adam, d_adam)
 
 
@@ -215,7 +219,11 @@ def test_training_agrees(overrides: dict[str, Any]) -> None:
         trainer = reference_trainer(gan, state)
         seed, index = state.seed, jnp.arange(8)
         step = jax.jit(partial(update, gan))
-        latents = jax.jit(lambda index, *counters: draw_latents(gan, random_key(seed, "latents", *counters), index))
+
+        @jax.jit
+        def latents(index: Any, *counters: Any) -> Any:
+            return draw.latents(gan, example_keys(random_key(seed, "latents", *counters), index))
+
         more = jnp.arange(8 * gan.g_batches)
         rng = np.random.default_rng(3)
         ema = state.ema
@@ -277,7 +285,7 @@ def test_an_optimizer_is_pytorchs(entry: ConfigDict, theirs: Any, settings: dict
         config.optimizer.generator.clip = 0.0
         gan, hyper = build_gan(config)
         params: Tree = jnp.asarray(start)
-        state = gan.generator_optimizer(**hyper["generator"]).init(params)
+        state = gan.generator_optimizer(**hyper["optimizer"]["generator"]).init(params)
 
         @jax.jit
         def step(hyper: Any, gradient: Any, state: Any, params: Any) -> Any:
@@ -285,7 +293,7 @@ def test_an_optimizer_is_pytorchs(entry: ConfigDict, theirs: Any, settings: dict
             return state, optax.apply_updates(params, updates)
 
         for gradient in gradients:
-            state, params = step(hyper["generator"], gradient, state, params)
+            state, params = step(hyper["optimizer"]["generator"], gradient, state, params)
     np.testing.assert_allclose(np.asarray(params) - start, parameter.detach().numpy() - start, rtol=1e-9)
 
 

@@ -14,9 +14,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from gan_jax.build import build_gan
+from gan_jax.core.state import init_state, parameter_count
 from gan_jax.errors import UserError
 from gan_jax.models import dcgan, mlp, resnet
-from gan_jax.state import init_state, parameter_count
 
 
 def conv(side: int, inputs: int, outputs: int) -> int:
@@ -62,16 +62,25 @@ def test_a_wide_discriminator_has_sagans_parameters() -> None:
     assert parameter_count(found["params"]) == count
 
 
-def adam(rate: float, b1: float, b2: float, schedule: str = "constant") -> dict[str, Any]:
-    return {"name": "adam", "learning_rate": rate, "b1": b1, "b2": b2, "schedule": schedule}
+def adam(rate: float, b1: float, b2: float) -> dict[str, Any]:
+    return {"name": "adam", "learning_rate": rate, "b1": b1, "b2": b2}
+
+
+FALLING = {f"schedules.{player}_rate": {"kind": "linear", "final": 0.0} for player in ("generator", "discriminator")}
 
 
 SNGAN = {
     **{"steps": 50_000, "d_steps": 5, "g_batches": 2, "batch_size": 64, "latent_dim": 128, "loss": "hinge"},
-    **{"augment": "none", "generator.first": 256, "generator.widths": (256, 256, 256), "discriminator.spectral": True},
+    **{
+        "augment.name": "none",
+        "generator.first": 256,
+        "generator.widths": (256, 256, 256),
+        "discriminator.spectral": True,
+    },
     **{"discriminator.widths": (128, 128, 128, 128), "discriminator.pooling": "sum", "discriminator.norm": "none"},
-    "optimizer.generator": adam(2e-4, 0.0, 0.9, "linear"),
-    "optimizer.discriminator": adam(2e-4, 0.0, 0.9, "linear"),
+    "optimizer.generator": adam(2e-4, 0.0, 0.9),
+    "optimizer.discriminator": adam(2e-4, 0.0, 0.9),
+    **FALLING,
 }
 RMSPROP = {"name": "rmsprop", "learning_rate": 5e-5, "decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False}
 # What the heads of the config files say is as in the authors' own files; these are named there.
@@ -82,26 +91,37 @@ CLAIMS: dict[str, dict[str, Any]] = {
         **{"optimizer.generator": adam(2e-4, 0.5, 0.999), "optimizer.discriminator": adam(2e-4, 0.5, 0.999)},
     },
     "wgan:lsun_bedroom": {
-        **{"d_steps": 5, "g_batches": 1, "batch_size": 64, "augment": "none", "warm_start.g_steps": 25},
-        **{"warm_start.factor": 20, "warm_start.period": 500, "discriminator.norm": "batch", "latent_dim": 100},
+        **{
+            "d_steps": 5,
+            "g_batches": 1,
+            "batch_size": 64,
+            "augment.name": "none",
+            "schedules.warm_start": {"moves": 25.0, "factor": 20.0, "period": 500.0},
+        },
+        **{"discriminator.norm": "batch", "latent_dim": 100},
         **{"optimizer.generator": RMSPROP, "optimizer.discriminator": RMSPROP | {"clip": 0.01}},
     },
     "wgan_gp:celeb_a": {
-        **{"d_steps": 5, "penalty.weight": 10.0, "discriminator.norm": "none", "penalty.every": 1},
+        **{"d_steps": 5, "terms.wgan_gp.weight": 10.0, "discriminator.norm": "none", "terms.wgan_gp.every": 1},
         **{"optimizer.generator": adam(1e-4, 0.5, 0.9), "optimizer.discriminator": adam(1e-4, 0.5, 0.9)},
     },
     "wgan_gp:cifar10": {
-        **{"steps": 100_000, "d_steps": 5, "g_batches": 2, "batch_size": 64, "latent_dim": 128, "augment": "none"},
-        **{"penalty.weight": 10.0, "generator.widths": (128, 128, 128), "discriminator.widths": (128, 128, 128, 128)},
+        **{"steps": 100_000, "d_steps": 5, "g_batches": 2, "batch_size": 64, "latent_dim": 128, "augment.name": "none"},
+        **{
+            "terms.wgan_gp.weight": 10.0,
+            "generator.widths": (128, 128, 128),
+            "discriminator.widths": (128, 128, 128, 128),
+        },
         **{"discriminator.pooling": "mean", "discriminator.norm": "none", "discriminator.downs": 2},
-        "optimizer.generator": adam(2e-4, 0.0, 0.9, "linear"),
-        "optimizer.discriminator": adam(2e-4, 0.0, 0.9, "linear"),
+        "optimizer.generator": adam(2e-4, 0.0, 0.9),
+        "optimizer.discriminator": adam(2e-4, 0.0, 0.9),
+        **FALLING,
     },
     "sngan:cifar10": SNGAN,
     "projection:cifar10": SNGAN | {"generator.conditional": "norm", "discriminator.conditional": "projection"},
     "sngan:celeb_a": {"g_batches": 1, "d_steps": 5, "batch_size": 64, "generator.widths": (512, 256, 128, 64)},
-    "dragan:mnist5k": {"penalty.weight": 10.0, "discriminator.norm": "none"},
-    "acgan:mnist5k": {"weights.auxiliary_generator": 1.0, "weights.auxiliary_discriminator": 1.0},
+    "dragan:mnist5k": {"terms.dragan.weight": 10.0, "discriminator.norm": "none"},
+    "acgan:mnist5k": {"terms.auxiliary_generator.weight": 1.0, "terms.auxiliary_discriminator.weight": 1.0},
     "improved:mnist5k": {"labels.real": 0.9, "generator.norm": "virtual", "discriminator.minibatch": "discrimination"},
     "lsgan:mnist5k": {"labels.real": 1.0, "labels.fake": 0.0, "labels.generator": 1.0},
 }

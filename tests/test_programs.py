@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from benchmarks import gpu_program
 from benchmarks.program import parts
 from gan_jax import parallel
-from gan_jax.update import update
+from gan_jax.core.update import update
 from tests.conftest import NAMES, QUICKLY, small
 
 QUICK = ("dcgan", "wgan_gp")

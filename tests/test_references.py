@@ -89,7 +89,9 @@ def test_a_flag_a_sweep_and_a_job_give_the_same_values(
     (other, member) = sweep.plan(whole, [{"seed": 1}, overrides], tmp_path)
     assert values(member.config) == pytest.approx(expected, abs=0)
     assert values(other.config) == values(whole) == pytest.approx(CASES[0][1], abs=0)  # nobody changed those
-    assert float(member.hyper["discriminator"]["learning_rate"]) == pytest.approx(expected[1], rel=1e-7)
+    assert float(member.hyperparams["optimizer"]["discriminator"]["learning_rate"]) == pytest.approx(
+        expected[1], rel=1e-7
+    )
 
 
 @ignored
@@ -138,9 +140,9 @@ def test_what_cannot_be_computed_or_has_no_value_is_one_line() -> None:
     }.items():
         found = small("gan")
         if broken == "zero":
-            found.warm_start.g_steps = 1
-            found.eval.every = found.get_ref("steps") // found.warm_start.get_ref("g_steps")
-            found.warm_start.g_steps = 0
+            found.classes = 1
+            found.eval.every = found.get_ref("steps") // found.get_ref("classes")
+            found.classes = 0
         else:
             del found.steps
             found.steps = required_placeholder(int) if broken == "required" else placeholder(int)
@@ -148,7 +150,7 @@ def test_what_cannot_be_computed_or_has_no_value_is_one_line() -> None:
         with pytest.raises(UserError, match=message) as error:
             config.validate(found)
         assert "\n" not in str(error.value)
-        found.warm_start.g_steps = found.steps = 5
+        found.classes = found.steps = 5
         config.validate(found)
 
 

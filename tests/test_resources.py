@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_jax import build, parallel, resources
-from gan_jax.state import init_state
+from gan_jax.core.state import init_state
 from tests.conftest import small
 
 

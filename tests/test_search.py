@@ -46,7 +46,10 @@ def measured() -> ConfigDict:
 
 
 def space(trial: Any) -> dict[str, Any]:
-    return {RATE: trial.suggest_float("rate", 1e-5, 1e-1, log=True), "ema.decay": trial.suggest_float("decay", 0, 0.9)}
+    return {
+        RATE: trial.suggest_float("rate", 1e-5, 1e-1, log=True),
+        "averages.ema.decay": trial.suggest_float("decay", 0, 0.9),
+    }
 
 
 def study(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +63,9 @@ def study(path: Path) -> list[dict[str, Any]]:
 def rates_as_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the FID of a GAN its generator's learning rate."""
     monkeypatch.setattr(
-        Evaluator, "figures", lambda _, state: {"fid[rate]": float(state.hyper["generator"]["learning_rate"])}
+        Evaluator,
+        "figures",
+        lambda _, state: {"fid[rate]": float(state.hyperparams["optimizer"]["generator"]["learning_rate"])},
     )
 
 
@@ -84,7 +89,7 @@ def test_a_generation_is_one_program_and_figures_are_those_of_the_last_step(
         run = tmp_path / f"{number:03d}"
         own, summary = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary"))
         assert own["optimizer"]["generator"]["learning_rate"] == trial["params"]["rate"]
-        assert own["ema"]["decay"] == trial["params"]["decay"]
+        assert own["averages"]["ema"]["decay"] == trial["params"]["decay"]
         assert trial["values"] == [summary[f"fid[{MEANS}]"]]
         assert trial["intermediate_values"] == {
             record["step"]: record[f"fid[{MEANS}]"] for record in records(run) if record["step"] % 5 == 0

@@ -3,6 +3,8 @@
 Other numbers here are other runs from the same seed. That is only ever meant with a word in the CHANGELOG.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,36 +12,39 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from gan_jax import augment, games, layers, sample
+from gan_jax import layers, sample
 from gan_jax.build import build_gan
+from gan_jax.core import augment, tasks
+from gan_jax.core.gan import Context, Examples
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import init_state
 from gan_jax.data import order
-from gan_jax.state import Turn, draw_latents, init_state, random_key
 from tests.conftest import small
 from tests.oracle import draws
 
 SEED = 3
 # The two words of the key of each purpose, of seed 3, step 5, discriminator step 1.
 KEYS = {
-    "init_generator": (1265165813, 284711209),
-    "init_discriminator": (1594766187, 4033659082),
-    "latents": (1445411635, 2280325512),
-    "samples": (3350092283, 3195718912),
-    "augment_real": (619156325, 611810166),
-    "augment_fake": (2490070280, 2119755867),
-    "evaluation": (3777759814, 3289333504),
-    "penalty": (3772251204, 2072667680),
+    "init_generator": (110122344, 3538210323),
+    "init_discriminator": (145157440, 2907815176),
+    "latents": (1386817919, 429440284),
+    "samples": (3301195734, 3281491006),
+    "augment_real": (264857182, 1340434923),
+    "augment_fake": (3643923284, 1413325493),
+    "evaluation": (1806695929, 2263914927),
+    "penalty": (3152001515, 2067761018),
 }
-LATENTS = [[-0.48203743, 1.4566871, -0.72068822], [-0.77831423, 1.5824316, 0.77523768]]  # of examples 0 and 1999
-SAMPLE = [-0.99506843, 0.84579796, -1.3754814]  # number 300
+LATENTS = [[0.046562452, -1.7153951, 0.45196378], [0.2047047, -0.21329673, -0.004014194]]  # of examples 0 and 1999
+SAMPLE = [-0.41900313, 0.67482609, 0.50064069]  # number 300
 AUGMENTED = {
-    "augment_real": [0.023647547, 0.060809731, 0.71046233, 0.44860137],
-    "augment_fake": [0.67767, 0.59543061, 0.53338361, 0.60014689],
+    "augment_real": [0.54159188, 0.48692191, 0.3094629, 0.30208921],
+    "augment_fake": [0.70759213, 0.8808645, 0.0059992075, 0.60994053],
 }
 ORDER = [[74, 66, 25, 1, 88, 28], [6, 96, 46, 32, 70, 47]]
 MIRRORED = [[1, 0, 0, 0, 1, 1], [0, 0, 1, 0, 1, 1]]
 FIRST = {
-    "generator": [-0.085694119, 0.082689039, -0.078011416],
-    "discriminator": [0.0024643464, -0.035244308, -0.064226009],
+    "generator": [-0.23603098, 0.058230344, 0.17814119],
+    "discriminator": [0.059289094, 0.017014571, -0.030269492],
 }
 REFERENCE = [1.6226422, 2.0252647, -0.43359444]
 
@@ -57,11 +62,19 @@ def test_no_two_purposes_have_one_key() -> None:
 
 def test_latents_are_those_of_the_seed_from_a_normal_distribution() -> None:
     gan, _ = build_gan(small("gan"))
-    key = random_key(jnp.uint32(SEED), "latents", 5, 1)
-    drawn = np.asarray(draw_latents(gan, key, jnp.arange(2000)))
+    keys = example_keys(random_key(jnp.uint32(SEED), "latents", 5, 1), jnp.arange(2000))
+    drawn = np.asarray(gan.prior(keys, gan.latent_dim, gan.dtype))
     assert_allclose(drawn[[0, 1999], :3], LATENTS, rtol=1e-5)
     assert stats.kstest(drawn.ravel(), "norm").pvalue > 0.01
     assert_allclose(np.cov(drawn.T), np.eye(8), atol=0.1)
+
+
+def test_truncated_latents_lie_within_and_are_as_normal_ones_there() -> None:
+    gan, _ = build_gan(small("gan"))
+    keys = example_keys(random_key(jnp.uint32(SEED), "latents", 5, 1), jnp.arange(2000))
+    drawn = np.asarray(gan.prior(keys, gan.latent_dim, gan.dtype, truncation=0.7)).ravel()
+    assert np.abs(drawn).max() <= 0.7
+    assert stats.kstest(drawn, stats.truncnorm(-0.7, 0.7).cdf).pvalue > 0.01
 
 
 def test_samples_are_those_of_the_seed_whichever_batch_they_are_drawn_in() -> None:
@@ -76,10 +89,10 @@ def test_samples_are_those_of_the_seed_whichever_batch_they_are_drawn_in() -> No
 @pytest.mark.parametrize("purpose", ["augment_real", "augment_fake"])
 def test_an_images_augmentation_is_that_of_the_seed_the_step_and_its_index(purpose: str) -> None:
     gan, hyper = build_gan(small("gan"))
-    object.__setattr__(gan, "augment", lambda image, key: 0 * image + jax.random.uniform(key, image.shape))
-    state = jax.eval_shape(lambda: init_state(gan, SEED, hyper)).replace(seed=jnp.uint32(SEED), step=jnp.int32(5))
+    drawing = augment.Augment((lambda image, key: 0 * image + jax.random.uniform(key, image.shape),))
     images, index = jnp.zeros((2, 2, 2, 1)), jnp.asarray([7, 4])
-    drawn = games.augmented(gan, state, images, Turn(images, index, index, 1), purpose)
+    context = Context(dataclasses.replace(gan, augment=drawing), jnp.uint32(SEED), jnp.int32(5), hyper, index)
+    drawn = tasks.augmented(context, images, Examples(images, index, 1), purpose.removeprefix("augment_"))
     key = draws.key_of(SEED, purpose, 5, 1)
     assert_array_equal(drawn, [jax.random.uniform(jax.random.fold_in(key, i), (2, 2, 1)) for i in (7, 4)])
     assert_allclose(drawn[0].ravel(), AUGMENTED[purpose], rtol=1e-5)
@@ -130,7 +143,7 @@ def test_initial_weights_are_of_their_papers_distribution(kind: str, deviation: 
 
 def test_augmentations_draw_by_keys_of_their_own_in_a_chain() -> None:
     seen = []
-    chain = augment.Chain((lambda image, key: seen.append(key) or image,) * 2)  # type: ignore[func-returns-value]
+    chain = augment.Augment((lambda image, key: seen.append(key) or image,) * 2)  # type: ignore[func-returns-value]
     key = jax.random.key(SEED)
     chain(jnp.zeros((2, 2, 1)), key)
     for place, own in enumerate(seen):

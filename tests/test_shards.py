@@ -129,7 +129,9 @@ def sharded(name: str) -> ConfigDict:
     """`small`, in 8 shards."""
     config = small(name)
     config.parallel.logical_shards = 8
-    config.penalty.every = min(config.penalty.every, 2)
+    for term in config.terms.values():
+        if "every" in term:
+            term.every = min(term.every, 2)
     return config
 
 
@@ -178,7 +180,7 @@ def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
     with jax.enable_x64(True):
         plain, config = small(name), sharded(name)
         plain.compute_dtype = config.compute_dtype = "float64"
-        plain.penalty.every = config.penalty.every
+        plain.terms = config.terms
         plain.g_batches = config.g_batches = 2
         assert distance(trained(plain, 1, steps=4).generator, trained(config, 2, steps=4).generator) < 1e-10
 

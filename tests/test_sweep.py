@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import arguments, build, hyper, parallel, report, sweep, train
 from gan_jax.build import build_gan
+from gan_jax.core.state import init_state
 from gan_jax.errors import UserError
-from gan_jax.state import init_state
 from gan_jax.trial import Trial
 from gan_jax.workdir import Workdir
 from tests.conftest import small
@@ -42,7 +42,7 @@ def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, name: str) -> 
 
 
 def compare_with_runs_alone(tmp_path: Path, config: ConfigDict) -> None:
-    trials = [{"seed": 1}, {"seed": 2, **RATES}, {"ema.decay": 0.5, "weights.adversarial": 0.9}]
+    trials = [{"seed": 1}, {"seed": 2, **RATES}, {"averages.ema.decay": 0.5, "terms.adversarial.weight": 0.9}]
     rows = sweep.sweep(config, trials, tmp_path / "sweep", TWO)
     for number, overrides in enumerate(trials):
         whole = alone(config, overrides, tmp_path / f"alone{number}")
@@ -176,7 +176,8 @@ def test_a_plan_says_what_each_trial_has(tmp_path: Path) -> None:
 def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small("gan")
     trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
-    trials += [{}, {"weights.feature_matching": 1.0}, {"optimizer.discriminator.clip": 0.1}, {"generator.widths": (8,)}]
+    trials += [{}, {"terms.feature_matching.weight": 1.0}, {"optimizer.discriminator.clip": 0.1}]
+    trials += [{"generator.widths": (8,)}]
     members = sweep.plan(config, trials, tmp_path)
     numbers = [[int(m.name) for m in part] for part in sweep.split(members, TWO)]
     assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8], [9]]
@@ -220,7 +221,7 @@ def test_a_sweep_that_cannot_be_says_which_trial(trials: Any, message: str, tmp_
 def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
     assert arguments.read_sweep("seed=1,2 loss=hinge") == [{"seed": 1, "loss": "hinge"}, {"seed": 2, "loss": "hinge"}]
     assert arguments.read_sweep("w=(8,),(8,16)") == [{"w": (8,)}, {"w": (8, 16)}]
-    assert arguments.read_sweep("config.ema.decay=0.5,.9")[1] == {"ema.decay": 0.9}
+    assert arguments.read_sweep("config.averages.ema.decay=0.5,.9")[1] == {"averages.ema.decay": 0.9}
     file = tmp_path / "mine.py"
     file.write_text("def few(hyper):\n    return hyper.sweep('seed', [3])\n\ndef none(hyper):\n    return 3\n")
     assert arguments.read_sweep(f"{file}:few") == [{"seed": 3}]

@@ -12,14 +12,15 @@ import pytest
 from flax import linen as nn
 from numpy.testing import assert_allclose
 
-from gan_jax import layers, optimizers, penalties, terms
-from gan_jax.build import WarmStart, build_gan
+from gan_jax import layers
+from gan_jax.build import build_gan
+from gan_jax.core import optimizers
+from gan_jax.core.gan import Context, Examples, Generated
+from gan_jax.core.state import hyperparams_now, init_state
+from gan_jax.core.update import Shared, discriminator_step, update
 from gan_jax.errors import UserError
 from gan_jax.layers.judgement import minibatch_discrimination, minibatch_stddev
-from gan_jax.state import init_state
-from gan_jax.update import discriminator_step, update
 from tests.conftest import small
-from tests.oracle import draws
 from tests.test_update import differ, same, start
 
 RNG = np.random.default_rng(0)
@@ -257,12 +258,13 @@ def test_two_batches_in_one_call_are_told_nothing_of_each_other(model: str, mini
         ({"discriminator.minibatch": "std"}, "minibatch must be one of none, discrimination, stddev, not 'std'"),
         ({"generator.initializer": "kaiming"}, "initializer must be one of normal, xavier, orthogonal"),
         ({"classes": 10}, "config.classes is 10, but neither player is told of classes"),
-        ({"penalty.name": "r1,r1"}, "config.penalty.name names r1 twice"),
-        ({"penalty.name": "r3"}, "unknown penalty.name 'r3'"),
-        ({"game": "autoencoder"}, "model 'dcgan' has no encoder"),
-        ({"game": "chess"}, "unknown game 'chess'"),
-        ({"penalty.weight": -1.0}, "penalty.weight must be finite and from 0 up"),
-        ({"optimizer.generator.schedule": "step"}, "unknown config.optimizer.generator.schedule 'step'"),
+        ({"augment.name": "color,color"}, "config.augment.name names color twice"),
+        ({"task": "autoencoder"}, "model 'dcgan' has no encoder"),
+        ({"task": "chess"}, "unknown task 'chess'"),
+        ({"prior": "laplace"}, "unknown prior 'laplace'"),
+        ({"terms.r1.weight": -1.0}, "terms.r1.weight must be finite and from 0 up"),
+        ({"schedules.generator_rate.kind": "step"}, "unknown config.schedules.generator_rate.kind 'step'"),
+        ({"optimizer.generator.schedule": "linear"}, "is config.schedules.generator_rate now"),
         (
             {"generator.remat": True, "parallel.logical_shards": 8},
             "config.generator.remat saves nothing with config.parallel.logical_shards",
@@ -278,90 +280,28 @@ def test_what_cannot_be_built_is_one_line(changes: dict[str, Any], message: str)
     assert "\n" not in str(error.value)
 
 
-# --- penalties --------------------------------------------------------------------------------------------------------
-
-
-def test_penalties_are_their_formulas() -> None:
-    real, fake = RNG.normal(size=(2, 6, 4, 3, 2))
-    index, key = jnp.arange(6), jax.random.key(3)
-    with jax.enable_x64(True):
-        w = jnp.asarray(RNG.normal(size=(4, 3, 2)))
-        call = {name: getattr(penalties, name) for name in penalties.__all__}
-
-        def linear(x: Array) -> Array:
-            return (x * w).sum((1, 2, 3))
-
-        def square(x: Array) -> Array:
-            return 0.5 * jnp.square(x).sum((1, 2, 3))
-
-        norm = np.linalg.norm(w)
-        for name, desired in {"wgan_gp": (norm - 1) ** 2, "dragan": (norm - 1) ** 2, "r1": norm**2 / 2}.items():
-            assert_allclose(call[name](linear, real, fake, key, index), np.full(6, desired), rtol=1e-12)
-        assert_allclose(call["r1"](square, real, fake, key, index), np.square(real).sum((1, 2, 3)) / 2, rtol=1e-12)
-        assert_allclose(call["r2"](square, real, fake, key, index), np.square(fake).sum((1, 2, 3)) / 2, rtol=1e-12)
-
-        # With ½|x|² the gradient is x: the penalty says where it was taken.
-        def at(x: Array) -> Array:
-            return np.square(np.linalg.norm(np.reshape(x, (6, -1)), axis=1) - 1)
-
-        mix = draws.uniform_of_each(key, 6, ()).reshape(6, 1, 1, 1)
-        between = call["wgan_gp"](square, real, fake, key, index)
-        assert_allclose(between, at(mix * real + (1 - mix) * fake), rtol=1e-10)
-        other = call["wgan_gp"](square, real[3:], fake[3:], key, index[3:])
-        assert_allclose(other, between[3:], rtol=1e-10)  # each by its own index
-        noise = draws.uniform_of_each(draws.folded(key, 1), 6, (4, 3, 2))
-        spread = real.std(axis=(1, 2, 3), keepdims=True)
-        about = call["dragan"](square, real, fake, key, index)
-        assert_allclose(about, at(real + mix * 0.5 * spread * noise), rtol=1e-10)
-
-
-@pytest.mark.parametrize("name", penalties.__all__)
-def test_penalties_of_bfloat16_are_float32(name: str) -> None:
-    """Its values are sums of thousands of squares, which bfloat16 rounds to 3 digits."""
-    images = jnp.asarray(RNG.normal(size=(3, 8, 8, 1)), jnp.bfloat16)
-    weights = jnp.asarray(RNG.normal(size=(64, 1)), jnp.bfloat16)
-
-    def discriminate(x: Array) -> Array:
-        return (x.astype(jnp.bfloat16).reshape(3, 64) @ weights)[:, 0].astype(jnp.float32)
-
-    found = getattr(penalties, name)(discriminate, images, images, jax.random.key(0), jnp.arange(3))
-    assert found.dtype == jnp.float32
-    size = np.linalg.norm(np.asarray(weights, np.float64))
-    desired = size**2 / 2 if name in ("r1", "r2") else (size - 1) ** 2
-    assert_allclose(found, np.full(3, desired), rtol=1e-5)
-
-
-def test_a_penalty_where_the_gradient_is_zero_has_a_finite_one() -> None:
-    zeros = jnp.zeros((3, 4))
-
-    def loss(weight: Array) -> Array:
-        return penalties.wgan_gp(
-            lambda x: weight * (x**2).sum(1), zeros, zeros, jax.random.key(0), jnp.arange(3)
-        ).mean()
-
-    value, gradient = jax.value_and_grad(loss)(jnp.float32(1))
-    assert value == 1
-    assert gradient == 0
+# --- gradients of gradients, intervals --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["wgan_gp", "relativistic", "dragan"])
 def test_gradients_of_gradients_are_finite_differences(name: str) -> None:
     config = small(name)
-    config.penalty.every = 1
-    config.augment = "none"
+    for term in ("r1", "r2"):
+        config.terms[term].every = 1
     config.compute_dtype = "float64"
     config.optimizer.discriminator = optimizer_entry("sgd", 1.0)
     with jax.enable_x64(True):
         gan, state, batch = start(config)
-        from gan_jax.state import Turn
-
-        turn = Turn(batch["image"][0], batch["label"][0], batch["index"], 0)
-        fake = jnp.asarray(RNG.uniform(-1, 1, turn.image.shape))
+        context = Context(gan, state.seed, state.step, state.hyperparams, batch["index"])
+        examples = Examples(batch["image"][0], batch["label"][0], 0)
+        drawn = jnp.asarray(RNG.uniform(-1, 1, examples.image.shape))
+        fake = Generated(drawn, drawn)
+        shared = Shared(examples, examples.image, examples.image, fake, state.generator.variables)
 
         @jax.jit
         def step(params: Any) -> tuple[Any, Array]:
             player = state.discriminator.replace(params=params)
-            after, metrics = discriminator_step(gan, state, player, turn.image, fake, turn, None)
+            (after, _), metrics = discriminator_step(context, (player, {}), shared)
             return jax.tree.map(jnp.subtract, params, after.params), metrics["d_loss"]
 
         params = jax.tree.map(lambda p: 3 * p, state.discriminator.params)  # so that the penalty weighs something
@@ -381,17 +321,21 @@ def optimizer_entry(name: str, rate: float) -> Any:
 
 def test_lazy_penalties_come_every_nth_step_with_n_times_the_weight() -> None:
     config = small("relativistic")
-    config.penalty.every = 3
+    config.terms.r1.every, config.terms.r2.every = 3, 2
     gan, state, batch = start(config)
     step = jax.jit(partial(update, gan))
-    seen = []
+    seen: dict[str, list[float]] = {"d_r1": [], "d_r2": []}
     for _ in range(7):
         state, metrics = step(state, batch)
-        seen.append(float(metrics["d_penalty"]))
-    assert [value > 0 for value in seen] == [True, False, False, True, False, False, True]
-    config.penalty.every = 1
+        for name, values in seen.items():
+            values.append(float(metrics[name]))
+    assert [value > 0 for value in seen["d_r1"]] == [True, False, False, True, False, False, True]
+    assert [value > 0 for value in seen["d_r2"]] == [True, False, True, False, True, False, True]
+    config.terms.r1.every = config.terms.r2.every = 1
     every, state, _ = start(config)
-    assert_allclose(seen[0], 3 * jax.jit(partial(update, every))(state, batch)[1]["d_penalty"], rtol=1e-5)
+    metrics = jax.jit(partial(update, every))(state, batch)[1]
+    assert_allclose(seen["d_r1"][0], 3 * metrics["d_r1"], rtol=1e-5)
+    assert_allclose(seen["d_r2"][0], 2 * metrics["d_r2"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["acgan", "projection", "aae", "relativistic"])
@@ -415,41 +359,11 @@ def test_what_d_says_losses_and_the_state_are_float32_where_networks_compute_in_
 # --- terms ------------------------------------------------------------------------------------------------------------
 
 
-def test_terms_are_their_formulas() -> None:
-    label: Any = np.asarray([2, 0, 1, 1])
-    features, class_logits = RNG.normal(size=(2, 4, 5)), RNG.normal(size=(2, 4, 3))
-    with jax.enable_x64(True):
-        real, fake = (
-            layers.Judgement(jnp.zeros(4), jnp.asarray(f), jnp.asarray(c))
-            for f, c in zip(features, class_logits, strict=True)
-        )
-        matching = terms.feature_matching(real, fake, label, None)
-        assert_allclose(matching, np.square(features[0].mean(0) - features[1].mean(0)).sum(), rtol=1e-12)
-        p = np.exp(class_logits) / np.exp(class_logits).sum(-1, keepdims=True)
-        losses = -np.log(p[:, np.arange(4), label]).mean(1)
-        assert_allclose(terms.auxiliary_discriminator(real, fake, label, None), losses.sum(), rtol=1e-12)
-        assert_allclose(terms.auxiliary_generator(real, fake, label, None), losses[1], rtol=1e-12)
-
-
-def test_feature_matching_compares_means_of_the_global_batch() -> None:
-    features = RNG.normal(size=(2, 8, 5))
-    label = jnp.zeros(4, jnp.int32)
-
-    def matching(features: Array) -> Array:
-        real, fake = (layers.Judgement(jnp.zeros(4), own) for own in features)
-        return terms.feature_matching(real, fake, label, "d")
-
-    with jax.enable_x64(True):
-        spread = features.reshape(2, 2, 4, 5).swapaxes(0, 1)
-        found = jax.pmap(matching, "d", devices=jax.devices()[:2])(spread)
-    assert_allclose(found, np.full(2, np.square(features[0].mean(0) - features[1].mean(0)).sum()), rtol=1e-12)
-
-
 @pytest.mark.slow
 def test_feature_matching_alone_trains_the_generator_on_any_number_of_devices() -> None:
     config = small("dcgan")
     config.compute_dtype = "float64"
-    config.weights.update({"adversarial": 0.0, "feature_matching": 1.0})
+    config.terms.adversarial.weight, config.terms.feature_matching.weight = 0.0, 1.0
     from tests.test_devices import distance, trained
 
     with jax.enable_x64(True):
@@ -460,20 +374,6 @@ def test_feature_matching_alone_trains_the_generator_on_any_number_of_devices() 
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_a_schedule_goes_from_the_rate_to_its_end(schedule: str) -> None:
-    recipe = optimizers.Recipe("sgd", schedule)
-    optimizer = recipe(jnp.float32(0.5), updates=jnp.float32(10), final_rate=jnp.float32(0.2))
-    params = jnp.float32(0)
-    state, steps = optimizer.init(params), []
-    for _ in range(13):
-        updates, state = optimizer.update(jnp.float32(1), state, params)
-        steps.append(-float(updates))
-    t = np.minimum(np.arange(13) / 10, 1)
-    curve = 1 - 0.8 * t if schedule == "linear" else 0.2 + 0.8 * (1 + np.cos(np.pi * t)) / 2
-    assert_allclose(steps, 0.5 * curve, rtol=1e-5)
 
 
 def test_historical_averaging_pulls_to_the_mean_of_the_past() -> None:
@@ -503,44 +403,35 @@ def test_weights_stay_within_the_clip() -> None:
 
 
 def test_a_warm_start_gives_the_critic_more_steps_before_each_of_the_generators() -> None:
-    hold = WarmStart(g_steps=3, factor=4, period=5)
-    moves = np.flatnonzero([not hold(jnp.int32(step)) for step in range(40)])
+    config = small("wgan")
+    config.schedules.warm_start.update({"moves": 3.0, "factor": 4.0, "period": 5.0})
+    gan, state, _ = start(config)
+    active = jax.jit(lambda step: hyperparams_now(gan, state.replace(step=step))["optimizer"]["generator"]["active"])
+    moves = np.flatnonzero([active(jnp.int32(step)) for step in range(40)])
     between = np.diff(moves, prepend=-1)
     # Three moves after 4 steps each, then one a step, but after every fifth once more after 4.
     np.testing.assert_array_equal(between[:20], [4, 4, 4] + [1, 1, 1, 1, 1, 4] + [1, 1, 1, 1, 4] * 2 + [1])
 
 
-def test_a_schedule_counts_the_generators_own_moves() -> None:
-    hold = WarmStart(g_steps=3, factor=4, period=5)
-    held = np.array([hold(jnp.int32(step)) for step in range(60)])
-    assert [hold.moves(steps) for steps in range(61)] == [0, *np.cumsum(~held)]
+def test_a_generator_that_is_held_keeps_its_parameters_and_moments() -> None:
     config = small("wgan")
-    config.steps = 20
-    config.warm_start.update({"g_steps": 3, "factor": 4, "period": 5})
-    for player in ("generator", "discriminator"):
-        config.optimizer[player].schedule = "linear"
-    _, leaves = build_gan(config)
-    assert leaves["generator"]["updates"] == (~held[:20]).sum() == 8
-    assert leaves["discriminator"]["updates"] == 20 * config.d_steps
-
-
-def test_a_generator_that_is_held_changes_nothing_of_its_own() -> None:
-    config = small("wgan")
-    config.warm_start.update({"g_steps": 2, "factor": 3})
+    config.schedules.warm_start.update({"moves": 2.0, "factor": 3.0})
     gan, before, batch = start(config)
     step = jax.jit(partial(update, gan))
     states = [before]
     for _ in range(3):
         states.append(step(states[-1], batch)[0])
-    assert same(states[0].generator, states[2].generator)
-    jax.tree.map(partial(assert_allclose, rtol=1e-5, atol=1e-7), states[0].ema, states[2].ema)
+    held, moved = states[2].generator, states[3].generator
+    assert same((before.generator.params, before.generator.opt_state), (held.params, held.opt_state))
+    params = before.ema["params"], states[2].ema["params"]
+    jax.tree.map(partial(assert_allclose, rtol=1e-5, atol=1e-7), *params)
     assert differ(states[0].discriminator.params, states[2].discriminator.params)
-    assert differ(states[2].generator.params, states[3].generator.params)
+    assert differ(held.params, moved.params)
 
 
 def test_the_average_is_the_parameters_until_it_starts() -> None:
     config = small("gan")
-    config.ema.start = 2
+    config.averages.ema.start = 2
     gan, state, batch = start(config)
     step = jax.jit(partial(update, gan))
     for i in range(4):

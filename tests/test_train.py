@@ -13,8 +13,8 @@ from PIL import Image
 
 from gan_jax import build, train, trial
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.core.state import GANState, init_state
 from gan_jax.errors import UserError
-from gan_jax.state import GANState, init_state
 from gan_jax.trial import Pace, Pending, chunks
 from gan_jax.workdir import Workdir
 from tests.conftest import small
@@ -109,7 +109,7 @@ def test_the_time_before_a_resume_counts_and_a_lost_report_is_written_again(tmp_
 def test_a_line_is_the_mean_of_the_steps_since_the_line_before(tmp_path: Path) -> None:
     """Of a lazy penalty, of those that had it; whatever the dispatches. Evaluations and checkpoints have lines, too."""
     config = small("gan")
-    config.penalty.update({"name": "r1", "every": 3})
+    config.terms.r1.update({"weight": 10.0, "every": 3})
     config.checkpoint.every = 7
     run(config, tmp_path / "each")
     each = {record["step"]: record for record in records(tmp_path / "each")}
@@ -123,10 +123,10 @@ def test_a_line_is_the_mean_of_the_steps_since_the_line_before(tmp_path: Path) -
         for name in names:
             mean = np.mean([each[step][name] for step in range(before + 1, int(line["step"]) + 1)])
             assert line[name] == pytest.approx(mean, rel=1e-12), name
-        penalties = [each[step]["d_penalty"] for step in with_penalty[int(line["step"])]]
-        assert ("d_penalty" in line) == bool(penalties)
+        penalties = [each[step]["d_r1"] for step in with_penalty[int(line["step"])]]
+        assert ("d_r1" in line) == bool(penalties)
         assert min(penalties, default=1) > 0
-        assert line.get("d_penalty") == (pytest.approx(np.mean(penalties), rel=1e-12) if penalties else None)
+        assert line.get("d_r1") == (pytest.approx(np.mean(penalties), rel=1e-12) if penalties else None)
     assert ["d_seen" in line for line in lines] == [False, True, False, False, True]
 
 

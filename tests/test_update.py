@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import losses
 from gan_jax.build import build_gan
-from gan_jax.losses import Array
-from gan_jax.state import GAN, GANState, Turn, draw_latents, init_state, random_key
-from gan_jax.update import discriminator_step, update
+from gan_jax.core import losses
+from gan_jax.core.gan import GAN, Context, Examples, Generated
+from gan_jax.core.losses import Array
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState, init_state
+from gan_jax.core.update import Shared, discriminator_step, update
 from tests.conftest import QUICKLY, small
 
 
@@ -27,6 +29,12 @@ def start(config: ConfigDict) -> tuple[GAN, GANState, dict[str, Array]]:
         state,
         {"image": image, "index": jnp.arange(config.batch_size), "label": jnp.zeros(shape[:2], jnp.int32)},
     )
+
+
+def latents(gan: GAN, seed: Any, step: Any, substep: int, index: Any) -> Array:
+    """What a step draws for its batch ``substep``."""
+    keys = example_keys(random_key(seed, "latents", step, substep), index)
+    return jax.vmap(lambda key: jax.random.normal(key, (gan.latent_dim,), gan.dtype))(keys)
 
 
 def differ(a: object, b: object) -> bool:
@@ -44,7 +52,7 @@ def test_each_players_every_parameter_moves_and_metrics_are_flat_finite_scalars(
     assert differ(before.generator.params, after.generator.params)
     assert differ(before.discriminator.params, after.discriminator.params)
     assert int(after.step) == 1
-    assert same(before.hyper, after.hyper)
+    assert same(before.hyperparams, after.hyperparams)
     assert set(metrics) == {
         *("d_loss", "g_loss", "d_margin", "d_real", "d_fake", "d_accuracy_real", "d_accuracy_fake"),
         *("d_grad_norm", "g_grad_norm", "d_param_norm", "g_param_norm"),
@@ -89,7 +97,7 @@ def test_a_player_with_learning_rate_zero_keeps_its_parameters_whatever_the_othe
 
 def test_batch_statistics_follow_the_stated_policy() -> None:
     config = small("dcgan")
-    config.augment = "none"
+    config.augment.name = "none"
     gan, before, batch = start(config)
     after, _ = jax.jit(partial(update, gan))(before, batch)
 
@@ -97,7 +105,7 @@ def test_batch_statistics_follow_the_stated_policy() -> None:
         variables = {"params": getattr(before, player).params, **stats}
         return getattr(gan, player).apply(variables, x, train=True, mutable=["batch_stats"])
 
-    z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
+    z = latents(gan, before.seed, before.step, 0, batch["index"])
     # G: once, by the latents of the step. D: by the real batch, then by the fakes; not by the generator's step.
     fake, g_stats = forward("generator", before.generator.stats, z)
     _, d_stats = forward("discriminator", before.discriminator.stats, batch["image"][0])
@@ -115,12 +123,16 @@ def test_d_steps_take_their_own_images_and_train_the_discriminator_more() -> Non
     gan, before, batch = start(config)
     after, _ = jax.jit(partial(update, gan))(before, batch)
     # The same three steps by hand.
+    context = Context(gan, before.seed, before.step, before.hyperparams, batch["index"])
     player = before.discriminator
     for i in range(3):
-        z = draw_latents(gan, random_key(before.seed, "latents", before.step, i), batch["index"])
+        z = latents(gan, before.seed, before.step, i, batch["index"])
         fake: Any = gan.generator.apply({"params": before.generator.params}, z, train=True)
-        turn = Turn(batch["image"][i], batch["label"][i], batch["index"], i)
-        player, _ = discriminator_step(gan, before, player, batch["image"][i], fake, turn, None)
+        examples = Examples(batch["image"][i], batch["label"][i], i)
+        shared = Shared(
+            examples, batch["image"][i], batch["image"][i], Generated(fake, fake), before.generator.variables
+        )
+        (player, _), _ = discriminator_step(context, (player, {}), shared)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), after.discriminator.params, player.params
     )
@@ -132,7 +144,7 @@ def test_metrics_say_what_they_are_called_after(loss: str) -> None:
     config.loss = loss
     gan, before, batch = start(config)
     _, metrics = jax.jit(partial(update, gan))(before, batch)
-    z = draw_latents(gan, random_key(before.seed, "latents", before.step, 0), batch["index"])
+    z = latents(gan, before.seed, before.step, 0, batch["index"])
     fake = gan.generator.apply({"params": before.generator.params}, z, train=True)
     judge: Any = partial(gan.discriminator.apply, {"params": before.discriminator.params}, train=True)
     real_logits, fake_logits = (np.asarray(judge(x).logits, np.float64) for x in (batch["image"][0], fake))
@@ -154,17 +166,20 @@ def test_hyperparameters_are_leaves_so_changing_them_compiles_nothing() -> None:
     gan, state, batch = start(small("gan"))
     step = jax.jit(partial(update, gan))
     step(state, batch)
-    hyper = jax.tree.map(lambda leaf: leaf * 0.5, state.hyper)
-    step(state.replace(hyper=hyper, seed=jnp.uint32(7)), batch)
+    hyper = jax.tree.map(lambda leaf: leaf * 0.5, state.hyperparams)
+    step(state.replace(hyperparams=hyper, seed=jnp.uint32(7)), batch)
     assert step._cache_size() == 1  # type: ignore[attr-defined]
 
 
 def test_latents_depend_on_seed_step_and_global_index_alone() -> None:
     gan, *_ = start(small("gan"))
-    key = random_key(jnp.uint32(1), "latents", 3, 0)
-    whole = draw_latents(gan, key, jnp.arange(16))
-    parts = [draw_latents(gan, key, jnp.arange(16)[part]) for part in (slice(0, 4), slice(4, 16))]
+
+    def drawn(seed: int, step: int, index: Any) -> np.ndarray:
+        return np.asarray(gan.prior(example_keys(random_key(seed, "latents", step, 0), index), 8, gan.dtype))
+
+    whole = drawn(1, 3, jnp.arange(16))
+    parts = [drawn(1, 3, jnp.arange(16)[part]) for part in (slice(0, 4), slice(4, 16))]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
-    assert len(np.unique(np.asarray(whole))) == whole.size
-    for other in (random_key(jnp.uint32(2), "latents", 3, 0), random_key(jnp.uint32(1), "latents", 4, 0)):
-        assert not np.isin(draw_latents(gan, other, jnp.arange(16)), whole).any()
+    assert len(np.unique(whole)) == whole.size
+    for other in (drawn(2, 3, jnp.arange(16)), drawn(1, 4, jnp.arange(16))):
+        assert not np.isin(other, whole).any()

@@ -12,6 +12,11 @@ import jax
 import numpy as np
 
 from gan_jax import distributed, parallel, progress
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN, Variables
+from gan_jax.core.pixels import to_uint8
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
@@ -20,8 +25,6 @@ from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.gan_train import gan_train
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.files import keep, read_arrays, write_arrays
-from gan_jax.images import to_uint8
-from gan_jax.state import GAN, GANState, Variables, draw_latents, random_key
 
 __all__ = ["NEIGHBOURS", "Evaluator", "find", "gan_train", "neighbours"]
 
@@ -217,8 +220,7 @@ class Evaluator:
     def _drawn(self, common: Any, examples: Any) -> Any:
         assert self.extractor is not None
         (variables, weights, key), (index, label) = common, examples
-        z = draw_latents(self._gan, key, index)
-        images = to_uint8(self._gan.generator.apply(variables, z, label=label, train=False))
+        images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label))
         return *self.extractor.apply(weights, images), images
 
 

@@ -16,10 +16,10 @@ from flax import linen as nn
 from flax import traverse_util
 
 from gan_jax import progress
+from gan_jax.core.pixels import to_float
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
 from gan_jax.files import keep, read_arrays, refusal, write_arrays
-from gan_jax.images import to_float
 
 Array = jax.Array
 Variables = Any

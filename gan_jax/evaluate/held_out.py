@@ -5,9 +5,11 @@ from functools import partial
 import jax
 import numpy as np
 
-from gan_jax.images import to_float
-from gan_jax.losses import discriminator_output
-from gan_jax.state import GAN, Array, GANState
+from gan_jax.core.gan import GAN, Array
+from gan_jax.core.losses import discriminator_output
+from gan_jax.core.networks import call
+from gan_jax.core.pixels import to_float
+from gan_jax.core.state import GANState
 
 Labelled = tuple[np.ndarray, np.ndarray]
 BATCH = 250  # images that `held_out` looks at
@@ -19,7 +21,7 @@ def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dic
     The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
     al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
     ``[N, H, W, C]`` and labels ``[N]``, in an order that mixes the classes); without test images there is no
-    ``d_unseen``. Where D judges codes (`gan_jax.games.AUTOENCODER`), they are those of the images.
+    ``d_unseen``. Where D judges codes (`gan_jax.core.tasks`), they are those of the images.
     """
     looked_at = {"d_seen": seen, "d_unseen": unseen}
     return {
@@ -31,8 +33,8 @@ def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dic
 
 @partial(jax.jit, static_argnums=0)
 def _mean_output(gan: GAN, state: GANState, images: Array, labels: Array) -> Array:
-    shown = gan.game.view(gan, state, to_float(images, gan.dtype), labels)
-    judgement, _ = gan.discriminator.apply(
-        state.discriminator.variables, shown, label=labels, train=True, mutable=["batch_stats"]
+    shown = gan.task.shown(gan, state.generator.variables, to_float(images, gan.dtype), labels)
+    judgement, _ = call(
+        gan.discriminator, state.discriminator.variables, shown, label=labels, train=True, mutable=["batch_stats"]
     )
     return discriminator_output(gan.loss, judgement.logits).mean()

@@ -96,7 +96,7 @@ def verdict(
       records: each with its ``step``; losses and accuracies are means since the one before.
       updates: of G, up to the last.
       data: `duplicates` and `class_distance` of draws from the data, as many as there were samples; 0 if not known.
-      critic: whether D gives scores whose offset and scale mean nothing (`gan_jax.losses.wasserstein`).
+      critic: whether D gives scores whose offset and scale mean nothing (`gan_jax.core.losses.wasserstein`).
       scale: the largest weight in the losses, 1 or more.
 
     Returns:

@@ -1,5 +1,6 @@
 """What XLA's compiler for CPUs has to be told, and whether it is the one."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -10,11 +11,17 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 Array = jax.Array
 _Tree = TypeVar("_Tree")
+_Item = TypeVar("_Item")
 
 
 def on_cpu() -> bool:
     """Whether programs are compiled for CPUs, where the formulations of `gan_jax.layers` pay."""
     return jax.default_backend() == "cpu"
+
+
+def calls(batches: Sequence[_Item]) -> list[list[_Item]]:
+    """How several batches go through one network: on CPUs each by itself, elsewhere all at once."""
+    return [[batch] for batch in batches] if on_cpu() else [list(batches)]
 
 
 def held(x: _Tree) -> _Tree:

@@ -1,7 +1,7 @@
 """The adversarial autoencoder (Makhzani et al. 2015, arXiv:1511.05644), of dense layers.
 
 The generator is the decoder; the encoder, which plays against the discriminator, is part of the same player, so that
-both share its optimizer. See `gan_jax.games.AUTOENCODER` for the game.
+both share its optimizer. See `gan_jax.core.tasks` for the task.
 """
 
 from collections.abc import Sequence

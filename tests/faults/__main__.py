@@ -37,16 +37,16 @@ def copy(directory: Path) -> Path:
     return to
 
 
-def run(checkout: Path, tests: Iterable[str], *options: str) -> tuple[int, str]:
-    """Pytest's exit code and what it says last; the code is -1 if it takes too long."""
+def run(checkout: Path, tests: Iterable[str], *options: str, limit: float | None = None) -> tuple[int, str]:
+    """Pytest's exit code and what it says last; the code is -1 if it takes more than ``limit`` seconds."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs", *options, *tests]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=_LIMIT, check=False
+            command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        return -1, f"took more than {_LIMIT} s"
+        return -1, f"took more than {limit} s"
     return done.returncode, "\n".join((done.stdout + done.stderr).splitlines()[-12:])
 
 
@@ -66,7 +66,7 @@ def judge(fault: Fault) -> tuple[str, float]:
         checkout = copy(Path(directory))
         try:
             fault.apply(checkout)
-            found = outcome(*run(checkout, fault.tests, "-x", "-n", "0"))
+            found = outcome(*run(checkout, fault.tests, "-x", "-n", "0", limit=_LIMIT))
         except ValueError as error:
             found = outcome(-1, str(error))
     return found, time.perf_counter() - begin

@@ -265,7 +265,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "white-is-not-1",
-        "gan_jax/images.py",
+        "gan_jax/core/pixels.py",
         "return jnp.asarray(images).astype(dtype) / 127.5 - 1",
         "return jnp.asarray(images).astype(dtype) / 128 - 1",
         _FEEDS,

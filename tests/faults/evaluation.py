@@ -77,9 +77,9 @@ FAULTS = (
     ),
     Fault(
         "judged-in-training-mode",
-        _INIT,
-        "z, label=label, train=False))",
-        "z, label=label, train=True))",
+        "gan_jax/core/draw.py",
+        "train=False, **options)",
+        "train=True, **options)",
         _DRAWN,
         "Batch norm takes the moments of 50 samples that happen to be drawn together.",
     ),

@@ -75,9 +75,9 @@ FAULTS = (
     ),
     Fault(
         "a-second-power-iteration-for-the-fakes",
-        "gan_jax/update.py",
-        'stats, mutable = {**stats, **written}, ("batch_stats",)',
-        "stats = {**stats, **written}",
+        "gan_jax/core/update.py",
+        'variables, mutable = {**variables, **written}, ("batch_stats",)',
+        "variables = {**variables, **written}",
         (
             f"{_STEPS}[projection]",
             f"{_STEPS}[dragan]",
@@ -86,9 +86,9 @@ FAULTS = (
     ),
     Fault(
         "a-power-iteration-in-gs-step",
-        "gan_jax/update.py",
-        "discriminator.stats, label=turn.label, axis_name=axis_name)",
-        'discriminator.stats, label=turn.label, axis_name=axis_name, mutable=("batch_stats", "spectral"))',
+        "gan_jax/core/update.py",
+        "judge = _Judge(context, shared, discriminator.variables)",
+        'judge = _Judge(context, shared, discriminator.variables, ("batch_stats", "spectral"))',
         (
             f"{_STEPS}[projection]",
             f"{_STEPS}[dragan]",
@@ -97,9 +97,9 @@ FAULTS = (
     ),
     Fault(
         "gs-vectors-stay",
-        "gan_jax/update.py",
-        "generator.replace(stats=g_stats)",
-        "generator",
+        "gan_jax/core/update.py",
+        "players = (state.generator.replace(stats=stats), player)",
+        "players = (state.generator, player)",
         (
             f"{_STEPS}[dragan]",
             f"{_STEPS}[cgan]",

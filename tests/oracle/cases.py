@@ -15,8 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax.build import build_gan
-from gan_jax.state import GAN, GANState, Hyper, Player, init_state
-from gan_jax.update import update
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.state import GANState, Player, init_state
+from gan_jax.core.update import update
 from tests.conftest import QUICKLY, small
 
 Tree: TypeAlias = Any
@@ -28,11 +29,11 @@ _CONV = {"generator.widths": (4, 3), "discriminator.widths": (3, 4)}
 _DENSE = {"model": "mlp", "generator.widths": (5, 4), "discriminator.widths": (5, 4)}
 # Of each kind the config, and what is changed of it: no weight is 1, no label constant, no step the first one only.
 CASES: dict[str, dict[str, Any]] = {
-    "cgan": {**_CONV, "d_steps": 2, "data.channels": 3, "augment": "color,translation"},
+    "cgan": {**_CONV, "d_steps": 2, "data.channels": 3, "augment.name": "color,translation"},
     "acgan": {
         **_DENSE,
-        **{"weights.adversarial": 0.6, "weights.feature_matching": 0.4},
-        **{"weights.auxiliary_discriminator": 0.7, "weights.auxiliary_generator": 0.3},
+        **{"terms.adversarial.weight": 0.6, "terms.feature_matching.weight": 0.4},
+        **{"terms.auxiliary_discriminator.weight": 0.7, "terms.auxiliary_generator.weight": 0.3},
     },
     "projection": {
         **{"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (3, 4)},
@@ -40,27 +41,28 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "aae": {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
-        "weights.reconstruction": 3.0,
+        "terms.reconstruction.weight": 3.0,
     },
     "wgan": {
         **_DENSE,
         "d_steps": 2,
         "optimizer.discriminator.clip": 0.6,
-        "warm_start.g_steps": 1,
-        "warm_start.factor": 2,
+        "schedules.warm_start.moves": 1.0,
+        "schedules.warm_start.factor": 2.0,
     },
     "wgan_gp": {
         **_DENSE,
-        **{"d_steps": 2, "penalty.weight": 4.0, "discriminator.norm": "layer", "steps": 3},
-        **{"optimizer.generator.schedule": "linear", "optimizer.discriminator.schedule": "cosine"},
-        "optimizer.generator.final_rate": 0.2,
+        **{"d_steps": 2, "terms.wgan_gp.weight": 4.0, "discriminator.norm": "layer", "steps": 3},
+        **{"schedules.generator_rate.kind": "linear", "schedules.discriminator_rate.kind": "cosine"},
+        "schedules.generator_rate.final": 4e-5,
     },
     "dragan": {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.spectral": True},
-        **{"discriminator.spectral": True, "d_steps": 2, "penalty.weight": 3.0},
+        **{"discriminator.spectral": True, "d_steps": 2, "terms.dragan.weight": 3.0},
     },
     "relativistic": {
-        **{**_DENSE, "penalty.every": 2, "penalty.weight": 0.5, "classes": 3},
+        **_DENSE,
+        **{"terms.r1.every": 2, "terms.r1.weight": 0.5, "terms.r2.every": 2, "terms.r2.weight": 0.3, "classes": 3},
         **{"generator.conditional": "concat", "discriminator.conditional": "projection"},
     },
     "improved": {
@@ -74,9 +76,10 @@ CASES: dict[str, dict[str, Any]] = {
 def case_config(name: str) -> ConfigDict:
     """The config of a case."""
     config = small(name)
-    config.update({"compute_dtype": "float64", "latent_dim": 5, "batch_size": 6, "augment": "none", "seed": 7})
+    config.update({"compute_dtype": "float64", "latent_dim": 5, "batch_size": 6, "seed": 7})
     config.classes = 3 if config.classes else 0
-    config.data.image_size, config.ema.decay = 8, 0.15  # above the warm-up's 1/10, below its 2/11
+    config.augment.name = "none"
+    config.data.image_size, config.averages.ema.decay = 8, 0.15  # above the warm-up's 1/10, below its 2/11
     config.update_from_flattened_dict(CASES[name])
     return config
 
@@ -103,7 +106,7 @@ def randomized(variables: Tree, seed: int) -> Tree:
 
 
 @functools.cache
-def built(name: str) -> tuple[GAN, Hyper, GANState]:
+def built(name: str) -> tuple[GAN, Hyperparams, GANState]:
     """The GAN of a case, its hyperparameters, and the shapes of its state."""
     with jax.enable_x64(True):
         gan, hyper = build_gan(case_config(name))
@@ -142,15 +145,16 @@ def ours(name: str) -> Outcome:
 
         def player(name: str, optimizer: Any) -> Player:
             params, stats = values[name]["params"], {k: v for k, v in values[name].items() if k != "params"}
-            return Player(params, stats, optimizer(**hyper[name]).init(params))
+            return Player(params, stats, optimizer(**hyper["optimizer"][name]).init(params))
 
         state = GANState(
             step=jnp.asarray(0, jnp.int32),
             seed=jnp.asarray(config.seed, jnp.uint32),
             generator=player("generator", gan.generator_optimizer),
             discriminator=player("discriminator", gan.discriminator_optimizer),
-            ema=values["ema"],
-            hyper=hyper,
+            averages={"ema": values["ema"]},
+            hyperparams=hyper,
+            memory={"terms": {}, "schedules": {}},
         )
         index = jnp.arange(config.batch_size)
         batches = [{"image": i, "label": c, "index": index} for i, c in zip(images, labels, strict=True)]
@@ -160,9 +164,12 @@ def ours(name: str) -> Outcome:
             state, found = step(state, batch)
             metrics.append(found)
         more: Outcome = {}
-        if gan.game.reconstruct is not None:
-            shown = (gan, state, images[0, 0], labels[0, 0])
-            more = {"reconstructed": gan.game.reconstruct(*shown), "viewed": gan.game.view(*shown)}
+        if gan.task.reconstruct is not None:
+            shown = images[0, 0], labels[0, 0]
+            more = {
+                "reconstructed": gan.task.reconstruct(gan, state.ema, *shown),
+                "viewed": gan.task.shown(gan, state.generator.variables, *shown),
+            }
         players = {name: getattr(state, name) for name in ("generator", "discriminator")}
         left = {name: {"params": player.params, **player.stats} for name, player in players.items()}
         outcome: Outcome = jax.device_get({"metrics": metrics, **left, "ema": state.ema, **more})

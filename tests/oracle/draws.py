@@ -1,10 +1,10 @@
 """What a seed means, spelled out: the random numbers of a run as its words define them, written without `gan_jax`.
 
 A key is ``fold_in(... fold_in(key(seed), purpose), counter ...)``, an example's is that with its global index folded in
-last. Purposes are numbers, here by hand: a seed would mean something else if they moved. All are float64 under
-``jax.enable_x64``.
+last. A purpose is told by the CRC-32 of its name. All are float64 under ``jax.enable_x64``.
 """
 
+import zlib
 from typing import TypeAlias
 
 import jax
@@ -12,21 +12,21 @@ import numpy as np
 
 Key: TypeAlias = jax.Array
 
-PURPOSES = {
-    "init_generator": 0,
-    "init_discriminator": 1,
-    "latents": 2,
-    "samples": 3,
-    "augment_real": 4,
-    "augment_fake": 5,
-    "evaluation": 6,
-    "penalty": 7,
-}
+PURPOSES = (
+    "init_generator",
+    "init_discriminator",
+    "latents",
+    "samples",
+    "augment_real",
+    "augment_fake",
+    "evaluation",
+    "penalty",
+)
 
 
 def key_of(seed: int, purpose: str, *counters: int) -> Key:
     """The key of a purpose and of its counters."""
-    key = jax.random.fold_in(jax.random.key(seed), PURPOSES[purpose])
+    key = jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(purpose.encode())))
     for counter in counters:
         key = jax.random.fold_in(key, counter)
     return key

@@ -1,7 +1,7 @@
 """A few steps of any of the GANs in plain PyTorch and float64: losses, penalties, terms, optimizers, averages.
 
-Written from the papers' formulas and from what `gan_jax.update` says that a step is. It reads a config, first values
-and images, and calls nothing of `gan_jax`.
+Written from the papers' formulas and from what `gan_jax.core.update` says that a step is. It reads a config, first
+values and images, and calls nothing of `gan_jax`.
 """
 
 import math
@@ -22,7 +22,7 @@ def theirs(config: Any, values: dict[str, Any], images: np.ndarray, labels: np.n
     run = Run(config, values)
     metrics = [run.step(tensors(i), tensors(c).long()) for i, c in zip(images, labels, strict=True)]
     more = {}
-    if config.game == "autoencoder":
+    if config.task == "autoencoder":
         shown, label, average = tensors(images[0, 0]), tensors(labels[0, 0]).long(), run.ema["params"]
         more["reconstructed"] = arrays(run.decoded(average, encoded(config, run.encoder(average), shown), label))
         more["viewed"] = arrays(encoded(config, run.encoder(run.generator.variables["params"]), shown))
@@ -37,7 +37,7 @@ class Player:
         self.variables = tensors(variables)
         self.leaves = list(_leaves(self.variables["params"]))
         self.own = config.optimizer[name]
-        self.total = config.steps * (config.d_steps if name == "discriminator" else 1)
+        self.course, self.total = config.schedules[f"{name}_rate"], config.steps
         self.moves, self.past = 0, [torch.zeros_like(p) for p in self.leaves]
         for p in self.leaves:
             p.requires_grad_()
@@ -47,16 +47,16 @@ class Player:
         else:
             self.optimizer = {"rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}[self.own.name](self.leaves, rate)
 
-    def rate(self) -> float:
-        progress, final = min(self.moves / self.total, 1), self.own.final_rate
-        falls = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
-        return float(self.own.learning_rate * (1 - (1 - final) * falls[self.own.schedule]))
+    def rate(self, step: int) -> float:
+        progress, start, final = min(step / self.total, 1), self.own.learning_rate, self.course.final
+        gone = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
+        return float(start + (final - start) * gone[self.course.kind])
 
-    def descend(self, loss: Tensor) -> float:
-        """One step; the norm of the loss's gradient."""
+    def descend(self, loss: Tensor, step: int) -> float:
+        """One step down, in the run's ``step``; the norm of the loss's gradient."""
         gradient = torch.autograd.grad(loss, self.leaves)
         norm = _norm(gradient)
-        self.optimizer.param_groups[0]["lr"] = self.rate()
+        self.optimizer.param_groups[0]["lr"] = self.rate(step)
         self.moves += 1
         with torch.no_grad():
             for p, g, past in zip(self.leaves, gradient, self.past, strict=True):
@@ -98,17 +98,17 @@ class Run:
         params = self.generator.variables["params"]
         real = self.augmented(image, "augment_real", substep)
         prior = torch.tensor(draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim))
-        if self.config.game == "autoencoder":
+        if self.config.task == "autoencoder":
             codes = encoded(self.config, self.encoder(params), real)
             error = (self.decoded(params, codes, label) - real).square().mean()
-            return prior, codes, self.config.weights.reconstruction * error, {}
+            return prior, codes, self.config.terms.reconstruction.weight * error, {}
         run = Pass(self.generator.variables, renew=True)
         fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
         return real, fake, torch.zeros(()), run.written
 
     def average(self, label: Tensor) -> None:
         """Parameters and running statistics alike; then a power iteration by the averaged weights."""
-        decay = min(self.config.ema.decay, (1 + self.steps) / (10 + self.steps))
+        decay = min(self.config.averages.ema.decay, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
             for kind in ("params", "batch_stats"):
                 newest = _leaves(self.generator.variables.get(kind, {}))
@@ -127,16 +127,21 @@ class Run:
         second = Pass({"params": params, **first.written})
         on_fake = judged(config, second, fake, label)
         loss = self.adversarial(on_real, on_fake)[0]
-        penalty = torch.zeros(())
-        if config.penalty.name != "none" and self.steps % config.penalty.every == 0:
-            penalty = config.penalty.weight * config.penalty.every * self.penalty(
-                {"params": params, **second.written}, real, fake, label, substep
-            )  # fmt: skip
+        penalties = {}
+        for name in ("wgan_gp", "dragan", "r1", "r2"):
+            term = config.terms[name]
+            if term.weight:
+                penalties[f"d_{name}"] = torch.zeros(())
+            if term.weight and self.steps % term.every == 0:
+                seen = {"params": params, **second.written}, real, fake, label, substep
+                penalties[f"d_{name}"] = term.weight * term.every * self.penalty(name, *seen)
+        named = {}
         if config.discriminator.conditional == "auxiliary":
-            named = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)
-            loss = loss + config.weights.auxiliary_discriminator * named
-        loss = loss + penalty
-        norm = player.descend(loss)
+            both = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)
+            both = config.terms.auxiliary_discriminator.weight * both
+            loss, named = loss + both, {"d_auxiliary_discriminator": both.item()}
+        loss = loss + sum(penalties.values())
+        norm = player.descend(loss, self.steps)
         player.variables = {"params": params, **second.written}
 
         real_logits, fake_logits = on_real.logits.detach(), on_fake.logits.detach()
@@ -151,7 +156,8 @@ class Run:
             "d_fake": says(fake_logits).mean().item(),
             "d_accuracy_real": (real_logits > boundary).double().mean().item(),
             "d_accuracy_fake": (fake_logits < boundary).double().mean().item(),
-            **({} if config.penalty.name == "none" else {"d_penalty": penalty.item()}),
+            **{name: value.item() for name, value in penalties.items()},
+            **named,
             "d_grad_norm": norm,
             "d_param_norm": _norm(player.leaves),
         }
@@ -159,21 +165,28 @@ class Run:
     def generator_step(
         self, real: Tensor, fake: Tensor, label: Tensor, own_loss: Tensor, stats: Variables
     ) -> dict[str, float]:
-        weights, player = self.config.weights, self.generator
+        terms, player = self.config.terms, self.generator
         on_real = judged(self.config, Pass(self.discriminator.variables), real, label)
         on_fake = judged(self.config, Pass(self.discriminator.variables), fake, label)
-        loss = own_loss + weights.adversarial * self.adversarial(on_real, on_fake)[1]
+        found = {}
+        if self.config.task == "autoencoder":
+            found["g_reconstruction"] = own_loss
         if self.config.discriminator.conditional == "auxiliary":
-            loss = loss + weights.auxiliary_generator * F.cross_entropy(on_fake.class_logits, label)
-        apart = on_real.features.detach().mean(0) - on_fake.features.mean(0)
-        loss = loss + weights.feature_matching * apart.square().sum()
-        warm = self.config.warm_start
-        if self.steps < warm.g_steps * warm.factor and (self.steps + 1) % warm.factor:  # G stands still
+            found["g_auxiliary_generator"] = terms.auxiliary_generator.weight * F.cross_entropy(
+                on_fake.class_logits, label
+            )
+        if terms.feature_matching.weight:
+            apart = on_real.features.detach().mean(0) - on_fake.features.mean(0)
+            found["g_feature_matching"] = terms.feature_matching.weight * apart.square().sum()
+        loss = terms.adversarial.weight * self.adversarial(on_real, on_fake)[1] + sum(found.values())
+        warm = self.config.schedules.get("warm_start")
+        if warm and self.steps < warm.moves * warm.factor and (self.steps + 1) % warm.factor:  # G stands still
             norm = _norm(torch.autograd.grad(loss, player.leaves))
         else:
-            norm = player.descend(loss)
-            player.variables = {"params": player.variables["params"], **stats}
-        return {"g_loss": loss.item(), "g_grad_norm": norm, "g_param_norm": _norm(player.leaves)}
+            norm = player.descend(loss, self.steps)
+        player.variables = {"params": player.variables["params"], **stats}
+        values = {name: value.item() for name, value in found.items()}
+        return {"g_loss": loss.item(), **values, "g_grad_norm": norm, "g_param_norm": _norm(player.leaves)}
 
     def adversarial(self, real: Said, fake: Said) -> tuple[Tensor, Tensor]:
         """The losses of both players."""
@@ -191,8 +204,10 @@ class Run:
                 return -F.logsigmoid(x - y).mean(), -F.logsigmoid(y - x).mean()
         raise NotImplementedError(self.config.loss)
 
-    def penalty(self, variables: Variables, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> Tensor:
-        """The sum of the penalties, each its mean over the batch."""
+    def penalty(
+        self, name: str, variables: Variables, real: Tensor, fake: Tensor, label: Tensor, substep: int
+    ) -> Tensor:
+        """A penalty's mean over the batch."""
         key, count = self.key("penalty", substep), len(real)
         each = (-1, *(1,) * (real.ndim - 1))
 
@@ -204,23 +219,20 @@ class Run:
             size: Tensor = gradient.flatten(1).norm(dim=1)
             return size
 
-        total = torch.zeros(())
-        for name in self.config.penalty.name.split(","):
-            first = torch.tensor(draws.uniform_of_each(key, count, ())).reshape(each)
-            if name == "wgan_gp":  # Gulrajani et al. 2017, eq. 3
-                total = total + (slope(first * real + (1 - first) * fake) - 1).square().mean()
-            elif name == "dragan":  # the authors' code: x + a (.5 std(x) v), v for each number
-                noise = torch.tensor(draws.uniform_of_each(draws.folded(key, 1), count, tuple(real.shape[1:])))
-                spread = real.flatten(1).std(1, unbiased=False).reshape(each)
-                total = total + (slope(real + first * 0.5 * spread * noise) - 1).square().mean()
-            else:  # Mescheder et al. 2018, eq. 9 and 10
-                total = total + slope({"r1": real, "r2": fake}[name]).square().mean() / 2
-        return total
+        first = torch.tensor(draws.uniform_of_each(key, count, ())).reshape(each)
+        if name == "wgan_gp":  # Gulrajani et al. 2017, eq. 3
+            return (slope(first * real + (1 - first) * fake) - 1).square().mean()
+        if name == "dragan":  # the authors' code: x + a (.5 std(x) v), v for each number
+            other = self.key("penalty of each number", substep)
+            noise = torch.tensor(draws.uniform_of_each(other, count, tuple(real.shape[1:])))
+            spread = real.flatten(1).std(1, unbiased=False).reshape(each)
+            return (slope(real + first * 0.5 * spread * noise) - 1).square().mean()
+        return slope({"r1": real, "r2": fake}[name]).square().mean() / 2  # Mescheder et al. 2018, eq. 9 and 10
 
     def augmented(self, images: Tensor, purpose: str, substep: int) -> Tensor:
         """DiffAugment of each image by its own numbers (Zhao et al. 2020)."""
         key, count = self.key(purpose, substep), len(images)
-        names = self.config.augment.split(",")
+        names = self.config.augment.name.split(",")
         for place, name in enumerate(names if len(names) > 1 else ()):
             if name == "color":
                 b, s, c = torch.tensor(draws.colors(key, count, place)).T.reshape(3, -1, 1, 1, 1)

@@ -1,11 +1,12 @@
-"""Optimizers: optax's, with a schedule of the learning rate, historical averaging and weight clipping around them.
+"""Optimizers: optax's, with historical averaging, weight clipping and pauses around them.
 
 Every argument that is a number may be a traced one: they are hyperparameters in the state. What is true or false is
 static, as optax branches on it.
 """
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,59 +20,39 @@ Optimizer = Callable[..., optax.GradientTransformation]
 OPTIMIZERS: dict[str, Optimizer] = {"adam": optax.adam, "rmsprop": optax.rmsprop, "sgd": optax.sgd}
 
 
-def linear(progress: Array, final: Scalar) -> Scalar:
-    """From 1 down to ``final`` in a straight line, ``progress`` going from 0 to 1."""
-    return 1 - (1 - final) * progress
-
-
-def cosine(progress: Array, final: Scalar) -> Scalar:
-    """From 1 down to ``final`` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5)."""
-    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-
-
-SCHEDULES = {"linear": linear, "cosine": cosine}  # besides "constant"
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """An optimizer, to be called with its hyperparameters.
 
     Attributes:
       name: one of `OPTIMIZERS`, whose arguments are taken by their names.
-      schedule: one of `SCHEDULES`; all but ``constant`` further take ``updates``, their number by the end, and
-        ``final_rate``, the factor that is left then.
       historical: whether it takes ``historical_averaging``, see `historical_averaging`.
       clipped: whether it takes ``clip``, see `keep_within`.
+      paused: whether it takes ``active``, see `only_if`.
+      frozen: patterns (regular expressions) of the dotted names of parameters that stay as they are.
       flags: those of the optimizer's arguments that are true or false, with their values.
     """
 
     name: str
-    schedule: str = "constant"
     historical: bool = False
     clipped: bool = False
+    paused: bool = False
+    frozen: tuple[str, ...] = ()
     flags: tuple[tuple[str, bool], ...] = ()
 
     def __call__(self, learning_rate: Scalar, **hyper: Scalar) -> optax.GradientTransformation:
-        """The optimizer with these hyperparameters, which may be traced."""
+        """Return the optimizer with these hyperparameters, which may be traced."""
         parts = []
         if self.historical:
             parts.append(historical_averaging(hyper.pop("historical_averaging")))
         clip = hyper.pop("clip") if self.clipped else None
-        rate = learning_rate
-        if self.schedule != "constant":
-            rate = _scheduled(SCHEDULES[self.schedule], learning_rate, hyper.pop("updates"), hyper.pop("final_rate"))
-        parts.append(OPTIMIZERS[self.name](rate, **hyper, **dict(self.flags)))
+        active = hyper.pop("active") if self.paused else None
+        parts.append(OPTIMIZERS[self.name](learning_rate, **hyper, **dict(self.flags)))
         if self.clipped:
             parts.append(keep_within(clip))
-        return parts[0] if len(parts) == 1 else optax.chain(*parts)
-
-
-def _scheduled(schedule: Callable[..., Scalar], learning_rate: Scalar, updates: Scalar, final: Scalar) -> Any:
-    def rate(count: Array) -> Scalar:
-        progress = jnp.minimum(count.astype(jnp.result_type(learning_rate)) / updates, 1)
-        return learning_rate * schedule(progress, final)
-
-    return rate
+        parts += [standing(self.frozen)] if self.frozen else []
+        whole = parts[0] if len(parts) == 1 else optax.chain(*parts)
+        return only_if(active, whole) if self.paused else whole
 
 
 class HistoricalState(NamedTuple):
@@ -82,7 +63,7 @@ class HistoricalState(NamedTuple):
 
 
 def historical_averaging(weight: Scalar) -> optax.GradientTransformation:
-    """Adds the gradient of ``weight |theta - mean of theta's past values|^2`` (Salimans et al. 2016, section 3.3).
+    """Add the gradient of ``weight |theta - mean of theta's past values|^2`` (Salimans et al. 2016, section 3.3).
 
     The mean is over the values at the player's steps so far, this one included, and is held constant.
     """
@@ -100,10 +81,39 @@ def historical_averaging(weight: Scalar) -> optax.GradientTransformation:
 
 
 def keep_within(bound: Scalar) -> optax.GradientTransformation:
-    """Clips every parameter to ``[-bound, bound]`` after the update (Arjovsky et al. 2017, algorithm 1), up to
+    """Clip every parameter to ``[-bound, bound]`` after the update (Arjovsky et al. 2017, algorithm 1), up to
     rounding."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree.map(lambda u, p: jnp.clip(p + u, -bound, bound) - p, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def only_if(active: Scalar, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Let ``optimizer`` do nothing, and remember nothing, where ``active`` is 0."""
+
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, after = optimizer.update(gradient, state, params)
+        kept = jax.tree.map(lambda new, old: jnp.where(active > 0, new, old), after, state)
+        return jax.tree.map(lambda u: jnp.where(active > 0, u, 0), updates), kept
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+def standing(patterns: Sequence[str]) -> optax.GradientTransformation:
+    """Leave parameters as they are whose dotted names match one of ``patterns`` from their beginning on.
+
+    For D's first layers it is FreezeD (Mo, Cho & Shin 2020, arXiv:2002.10964).
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+
+        def one(path: Any, u: Array) -> Array:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return jnp.zeros_like(u) if any(re.match(pattern, name) for pattern in patterns) else u
+
+        return jax.tree_util.tree_map_with_path(one, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -17,16 +17,10 @@ import jax.numpy as jnp
 Array = jax.Array
 Augmentation = Callable[[Array, Array], Array]
 
-__all__ = ["color", "cutout", "none", "translation"]
+__all__ = ["color", "cutout", "translation"]
 
 _MOVE = 1 / 8  # of the side, as in the paper
 _CUT = 1 / 2
-
-
-def none(image: Array, key: Array) -> Array:
-    """The image as it is."""
-    del key
-    return image
 
 
 def color(image: Array, key: Array) -> Array:
@@ -70,15 +64,29 @@ def cutout(image: Array, key: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
-    """All of ``augmentations``, one after the other, each by a key of its own."""
+class Augment:
+    """All of ``functions``, one after the other, each by a key of its own.
 
-    augmentations: tuple[Augmentation, ...]
+    Attributes:
+      functions: of this module.
+      by_chance: whether each is applied with probability ``p``, by a draw of its own, or always.
+    """
 
-    def __call__(self, image: Array, key: Array) -> Array:
-        for i, augment in enumerate(self.augmentations):
-            image = augment(image, jax.random.fold_in(key, i))
+    functions: tuple[Augmentation, ...] = ()
+    by_chance: bool = False
+
+    def __call__(self, image: Array, key: Array, p: Array | float = 1.0) -> Array:
+        """Return the image ``[H, W, C]``, transformed."""
+        for i, function in enumerate(self.functions):
+            own = key if len(self.functions) == 1 else jax.random.fold_in(key, i)
+            changed = function(image, own)
+            if self.by_chance:
+                changed = jnp.where(jax.random.uniform(jax.random.fold_in(own, 1), (), image.dtype) < p, changed, image)
+            image = changed
         return image
+
+
+NONE = Augment()
 
 
 def _part(side: int, share: float) -> int:

@@ -1,0 +1,202 @@
+"""Sections of a config as parts of a GAN with their hyperparameters: optimizers, terms, schedules, averages and so on.
+
+Each function returns what is static, and a dict of numbers: leaves of the state, under the section's own name.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+from ml_collections import ConfigDict
+
+from gan_jax import config as configuration
+from gan_jax.core import augment, losses, optimizers
+from gan_jax.core.averages import AVERAGES, Average
+from gan_jax.core.gan import Term, leaf
+from gan_jax.core.schedules import SCHEDULES, Schedule
+from gan_jax.core.terms import TERMS
+from gan_jax.errors import UserError, clipped, unknown_name
+from gan_jax.hints import likely
+
+Numbers = dict[str, ArrayLike]
+_AROUND = ("active", "clip", "historical_averaging")  # what goes with any optimizer
+_BELOW_1 = ("b1", "b2", "decay", "momentum")
+
+
+def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Recipe, Numbers]:
+    """Return the optimizer of ``player`` and its arguments; those of no effect are left out."""
+    values, where = config.optimizer[player].to_dict(), f"config.optimizer.{player}"
+    name = values.pop("name", None)
+    if name not in optimizers.OPTIMIZERS:
+        raise unknown_name(f"{where}.name", str(name), optimizers.OPTIMIZERS)
+    parameters = inspect.signature(optimizers.OPTIMIZERS[name]).parameters
+    valid = [key for key in (*parameters, *_AROUND) if not key.endswith("_dtype")]
+    flags = {key for key, parameter in parameters.items() if isinstance(parameter.default, bool)}
+    for key, value in values.items():
+        if key in ("schedule", "final_rate"):
+            raise UserError(
+                f"{where}.{key} is config.schedules.{player}_rate now: set its kind ({', '.join(SCHEDULES)}) and final"
+            )
+        if key not in valid:
+            what = f"key of config.optimizer.{player} for {name}:"
+            raise unknown_name(what, key, valid, likely(key, valid))
+        if key in flags:
+            if not isinstance(value, bool):
+                raise UserError(f"{where}.{key} must be True or False, not {clipped(repr(value))}")
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
+            raise UserError(f"{where}.{key} must be a finite number from 0 up, not {clipped(repr(value))}")
+        if key in _BELOW_1 and value >= 1:
+            raise UserError(f"{where}.{key} must be from 0 to below 1, not {value!r}")
+    if "learning_rate" not in values:
+        raise UserError(f"{where}.learning_rate is missing")
+    if values.get("nesterov") and "momentum" in parameters and "momentum" not in values:
+        raise UserError(f"{where}.nesterov changes nothing without momentum: set {where}.momentum too")
+    clip, historical = (values.pop(key, 0.0) for key in ("clip", "historical_averaging"))
+    active = values.pop("active", 1.0)
+    paused = active != 1 or f"optimizer.{player}.active" in _moved(config)
+    values |= {"historical_averaging": historical} if historical else {}
+    values |= {"clip": clip} if clip else {}
+    values |= {"active": active} if paused else {}
+    static = tuple((key, values.pop(key)) for key in sorted(flags & values.keys()))
+    recipe = optimizers.Recipe(name, historical=historical > 0, clipped=clip > 0, paused=paused, flags=static)
+    return recipe, _leaves(values, wide)
+
+
+def labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> Numbers:
+    """Return the label values that ``loss`` takes."""
+    taken = inspect.signature(loss).parameters
+    if "real_label" not in taken and (config.labels.real, config.labels.fake) != (1, 0):
+        raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0")
+    if "generator_label" not in taken and config.labels.generator != config.labels.real:
+        raise UserError(f"loss {config.loss!r} has no label that G aims at: leave config.labels.generator unset")
+    return _leaves({name: value for name, value in config.labels.items() if f"{name}_label" in taken}, wide)
+
+
+def terms(config: ConfigDict, wide: Any) -> tuple[tuple[Term, ...], tuple[Term, ...], dict[str, Numbers]]:
+    """Return D's terms, G's terms, and the numbers of both: those with a weight, and something to work on."""
+    d_terms, g_terms = [], []
+    numbers = {"adversarial": _leaves({"weight": config.terms.adversarial.weight}, wide)}
+    for name, kind in TERMS.items():
+        values = config.terms[name].to_dict()
+        if not values["weight"] or not _HAVE.get(name, lambda config: True)(config):
+            continue
+        every = values.pop("every")
+        options = {key: values.pop(key) for key in [key for key, value in values.items() if type(value) is bool]}
+        of_d, of_g = kind.terms(name, every, **options)
+        d_terms += [of_d] if of_d else []
+        g_terms += [of_g] if of_g else []
+        numbers[name] = _leaves(values, wide)
+    return tuple(d_terms), tuple(g_terms), numbers
+
+
+# What a term works on, where not every GAN has it.
+_HAVE: dict[str, Callable[[ConfigDict], bool]] = {
+    "auxiliary_discriminator": lambda config: config.discriminator.get("conditional") == "auxiliary",
+    "auxiliary_generator": lambda config: config.discriminator.get("conditional") == "auxiliary",
+    "reconstruction": lambda config: config.task == "autoencoder",
+}
+
+
+def schedules(
+    config: ConfigDict, hyperparams: Mapping[str, Any], wide: Any
+) -> tuple[tuple[tuple[str, str, Schedule], ...], dict[str, Numbers]]:
+    """Return what moves, and its numbers, images counted in steps.
+
+    Raises:
+      UserError: a kind or key is unknown, two move the same, or a number is missing.
+    """
+    found: list[tuple[str, str, Schedule]] = []
+    numbers = {}
+    for name, entry in config.schedules.items():
+        where, values = f"config.schedules.{name}", entry.to_dict()
+        kind, key = values.get("kind", "constant"), values.get("key", "")
+        if kind == "constant":
+            continue
+        if kind not in SCHEDULES:
+            raise unknown_name(f"{where}.kind", str(kind), ("constant", *SCHEDULES))
+        try:
+            start = leaf(hyperparams, key)
+        except (KeyError, TypeError):
+            start = None
+        if start is None or isinstance(start, dict):
+            known = sorted(_keys(hyperparams))
+            raise unknown_name(f"{where}.key, which must be a number of this run:", key, known)
+        if key in [other for _, other, _ in found]:
+            raise UserError(f"{where}: another schedule moves {key} already: leave one out")
+        found.append((name, key, SCHEDULES[kind]))
+        numbers[name] = _leaves(_in_steps(config, where, values, configuration.SCHEDULES[kind]), wide)
+    return tuple(found), numbers
+
+
+def generator_updates(config: ConfigDict) -> int:
+    """Return in how many of the run's steps G moves."""
+    steps, active = np.arange(config.steps), np.ones(config.steps)
+    for name, entry in config.schedules.items():
+        if entry.get("key") == "optimizer.generator.active" and entry.kind in SCHEDULES:
+            wanted = configuration.SCHEDULES[entry.kind]
+            numbers = _leaves(_in_steps(config, f"config.schedules.{name}", entry.to_dict(), wanted), np.float32)
+            given: Any = np.float32(1), numbers, {}, steps
+            active = np.asarray(SCHEDULES[entry.kind].value(*given))
+    return int((active > 0).sum())
+
+
+def _in_steps(config: ConfigDict, where: str, values: dict[str, Any], wanted: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a schedule; a ``length`` of 0 is what is left of the run."""
+    unit = values.get("unit", "steps")
+    if unit not in ("steps", "images"):
+        raise unknown_name(f"{where}.unit", str(unit), ("steps", "images"))
+    found = {name: float(values.get(name, default)) for name, default in wanted.items()}
+    for name in ("begin", "length"):
+        if name in found and unit == "images":
+            found[name] /= config.batch_size * config.d_steps
+    if "begin" in found and not found["length"]:
+        found["length"] = max(config.steps - found["begin"], 1)
+    return found
+
+
+def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], ...], dict[str, Numbers]]:
+    """Return the averages' rules, and their numbers, images counted in steps."""
+    found, numbers = [], {}
+    per_step = config.batch_size * config.d_steps
+    for name, entry in config.averages.items():
+        if entry.rule not in AVERAGES:
+            raise unknown_name(f"config.averages.{name}.rule", entry.rule, AVERAGES)
+        found.append((name, AVERAGES[entry.rule]))
+        own = {"decay": entry.decay, "start": entry.start}
+        if entry.rule == "half_life":
+            own = {"half_life": entry.half_life / per_step, "ramp_up": entry.ramp_up}
+        numbers[name] = _leaves(own, wide)
+    return tuple(found), numbers
+
+
+def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, Numbers]:
+    """Return what the names with commas between them stand for, and the chance of each transformation."""
+    chosen = [] if config.augment.name == "none" else [name.strip() for name in config.augment.name.split(",")]
+    for name in chosen:
+        if name not in augment.__all__:
+            raise unknown_name("augment.name", name, sorted({"none", *augment.__all__}))
+        if chosen.count(name) > 1:
+            raise UserError(f"config.augment.name names {name} twice")
+    by_chance = config.augment.p != 1 or "augment.p" in _moved(config)
+    functions = tuple(getattr(augment, name) for name in chosen)
+    return augment.Augment(functions, by_chance), _leaves({"p": config.augment.p}, wide)
+
+
+def _moved(config: ConfigDict) -> list[str]:
+    """The keys that have a schedule."""
+    return [entry.get("key", "") for entry in config.schedules.values() if entry.get("kind") != "constant"]
+
+
+def _leaves(values: Mapping[str, Any], wide: Any) -> Numbers:
+    return {name: np.asarray(value, wide) for name, value in values.items()}
+
+
+def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys of all leaves of nested dicts."""
+    found: list[str] = []
+    for name, value in tree.items():
+        found += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return found

@@ -1,0 +1,165 @@
+"""The one pytree that a GAN is while it trains: `GANState`.
+
+Whatever a sweep may vary (seed, rates, betas, weights of terms, label values, decays) is a leaf of it, so that changing
+it recompiles nothing and a population of trials is a batch of states.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Hyperparams, Params, Variables, leaf, with_leaf
+from gan_jax.core.networks import accepted
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.layers import Judgement
+
+
+class Player(struct.PyTreeNode):
+    """One network's own part of the state.
+
+    Attributes:
+      params: what is learnt by gradients.
+      stats: all its other variables by collection: ``batch_stats`` (of batch norm), ``spectral`` (of spectral norm).
+      opt_state: of its optimizer.
+    """
+
+    params: Params
+    stats: dict[str, Any]
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> Variables:
+        """Parameters and statistics, as Flax wants them."""
+        return {"params": self.params, **self.stats}
+
+
+class GANState(struct.PyTreeNode):
+    """The whole state of a training run: everything that the next step reads, and all that a checkpoint holds.
+
+    Attributes:
+      step: generator steps done, int32.
+      seed: every random number is a function of (seed, step, purpose, example index), uint32.
+      generator, discriminator: the players.
+      averages: moving averages of the generator's variables, by name.
+      hyperparams: the configured numbers, nested as the config is: ``optimizer``, ``labels``, ``terms``, ``averages``,
+        ``schedules``; scalars all, which no step changes.
+      memory: what those of the ``terms`` and ``schedules`` remember that remember something, by name.
+    """
+
+    step: Array
+    seed: Array
+    generator: Player
+    discriminator: Player
+    averages: dict[str, Variables]
+    hyperparams: Hyperparams
+    memory: dict[str, Any]
+
+    @property
+    def ema(self) -> Variables:
+        """The variables that samples are drawn with: the first average, or the newest where there is none."""
+        return next(iter(self.averages.values()), self.generator.variables)
+
+
+def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANState:
+    """Return the state before the first step; a pure function that can be jitted and vmapped.
+
+    Raises:
+      ValueError: G's images have another shape than the data's.
+      TypeError: D doesn't return a judgement.
+    """
+    seed = jnp.asarray(seed, jnp.uint32)
+    label, index = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32)
+    z = jnp.zeros((1, gan.latent_dim), gan.dtype)
+    rates = hyperparams["optimizer"]
+    begin = random_key(seed, "init_generator"), z, label
+    made, generator = _init_player(gan.generator, begin, gan.generator_optimizer(**rates["generator"]))
+    _check_images(gan, made)
+    context = Context(gan, seed, jnp.zeros((), jnp.int32), hyperparams, index)
+    examples = Examples(jnp.zeros((1, *gan.image_shape), gan.dtype), label, 0)
+    seen = jax.eval_shape(lambda: gan.task.real(context, examples))
+    x = jnp.zeros(seen.shape, seen.dtype)
+    begin = random_key(seed, "init_discriminator"), x, label
+    judgement, discriminator = _init_player(
+        gan.discriminator, begin, gan.discriminator_optimizer(**rates["discriminator"])
+    )
+    _check_judgement(judgement)
+    return GANState(
+        step=jnp.zeros((), jnp.int32),
+        seed=seed,
+        generator=generator,
+        discriminator=discriminator,
+        # Copies: the state's buffers are donated at each step, and one buffer can't be donated twice.
+        averages={name: jax.tree.map(jnp.copy, generator.variables) for name, _ in gan.averages},
+        hyperparams=hyperparams,
+        memory=_init_memory(gan, hyperparams),
+    )
+
+
+def _init_player(
+    module: nn.Module, begin: tuple[Array, Array, Array], optimizer: optax.GradientTransformation
+) -> tuple[Any, Player]:
+    """What ``module`` makes of its first input, and its player; ``begin`` is a key, that input, and labels."""
+    key, x, label = begin
+    told = {"label": label, "train": True, "keys": example_keys(key, jnp.zeros(1, jnp.int32))}
+    made, variables = module.init_with_output(key, x, **accepted(module, told))
+    stats = dict(variables)
+    params = stats.pop("params")
+    return made, Player(params, stats, optimizer.init(params))
+
+
+def _check_images(gan: GAN, made: Any) -> None:
+    images = made.shown if isinstance(made, Generated) else made
+    if images.shape != (1, *gan.image_shape):
+        raise ValueError(f"Generator makes images {list(images.shape[1:])} of data {list(gan.image_shape)}")
+
+
+def _check_judgement(judgement: Any) -> None:
+    if not isinstance(judgement, Judgement):
+        raise TypeError(f"Discriminator must return a gan_jax.layers.Judgement, not {type(judgement).__name__}")
+    if judgement.logits.shape != (1,) or judgement.features.ndim != 2:
+        found = f"{list(judgement.logits.shape)} and {list(judgement.features.shape)}"
+        raise ValueError(
+            f"Discriminator must judge B images by logits [B] and features [B, F], but made {found} of one"
+        )
+
+
+def _init_memory(gan: GAN, hyperparams: Hyperparams) -> dict[str, Any]:
+    terms = {term.name: term.init(gan) for term in (*gan.d_terms, *gan.g_terms)}
+    schedules = {name: schedule.init(hyperparams["schedules"][name]) for name, _, schedule in gan.schedules}
+    return {"terms": _kept(terms), "schedules": _kept(schedules)}
+
+
+def _kept(memories: dict[str, Any]) -> dict[str, Any]:
+    """Those that remember something."""
+    return {name: memory for name, memory in memories.items() if jax.tree.leaves(memory)}
+
+
+def hyperparams_now(gan: GAN, state: GANState) -> Hyperparams:
+    """Return this step's hyperparameters: the configured ones, those with a schedule where it has brought them."""
+    found = state.hyperparams
+    for name, key, schedule in gan.schedules:
+        numbers, memory = found["schedules"][name], state.memory["schedules"].get(name, {})
+        start = leaf(state.hyperparams, key)
+        found = with_leaf(found, key, schedule.value(start, numbers, memory, state.step).astype(start.dtype))
+    return found
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Return all leaves by their dotted names: ``discriminator.params.Dense_0.kernel``."""
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
+
+
+def finite(tree: Any) -> Array:
+    """Return whether no leaf holds a NaN or an infinity."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
+def parameter_count(params: Params) -> int:
+    """Return the number of trainable scalars."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

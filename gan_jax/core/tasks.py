@@ -1,0 +1,87 @@
+"""What two players play for: what the discriminator gets as real and as fake. Each is a `gan_jax.core.gan.Task`."""
+
+from typing import Any
+
+import jax
+
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables
+from gan_jax.core.networks import accepted, call
+
+
+def augmented(context: Context, images: Array, examples: Examples, like: str) -> Array:
+    """Return what D sees of ``images`` ``[b, H, W, C]``: each one transformed by a key of its own.
+
+    Args:
+      context, examples: of the step.
+      images: in [-1, 1].
+      like: ``real`` or ``fake``: by whose draws.
+    """
+    keys = context.keys(f"augment_{like}", examples.substep)
+    p = context.hyperparams["augment"]["p"]
+    return jax.vmap(lambda image, key: context.gan.augment(image, key, p))(images, keys)
+
+
+def presented(context: Context, images: Array, examples: Examples, like: str) -> Array:
+    """Return what D sees of ``images``: augmented as `augmented` does it, where they are images."""
+    return augmented(context, images, examples, like) if context.gan.task.augmented else images
+
+
+def latents(context: Context, examples: Examples) -> Array:
+    """Draw the step's latents ``[b, latent_dim]`` from the prior."""
+    gan = context.gan
+    return gan.prior(context.keys("latents", examples.substep), gan.latent_dim, gan.dtype)
+
+
+def _images(context: Context, examples: Examples) -> Array:
+    del context
+    return examples.image
+
+
+def _told(context: Context, examples: Examples) -> dict[str, Any]:
+    """What a generator is told beside its input, in training."""
+    keys = context.keys("generator", examples.substep)
+    return {"label": examples.label, "keys": keys, "train": True, "axis_name": context.axis_name}
+
+
+def _drawn(context: Context, variables: Variables, examples: Examples) -> tuple[Generated, Variables]:
+    z, written = latents(context, examples), [name for name in variables if name != "params"]
+    made, stats = call(context.gan.generator, variables, z, mutable=written, **_told(context, examples))
+    return (made if isinstance(made, Generated) else Generated(made)), stats
+
+
+def _shown(gan: GAN, variables: Variables, images: Array, label: Array) -> Array:
+    del gan, variables, label
+    return images
+
+
+def _encoded(context: Context, variables: Variables, examples: Examples) -> tuple[Generated, Variables]:
+    image = augmented(context, examples.image, examples, "real")
+
+    def autoencode(module: Any, image: Array) -> tuple[Array, Array]:
+        code = module.encode(image)
+        return code, module(code, **accepted(module, _told(context, examples)))
+
+    written = [name for name in variables if name != "params"]
+    stats: Any
+    (code, decoded), stats = context.gan.generator.apply(variables, image, method=autoencode, mutable=written)
+    return Generated(code, extra={"decoded": decoded, "image": image}), stats
+
+
+def _codes(gan: GAN, variables: Variables, images: Array, label: Array) -> Array:
+    del label
+    code: Array = gan.generator.apply(variables, images, method="encode")  # type: ignore[assignment]
+    return code
+
+
+def _reconstructed(gan: GAN, variables: Variables, images: Array, label: Array) -> Array:
+    code = gan.generator.apply(variables, images, method="encode")
+    out: Array = call(gan.generator, variables, code, label=label, train=False)
+    return out
+
+
+TASKS: dict[str, Task] = {
+    # D tells images of the data from drawn ones.
+    "images": Task(_images, _drawn, True, _shown),
+    # D tells draws from the prior from codes of images (Makhzani et al. 2015, arXiv:1511.05644).
+    "autoencoder": Task(latents, _encoded, False, _codes, _reconstructed),
+}

@@ -1,0 +1,338 @@
+"""The heart: one training step of a GAN as a pure function, ``update(gan, state, batch) -> (state, metrics)``.
+
+It knows nothing of devices: under pmap it gets the name of the device axis and averages over it in one helper; under
+plain jit the name is None.
+
+Statistics, step by step:
+
+- The discriminator's step runs G in training mode (moments of its batch) and leaves G's statistics alone. D runs in
+  training mode on the reals and on the fakes, each normalised by their own moments, and updates its running
+  statistics by both, reals first. The vectors of D's spectral norms make one power iteration, before the reals.
+- The generator's step updates G's statistics once, and runs D in training mode on the fakes without touching D's.
+  Its fakes are those of D's last step, or, with ``g_batches``, fresh ones.
+- G's averaged statistics belong to its averaged parameters, and no step reads either: see `GANState.averages`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Memory, Params, Term, Variables
+from gan_jax.core.losses import decision_boundary, discriminator_output
+from gan_jax.core.networks import call
+from gan_jax.core.state import GANState, Player, hyperparams_now
+from gan_jax.core.tasks import presented
+from gan_jax.core.view import View
+from gan_jax.layers import Judgement
+from gan_jax.layers.cpu import calls
+
+Metrics = dict[str, Array]
+
+
+class Shared(NamedTuple):
+    """What D's step and G's have in common.
+
+    Attributes:
+      examples: the real ones.
+      real: what D shall call real ``[b, ...]``, before augmentation.
+      seen: the same, augmented.
+      generated: what G made, by its variables before the step.
+      generator: those variables.
+    """
+
+    examples: Examples
+    real: Array
+    seen: Array
+    generated: Generated
+    generator: Variables
+
+
+def update(
+    gan: GAN, state: GANState, batch: dict[str, Array], *, axis_name: str | None = None
+) -> tuple[GANState, Metrics]:
+    """Make ``gan.d_steps`` discriminator steps, then one generator step, then let averages and memories follow.
+
+    Args:
+      gan: the static half.
+      state: the state after ``state.step`` steps.
+      batch: ``image`` ``[d_steps, b, H, W, C]`` in [-1, 1] and ``label`` ``[d_steps, b]``, a fresh real batch for each
+        discriminator step; ``index`` ``[b]``, the global index within the batch of each example of this device.
+      axis_name: the device axis over which gradients, moments and metrics are averaged, or None.
+
+    Returns:
+      The next state and a flat dict of scalars: ``d_loss``, ``g_loss`` (means over the batch, with all terms),
+      ``d_real``, ``d_fake`` (D's mean probability, or score where the loss has no probabilities), ``d_margin`` (its
+      mean logit of reals over that of fakes), ``d_accuracy_real``, ``d_accuracy_fake`` (fractions judged rightly),
+      ``d_NAME``, ``g_NAME`` (what that term added, 0 in steps without), ``d_grad_norm``, ``g_grad_norm``,
+      ``d_param_norm``, ``g_param_norm`` (L2, global, the parameters' after the step). D's figures are those of the last
+      discriminator step.
+    """
+    hyperparams = hyperparams_now(gan, state)
+    context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
+    player, remembered = (state.discriminator, state.memory["terms"])
+    if gan.d_steps > 1:
+
+        def early_step(carry: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, None]:
+            substep, image, label = inputs
+            shared = _made(context, Examples(image, label, substep), state.generator)[0]
+            return discriminator_step(context, carry, shared)[0], None
+
+        last = gan.d_steps - 1
+        early = (jnp.arange(last), batch["image"][:last], batch["label"][:last])
+        (player, remembered), _ = jax.lax.scan(early_step, (player, remembered), early)
+
+    # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
+    # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
+    examples = Examples(batch["image"][gan.d_steps - 1], batch["label"][gan.d_steps - 1], gan.d_steps - 1)
+    of_g = _generators_own(context, examples) if gan.g_batches else (context, examples)
+    shared, pull_back, stats = _made(*of_g, state.generator)
+    of_d = _made(context, examples, state.generator)[0] if gan.g_batches else shared
+    (player, remembered), d_metrics = discriminator_step(context, (player, remembered), of_d)
+    players = (state.generator.replace(stats=stats), player)
+    (generator, remembered), g_metrics = generator_step(of_g[0], (players, remembered), (shared, pull_back))
+    metrics = {**d_metrics, **g_metrics}
+    return state.replace(
+        step=state.step + 1,
+        generator=generator,
+        discriminator=player,
+        averages=_averages(of_g[0], state, generator, shared.examples),
+        memory={"terms": remembered, "schedules": _remembered(context, state, metrics)},
+    ), metrics
+
+
+def _generators_own(context: Context, examples: Examples) -> tuple[Context, Examples]:
+    """The images and labels of ``examples`` ``g_batches`` times, with numbers, and so random numbers, of their own."""
+    count = context.gan.g_batches
+    image, label, index = (jnp.repeat(x, count, 0) for x in (examples.image, examples.label, context.index))
+    which = jnp.arange(len(index), dtype=index.dtype) % count
+    return dataclasses.replace(context, index=index * count + which), Examples(image, label, context.gan.d_steps)
+
+
+def _made(
+    context: Context, examples: Examples, generator: Player
+) -> tuple[Shared, Callable[[Generated], tuple[Params]], dict[str, Any]]:
+    """What G makes beside ``examples``; how its gradient goes back to G's parameters; G's statistics."""
+
+    def fake(params: Params) -> tuple[Generated, dict[str, Any]]:
+        made, stats = context.gan.task.fake(context, {"params": params, **generator.stats}, examples)
+        return made.replace(seen=presented(context, made.shown, examples, "fake")), stats
+
+    generated, pull_back, stats = jax.vjp(fake, generator.params, has_aux=True)
+    real = context.gan.task.real(context, examples)
+    seen = presented(context, real, examples, "real")
+    return Shared(examples, real, seen, generated, generator.variables), pull_back, stats
+
+
+def intervals(gan: GAN) -> dict[str, int]:
+    """Return the metrics of `update` that not all steps have, and every how many from step 0 on; 0 in others."""
+    players = {"d": gan.d_terms, "g": gan.g_terms}
+    return {f"{player}_{term.name}": term.every for player, terms in players.items() for term in terms}
+
+
+def discriminator_step(
+    context: Context, before: tuple[Player, Memory], shared: Shared
+) -> tuple[tuple[Player, Memory], Metrics]:
+    """Make one step of D on what it shall call real and what fake; G is not touched.
+
+    Args:
+      context: of the step.
+      before: D, and what terms remember.
+      shared: what both players look at.
+
+    Returns:
+      D after the step, with what terms remember then, and its metrics.
+    """
+    gan = context.gan
+    player, memory = before
+
+    def objective(params: Params) -> tuple[Array, Any]:
+        judge = _Judge(context, shared, {"params": params, **player.stats}, list(player.stats))
+        (on_real, on_fake), stats = judge(shared.seen, shared.generated.seen)
+        adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[0].mean()
+        again = _Judge(context, shared, {"params": params, **stats})
+        view = View(
+            context,
+            shared.examples,
+            params,
+            shared.real,
+            shared.generated,
+            on_real,
+            on_fake,
+            shared.generator,
+            again.one,
+        )
+        terms, remembered = _summands(gan.d_terms, view, memory)
+        total = adversarial + sum(terms.values())
+        return total, (on_real.logits, on_fake.logits, stats, terms, remembered)
+
+    (loss, found), gradient = jax.value_and_grad(objective, has_aux=True)(player.params)
+    real_logits, fake_logits, stats, terms, memory = found
+    gradient = context.mean(gradient)
+    after = _moved(context, player.replace(stats=stats), gradient, "discriminator")
+
+    means = context.mean({"d_loss": loss, "real": real_logits.mean(), "fake": fake_logits.mean()})
+    boundary = decision_boundary(gan.loss, means["real"], means["fake"], _targets(context))
+    shares = {
+        "d_real": discriminator_output(gan.loss, real_logits).mean(),
+        "d_fake": discriminator_output(gan.loss, fake_logits).mean(),
+        "d_accuracy_real": (real_logits > boundary).mean(dtype=gan.dtype),
+        "d_accuracy_fake": (fake_logits < boundary).mean(dtype=gan.dtype),
+        **{f"d_{name}": value for name, value in terms.items()},
+    }
+    norms = {"d_grad_norm": optax.tree.norm(gradient), "d_param_norm": optax.tree.norm(after.params)}
+    margin = {"d_loss": means["d_loss"], "d_margin": means["real"] - means["fake"]}
+    return (after, memory), {**margin, **context.mean(shares), **norms}
+
+
+def generator_step(
+    context: Context, before: tuple[tuple[Player, Player], Memory], made: tuple[Shared, Callable[[Generated], Any]]
+) -> tuple[tuple[Player, Memory], Metrics]:
+    """Make one step of G; D is not touched.
+
+    Args:
+      context: of the step.
+      before: G (with the statistics of its pass) and D, and what terms remember.
+      made: what both players look at, and the function from gradients with respect to what G made to the gradient with
+        respect to G's parameters.
+
+    Returns:
+      G after the step, with what terms remember then, and its metrics.
+    """
+    gan, hyperparams = context.gan, context.hyperparams
+    (player, discriminator), memory = before
+    shared, pull_back = made
+
+    def objective(generated: Generated, params: Params) -> tuple[Array, Any]:
+        # Losses that don't compare with real logits never read them, and then XLA drops this pass through D.
+        judge = _Judge(context, shared, discriminator.variables)
+        (on_real,), (on_fake,) = judge(shared.seen)[0], judge(generated.seen, like=("fake",))[0]
+        adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[1].mean()
+        variables = {**shared.generator, "params": params}
+        view = View(context, shared.examples, params, shared.real, generated, on_real, on_fake, variables, judge.one)
+        terms, remembered = _summands(gan.g_terms, view, memory)
+        total = hyperparams["terms"]["adversarial"]["weight"] * adversarial + sum(terms.values())
+        return total, (terms, remembered)
+
+    (loss, (terms, memory)), gradients = jax.value_and_grad(objective, (0, 1), has_aux=True)(
+        shared.generated, shared.generator["params"]
+    )
+    gradient = pull_back(gradients[0])[0]
+    if gan.g_terms:  # which may run G themselves
+        gradient = jax.tree.map(jnp.add, gradient, gradients[1])
+    gradient = context.mean(gradient)
+    after = _moved(context, player, gradient, "generator")
+    return (after, memory), {
+        "g_loss": context.mean(loss),
+        **context.mean({f"g_{name}": value for name, value in terms.items()}),
+        "g_grad_norm": optax.tree.norm(gradient),
+        "g_param_norm": optax.tree.norm(after.params),
+    }
+
+
+def _targets(context: Context) -> dict[str, Array]:
+    """The label values that the loss takes."""
+    return {f"{name}_label": value for name, value in context.hyperparams["labels"].items()}
+
+
+class _Judge:
+    """D with its ``variables``, in training mode.
+
+    The collections that aren't ``mutable`` stay as they are; of those, the first batch alone renews what isn't in
+    ``batch_stats``.
+    """
+
+    def __init__(
+        self, context: Context, shared: Shared, variables: Variables, mutable: Sequence[str] = ("batch_stats",)
+    ) -> None:
+        self.context, self.examples, self.variables, self.mutable = context, shared.examples, variables, mutable
+
+    def one(self, images: Array, like: str) -> Judgement:
+        """Return what D says of ``images``, augmented as a step's real or fake ones (``like``)."""
+        return self(presented(self.context, images, self.examples, like), like=(like,))[0][0]
+
+    def __call__(self, *batches: Any, like: Sequence[str] = ("real", "fake")) -> tuple[list[Judgement], dict[str, Any]]:
+        """Return what D says of each batch that it sees, and its statistics after them.
+
+        On CPUs there is a call for each batch, as less of one is out of the cache (8 % of a step of dcgan); elsewhere
+        one call for all, a fifth fewer operations to start (`benchmarks.gpu_program`). ``like`` names what they are,
+        for D's own random numbers.
+        """
+        context, examples = self.context, self.examples
+        said: list[Judgement] = []
+        variables, mutable = self.variables, self.mutable
+        for together in calls(list(zip(batches, like, strict=False))):
+            keys = [context.keys(f"discriminator_{name}", examples.substep) for _, name in together]
+            judgement, written = call(
+                context.gan.discriminator,
+                variables,
+                jnp.concatenate([seen for seen, _ in together]),
+                label=jnp.concatenate([examples.label] * len(together)),
+                keys=jnp.concatenate(keys),
+                train=True,
+                axis_name=context.axis_name,
+                batches=len(together),
+                mutable=list(mutable),
+            )
+            variables, mutable = {**variables, **written}, ("batch_stats",)
+            leaves, structure = jax.tree.flatten(judgement)
+            of_each = zip(*(jnp.split(leaf, len(together)) for leaf in leaves), strict=True)
+            said += [jax.tree.unflatten(structure, own) for own in of_each]
+        return said, {name: value for name, value in variables.items() if name != "params"}
+
+
+def _summands(terms: Sequence[Term], view: View, memory: Memory) -> tuple[dict[str, Array], Memory]:
+    """What each of a player's terms adds to its loss, by name, and what all remember then."""
+    context, found = view.context, {}
+    for term in terms:
+        weight = view.numbers(term.name)["weight"] * term.every
+
+        def value(own: Memory, term: Term = term, weight: Array = weight) -> tuple[Array, Memory]:
+            raw, new = term.apply(view, own)
+            return (weight * raw).astype(context.gan.dtype), new
+
+        def none(own: Memory) -> tuple[Array, Memory]:
+            return jnp.zeros((), context.gan.dtype), own
+
+        own = memory.get(term.name, {})
+        if term.every == 1:
+            found[term.name], own = value(own)
+        else:
+            found[term.name], own = jax.lax.cond(context.step % term.every == 0, value, none, own)
+        memory = {**memory, term.name: own} if term.name in memory else memory
+    return found, memory
+
+
+def _moved(context: Context, player: Player, gradient: Params, name: str) -> Player:
+    """``player`` after its optimizer's step along ``gradient``."""
+    optimizer = getattr(context.gan, f"{name}_optimizer")(**context.hyperparams["optimizer"][name])
+    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
+    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
+
+
+def _averages(context: Context, state: GANState, generator: Player, examples: Examples) -> dict[str, Variables]:
+    """Every average after a step that ended with ``generator``.
+
+    A mean of unit vectors would be no unit vector, and none of the averaged kernel. So where there are spectral norms,
+    their vectors make a power iteration with the averaged kernels, as in a pass of training; nothing else of that pass
+    is used, and XLA leaves it out.
+    """
+    numbers, found = context.hyperparams["averages"], {}
+    for name, rule in context.gan.averages:
+        before = state.averages[name]
+        average = rule(numbers[name], state.step, (before, generator.variables))
+        if "spectral" in average:
+            passed = context.gan.task.fake(context, {**average, "spectral": before["spectral"]}, examples)[1]
+            average = {**average, "spectral": passed["spectral"]}
+        found[name] = average
+    return found
+
+
+def _remembered(context: Context, state: GANState, metrics: Metrics) -> Memory:
+    """What schedules remember after a step with these metrics."""
+    numbers, known = context.hyperparams["schedules"], state.memory["schedules"]
+    updates = {name: schedule.update for name, _, schedule in context.gan.schedules}
+    return {name: updates[name](numbers[name], memory, metrics) for name, memory in known.items()}

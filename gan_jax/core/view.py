@@ -1,0 +1,93 @@
+"""What a term of a player's loss may look at. What no term asks for is never computed: XLA drops what nobody reads."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from gan_jax.core.gan import Context, Examples, Generated, Params, Variables
+from gan_jax.core.networks import call
+from gan_jax.layers import Judgement
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One step of one player, as its terms see it.
+
+    Attributes:
+      context: the step: its hyperparameters, random keys, means over devices.
+      examples: the real examples, with their labels.
+      params: those that are being differentiated: D's in D's terms, G's in G's.
+      real: what D shall call real ``[b, ...]``, before augmentation.
+      generated: what G made, before augmentation; see `gan_jax.core.gan.Generated`.
+      on_real, on_fake: what D said of both, augmented.
+      generator: G's variables; in G's terms, its ``params`` are being differentiated.
+      judge: ``judge(images, like)``; see `discriminate`.
+    """
+
+    context: Context
+    examples: Examples
+    params: Params
+    real: Array
+    generated: Generated
+    on_real: Judgement
+    on_fake: Judgement
+    generator: Variables
+    judge: Callable[[Array, str], Judgement]
+
+    @property
+    def fake(self) -> Array:
+        """What D shall take for real ``[b, ...]``, before augmentation."""
+        return self.generated.shown
+
+    @property
+    def label(self) -> Array:
+        """Labels ``[b]``, of reals and fakes alike."""
+        return self.examples.label
+
+    def numbers(self, name: str) -> Mapping[str, Array]:
+        """Return this step's numbers of the term ``name``."""
+        found: Mapping[str, Array] = self.context.hyperparams["terms"][name]
+        return found
+
+    def keys(self, purpose: str) -> Array:
+        """Return a PRNG key ``[b]`` for each example, for ``purpose`` in this step of this player."""
+        return self.context.keys(purpose, self.examples.substep)
+
+    def discriminate(self, images: Array, like: str) -> Judgement:
+        """Return what D says of ``images`` ``[b, ...]``, augmented by the very draws of the ``real`` or ``fake`` ones.
+
+        So a gradient with respect to ``images`` goes through the augmentation.
+        """
+        return self.judge(images, like)
+
+    def logits(self, like: str) -> Callable[[Array], Array]:
+        """Return the function from images ``[b, ...]`` to D's logits ``[b]``; see `discriminate`."""
+        return lambda images: self.discriminate(images, like).logits
+
+    def latents(self, purpose: str) -> Array:
+        """Draw latents ``[b, latent_dim]`` for ``purpose``."""
+        gan = self.context.gan
+        return gan.prior(self.keys(purpose), gan.latent_dim, gan.dtype)
+
+    def map(self, z: Array, purpose: str) -> Array:
+        """Return ``w`` of latents by G's mapping network; the latents themselves where it has none."""
+        if not hasattr(self.context.gan.generator, "mapping"):
+            return z
+        return self._generator(z, purpose, "mapping")
+
+    def synthesize(self, w: Array, purpose: str) -> Array:
+        """Return the images ``[b, H, W, C]`` of `map`'s results, in training mode."""
+        method = "synthesis" if hasattr(self.context.gan.generator, "mapping") else "__call__"
+        return self._generator(w, purpose, method)
+
+    def _generator(self, x: Array, purpose: str, method: str) -> Array:
+        collections = [name for name in self.generator if name != "params"]
+        told = {"label": self.label, "keys": self.keys(purpose), "axis_name": self.context.axis_name, "train": True}
+        generator = self.context.gan.generator
+        made: Any = call(generator, self.generator, x, method=method, mutable=collections, **told)[0]
+        out: Array = made.shown if isinstance(made, Generated) else made
+        return out
