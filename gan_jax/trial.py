@@ -343,7 +343,7 @@ class Trial:
         """See `gan_jax.evaluate.monitors.verdict`."""
         config, critic = self.config, self.gan.loss is losses.wasserstein
         weights = [config.terms[term.name].weight for term in (*self.gan.d_terms, *self.gan.g_terms)]
-        scale = max(1.0, *weights, config.labels.real**2, config.labels.fake**2)
+        scale = max(1.0, config.terms.adversarial.weight, *weights, config.labels.real**2, config.labels.fake**2)
         updates = assemble.generator_updates(config)
         return monitors.verdict(records, updates, self.evaluator.itself, critic=critic, scale=scale)
 

@@ -4,6 +4,7 @@ The generator here writes what it is told into its images.
 """
 
 import dataclasses
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from tests.conftest import small
 
 CLASSES = 5
 AVERAGED, CURRENT = 40, 200  # what the two kinds of weights, and of statistics, show
-SAMPLES, EVALUATION = 3, 6  # the purposes of their random numbers
+# The purposes of their random numbers, as keys know them.
+SAMPLES, EVALUATION = (np.uint32(zlib.crc32(name)) for name in (b"samples", b"evaluation"))
 
 
 class Told(nn.Module):
@@ -53,7 +55,7 @@ def told() -> tuple[GAN, GANState]:
     return gan, state.replace(seed=jnp.uint32(9), averages={"ema": averaged})
 
 
-def latents(seed: int, purpose: int, count: int) -> np.ndarray:
+def latents(seed: int, purpose: np.uint32, count: int) -> np.ndarray:
     """By the definition: normal, of the key that seed, purpose and number make."""
     key = jax.random.fold_in(jax.random.key(seed), purpose)
     one = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (8,)))

@@ -166,7 +166,7 @@ def test_where_it_costs_little_the_current_weights_are_judged_too() -> None:
     other = jax.tree.map(lambda leaf: leaf + 0.2, state.generator.params)
     changed = state.replace(generator=state.generator.replace(params=other))
     figures = judge.figures(changed)
-    current = judge.draw(changed.replace(ema=changed.generator.variables))[0]
+    current = judge.draw(changed.replace(averages={"ema": changed.generator.variables}))[0]
     desired = metrics.frechet_distance(*metrics.moments(judge.real), *metrics.moments(current))
     assert figures["fid_current[own]"] == pytest.approx(desired, rel=1e-6)
     assert figures["fid[own]"] == judge.figures(state)["fid[own]"] != figures["fid_current[own]"]
@@ -452,8 +452,9 @@ def test_the_means_of_a_verdict_are_over_steps_not_lines() -> None:
 def test_the_verdict_is_told_what_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a critic with a warm start: in its first 500 steps G moves 25 times, and then in 481 of the last 500."""
     config, told = small("wgan"), {}
-    config.update({"steps": 1000, "warm_start": {"g_steps": 25, "factor": 20, "period": 481}})
-    config.weights.adversarial, config.penalty.weight = 30.0, 1e6  # of a penalty that isn't there
+    config.steps = 1000
+    config.schedules.warm_start.update({"moves": 25.0, "factor": 20.0, "period": 481.0})
+    config.terms.adversarial.weight, config.terms.reconstruction.weight = 30.0, 1e6  # the second has nothing to decode
     gan, _ = build.build_gan(config)
 
     def verdict(records: Any, updates: int, data: Any, **rest: Any) -> tuple[str, str]:

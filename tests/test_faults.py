@@ -600,7 +600,7 @@ def test_what_the_disk_refuses_is_added_once_and_in_order(tmp_path: Path) -> Non
 # --- numbers that are none --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("leaf", "player"), [("mu", "generator"), ("kernel", "discriminator"), ("ema", "ema")])
+@pytest.mark.parametrize(("leaf", "player"), [("mu", "generator"), ("kernel", "discriminator"), ("ema", "averages")])
 def test_a_state_that_is_not_finite_is_found_within_a_chunk_and_kept(leaf: str, player: str, tmp_path: Path) -> None:
     config, stop = gan(), Stop()
     begun, hyper = build.build_gan(config)

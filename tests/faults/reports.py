@@ -5,7 +5,7 @@ from tests.faults.fault import Fault
 _TRIAL, _MEANS, _CHECKPOINT, _UPDATE, _REPORT, _SWEEP, _VISUALIZE, _EVALUATOR, _SEARCH = (
     f"gan_jax/{name}.py"
     for name in (
-        *("trial", "means", "checkpoint", "update", "report", "sweep", "visualize", "evaluate/__init__", "search"),
+        *("trial", "means", "checkpoint", "core/update", "report", "sweep", "visualize", "evaluate/__init__", "search"),
     )
 )
 _MONITORS = "gan_jax/evaluate/monitors.py"
@@ -39,7 +39,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-lazy-penalty-is-averaged-over-all-steps",
         _UPDATE,
-        'return {"d_penalty": gan.penalty_every}',
+        'return {f"{player}_{term.name}": term.every for player, terms in players.items() for term in terms}',
         "return {}",
         _MEAN,
         "A penalty of every 16th step is logged at a sixteenth of its size.",
@@ -95,8 +95,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "steps-in-which-g-stood-still-count",
         _TRIAL,
-        "int((~still).sum())",
-        "config.steps",
+        "updates = assemble.generator_updates(config)",
+        "updates = config.steps",
         _TOLD,
         "A warm start of the critic is taken for training.",
     ),
@@ -111,8 +111,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the-data-itself-isnt-looked-at",
         _TRIAL,
-        "int((~still).sum()), self.evaluator.itself,",
-        "int((~still).sum()), {},",
+        "updates, self.evaluator.itself,",
+        "updates, {},",
         _TOLD,
         "A small data set learnt by heart is called collapse.",
     ),
