@@ -29,7 +29,7 @@ from tests.conftest import small
 def config() -> ConfigDict:
     """Forty steps with a checkpoint at every other."""
     found = small("gan")
-    found.steps, found.steps_per_dispatch = 40, 3
+    found.steps, found.steps_per_dispatch, found.log.every = 40, 3, 3
     found.sample.every, found.eval.every, found.checkpoint.every, found.checkpoint.keep = 5, 10, 2, 2
     return found
 
@@ -94,7 +94,7 @@ def check_same(path: Path, whole: Path) -> None:
         assert sorted(int(kept.name) for kept in (place / "checkpoints").iterdir()) == [38, 40]
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert logs[0] == logs[1]
-    assert [record["step"] for record in logs[0]] == list(range(1, 41))
+    assert [record["step"] for record in logs[0]] == [step for step in range(1, 41) if step % 2 == 0 or step % 3 == 0]
     for picture in (whole / "samples").iterdir():
         assert picture.read_bytes() == (path / "samples" / picture.name).read_bytes()
 
