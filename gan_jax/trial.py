@@ -129,8 +129,9 @@ class Trial:
         self.line: dict[str, float] = {}  # means of the last line
         self.now: dict[str, float] = {}  # images/s, and the losses of the last step
         known = workdir.records() if first else []
-        self.best = monitors.best(known)
-        self.fid = [value for record in known for name, value in record.items() if name.startswith("fid[")][-1:]
+        self.judged = [record for record in known if "eval_samples" in record]  # evaluations
+        self.best = monitors.best(self.judged)
+        self.fid = [value for record in self.judged for name, value in record.items() if name.startswith("fid[")][-1:]
 
     def start(self, state: GANState) -> None:
         """Before the first step of this process, compilation behind it: the clock starts."""
@@ -159,7 +160,8 @@ class Trial:
             progress.say(f"{'evaluation':<14}{self.evaluator.description}")
         self.figures = self.evaluator.figures(state) if judged else {}
         if judged:
-            self.best = monitors.best([{"step": step, **self.figures}], self.best)
+            self.judged.append({"step": step, **self.figures})
+            self.best = monitors.best(self.judged)
             self.fid = [value for name, value in self.figures.items() if name.startswith("fid[")][:1]
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)

@@ -424,7 +424,10 @@ def test_a_distance_that_rose_by_half_from_its_best_is_told() -> None:
         records[-1]["fid[x]"] = last
         assert monitors.verdict(records, 5000)[0] == desired
     assert monitors.best(records) == {"fid[x]": (52.6, 200)}
-    assert monitors.best(records[9:], {"fid[x]": (50.0, 3), "fid[y]": (1.0, 4)})["fid[x]"] == (50.0, 3)
+    records[1]["eval_samples"], records[9]["eval_samples"], records[-1]["eval_samples"] = 100.0, 2000.0, 2000.0
+    assert monitors.best(records) == {"fid[x]": (60.0, 1000)}  # of as many samples as now
+    records[-1]["fid[x]"] = 80.0
+    assert monitors.verdict(records, 5000)[0] == "healthy"
 
 
 def test_a_run_of_few_updates_says_nothing_but_divergence() -> None:

@@ -60,14 +60,20 @@ def class_distance(real: np.ndarray, fake: np.ndarray) -> float:
     return float(np.abs(p - q).sum() / 2)
 
 
-def best(records: Records, before: Mapping[str, tuple[float, int]] | None = None) -> dict[str, tuple[float, int]]:
-    """The lowest FID by each kind of features, with its step, of ``records`` and what was known ``before``."""
-    lowest = dict(before or {})
-    for record in records:
+def best(records: Records) -> dict[str, tuple[float, int]]:
+    """The lowest FID by each kind of features, with its step, of evaluations with as many samples as the last."""
+    lowest: dict[str, tuple[float, int]] = {}
+    for record in _comparable(records):
         for name, value in record.items():
             if name.startswith("fid[") and value < lowest.get(name, (math.inf, 0))[0]:
                 lowest[name] = value, int(record["step"])
     return lowest
+
+
+def _comparable(records: Records) -> Records:
+    """``records`` without evaluations with other numbers of samples than the last: fewer have larger FIDs."""
+    last = [record["eval_samples"] for record in records if "eval_samples" in record][-1:]
+    return [record for record in records if record.get("eval_samples") in (None, *last)]
 
 
 def verdict(
@@ -115,7 +121,7 @@ def verdict(
         for name, limit in {"duplicates": MAX_DUPLICATES, "class_distance": MAX_CLASS_DISTANCE}.items()
     ):
         found = "collapsed"
-    elif accuracies and min(accuracies) > MAX_ACCURACY and not critic and not _falling(early, late):
+    elif accuracies and min(accuracies) > MAX_ACCURACY and not critic and not _falling(*_parted(_comparable(records))):
         found = "D won"
     elif _risen(records):
         found = "past its best"
