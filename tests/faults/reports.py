@@ -173,9 +173,17 @@ FAULTS: tuple[Fault, ...] = (
         "A run that ends far behind its best is healthy.",
     ),
     Fault(
+        "evaluations-of-few-samples-compare-with-those-of-many",
+        _MONITORS,
+        "for record in _comparable(records):",
+        "for record in records:",
+        _RISEN,
+        "After more samples were asked for, no run is past its best.",
+    ),
+    Fault(
         "d-wins-though-g-learns",
         _MONITORS,
-        "and not critic and not _falling(early, late)",
+        "and not critic and not _falling(*_parted(_comparable(records)))",
         "and not critic",
         _FALLING,
         "A G that gets better has lost.",
