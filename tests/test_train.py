@@ -119,7 +119,7 @@ def test_a_line_is_the_mean_of_the_steps_since_the_line_before(tmp_path: Path) -
     assert [line["step"] for line in lines] == [4, 5, 7, 8, 10]
     with_penalty = {4: (1, 4), 5: (), 7: (7,), 8: (), 10: (10,)}  # steps 0, 3, 6 and 9 from 0 up
     for before, line in zip((0, 4, 5, 7, 8), lines, strict=True):
-        names = each[before + 1].keys() - {"step", "d_seen", "d_unseen", "d_penalty"}
+        names = each[before + 1].keys() - {"step", "d_seen", "d_unseen", "d_r1"}
         for name in names:
             mean = np.mean([each[step][name] for step in range(before + 1, int(line["step"]) + 1)])
             assert line[name] == pytest.approx(mean, rel=1e-12), name
