@@ -318,7 +318,7 @@ def test_a_finished_run_without_its_log_is_one_clear_error(tmp_path: Path) -> No
 
 def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -> None:
     config = small("gan")
-    config.optimizer.discriminator.schedule = "linear"
+    config.schedules.discriminator_rate.kind = "linear"
     run(config, tmp_path)
     config.steps = 12
     with pytest.raises(UserError, match=r"\(steps: 10 -> 12\).*; a learning rate's schedule ends with"):
