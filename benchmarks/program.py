@@ -38,7 +38,7 @@ def case_config(name: str) -> ConfigDict:
     if widths:
         config.generator.widths, config.discriminator.widths = widths, widths[::-1]
     for player in ("generator", "discriminator"):
-        config.optimizer[player].schedule = "constant"
+        config.schedules[f"{player}_rate"].kind = "constant"
     return config
 
 

@@ -182,7 +182,7 @@ class Torch(Side):
 
         def adam(player: str) -> dict[str, Any]:
             given = config.optimizer[player]
-            assert (given.name, given.schedule, given.clip, given.historical_averaging) == ("adam", "constant", 0, 0)
+            assert (given.name, given.clip, given.historical_averaging) == ("adam", 0, 0)
             return {"lr": given.learning_rate, "betas": (given.b1, given.b2), "fused": True}
 
         self.trainer = reference.Trainer(
