@@ -4,7 +4,7 @@ Each function returns what is static, and a dict of numbers: leaves of the state
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,8 @@ def schedules(
         if start is None or isinstance(start, dict):
             known = sorted(_keys(hyperparams))
             raise unknown_name(f"{where}.key, which must be a number of this run:", key, known)
+        taken = ("key", "kind", "unit", *configuration.SCHEDULES["linear"], *configuration.SCHEDULES[kind])
+        _check_keys(where, values, taken)
         if key in [other for _, other, _ in found]:
             raise UserError(f"{where}: another schedule moves {key} already: leave one out")
         found.append((name, key, SCHEDULES[kind]))
@@ -162,8 +164,9 @@ def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], 
     found, numbers = [], {}
     per_step = config.batch_size * config.d_steps
     for name, entry in config.averages.items():
+        _check_keys(f"config.averages.{name}", entry.to_dict(), list(configuration.average()), every=True)
         if entry.rule not in AVERAGES:
-            raise unknown_name(f"config.averages.{name}.rule", entry.rule, AVERAGES)
+            raise unknown_name(f"config.averages.{name}.rule", str(entry.rule), AVERAGES)
         found.append((name, AVERAGES[entry.rule]))
         own = {"decay": entry.decay, "start": entry.start}
         if entry.rule == "half_life":
@@ -183,6 +186,19 @@ def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, Number
     by_chance = config.augment.p != 1 or "augment.p" in _moved(config)
     functions = tuple(getattr(augment, name) for name in chosen)
     return augment.Augment(functions, by_chance), _leaves({"p": config.augment.p}, wide)
+
+
+def _check_keys(where: str, values: Mapping[str, Any], known: Collection[str], every: bool = False) -> None:
+    """Refuses keys that aren't known, what is no number where one is wanted, and, of ``every``, those missing."""
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name(f"key of {where}:", key, known)
+        if key not in ("key", "kind", "unit", "rule") and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
+            raise UserError(f"{where}.{key} must be a number, not {clipped(repr(value))}")
+    if every and (missing := [key for key in known if key not in values]):
+        raise UserError(f"{where}.{missing[0]} is missing: make the entry by gan_jax.config.average(...)")
 
 
 def _moved(config: ConfigDict) -> list[str]:

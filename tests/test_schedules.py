@@ -135,11 +135,28 @@ def test_the_strength_of_augmentation_is_remembered_and_used() -> None:
         (schedule("terms.r1", "linear"), "a number of this run"),
         (schedule("optimizer.generator.learning_rate", "linaer"), "linear"),
         (schedule("averages.ema.decay", "linear", unit="epochs"), "steps"),
+        (schedule("averages.ema.decay", "linear", fnal=3.0), "did you mean 'final'"),
+        (schedule("averages.ema.decay", "linear", final="3"), "config.schedules.mine.final must be a number, not '3'"),
     ],
 )
 def test_what_cant_move_is_said_in_one_line(entry: ConfigDict, said: str) -> None:
     config = small("gan")
     config.schedules.mine = entry
+    with pytest.raises(UserError, match=said):
+        build_gan(config)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({**average(), "decai": 0.5}, "did you mean 'decay'"),
+        ({"rule": "decay", "decay": 0.5}, "config.averages.mine.half_life is missing"),
+        ({**average(), "rule": "mean"}, "unknown config.averages.mine.rule 'mean'"),
+    ],
+)
+def test_what_is_no_average_is_said_in_one_line(entry: dict[str, Any], said: str) -> None:
+    config = small("gan")
+    config.averages.mine = ConfigDict(entry)
     with pytest.raises(UserError, match=said):
         build_gan(config)
 
