@@ -18,6 +18,7 @@ from gan_jax.core.state import GANState, init_state
 from gan_jax.core.update import update
 from gan_jax.errors import UserError
 from gan_jax.evaluate import Evaluator, find
+from gan_jax.evaluate.held_out import held_out
 from tests.conftest import NAMES, data_options, small
 from tests.test_evaluate import MEANS
 from tests.test_update import start
@@ -90,6 +91,18 @@ def test_reconstructions_are_by_the_averages() -> None:
     code = jax.jit(lambda x: gan.generator.apply(state.ema, x, method="encode"))(images / np.float32(127.5) - 1)
     desired = as_uint8(jax.jit(lambda code: gan.generator.apply(state.ema, code, train=False))(code))
     assert_same_pictures(sample.reconstruct(gan, state, images, np.zeros(9, np.int32)), desired)
+
+
+def test_what_d_says_is_of_the_newest_codes() -> None:
+    """D plays against the newest encoder, whatever the average of it is."""
+    gan, hyper = build.build_gan(with_all_kinds("aae"))
+    state = init_state(gan, 0, hyper)
+    lost = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state.ema)
+    images = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 1), np.uint8)
+    labelled = images, np.zeros(9, np.int32)
+    found = held_out(gan, state.replace(averages={"ema": lost}), labelled, labelled)
+    assert found == held_out(gan, state, labelled, labelled)
+    assert np.isfinite(list(found.values())).all()
 
 
 @pytest.mark.parametrize("name", ["gan", "aae"])

@@ -43,3 +43,11 @@ def test_the_cases_have_labels_and_weights_that_matter() -> None:
         if config.classes:
             _, labels = first_images(config)
             assert all(len(np.unique(batch)) == config.classes for batch in labels.reshape(-1, config.batch_size))
+
+
+@EACH
+def test_both_players_of_every_case_learn(name: str) -> None:
+    """A discriminator whose every unit is at rest passes no gradient on, and hides what is wrong with it."""
+    for metrics in ours(name)["metrics"]:
+        assert float(metrics["d_grad_norm"]) > 1e-3
+        assert float(metrics["g_grad_norm"]) > 1e-3

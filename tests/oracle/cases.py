@@ -36,7 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"terms.auxiliary_discriminator.weight": 0.7, "terms.auxiliary_generator.weight": 0.3},
     },
     "projection": {
-        **{"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (3, 4)},
+        **{"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (6, 5)},
         "discriminator.wide": False,  # as the authors', where digits have wide ones
     },
     "aae": {
