@@ -122,7 +122,7 @@ def schedules(
         except (KeyError, TypeError):
             start = None
         if start is None or isinstance(start, dict):
-            known = sorted(_keys(hyperparams))
+            known = sorted(configuration.flat(dict(hyperparams)))
             raise unknown_name(f"{where}.key, which must be a number of this run:", key, known)
         taken = ("key", "kind", "unit", *configuration.SCHEDULES["linear"], *configuration.SCHEDULES[kind])
         _check_keys(where, values, taken)
@@ -208,11 +208,3 @@ def _moved(config: ConfigDict) -> list[str]:
 
 def _leaves(values: Mapping[str, Any], wide: Any) -> Numbers:
     return {name: np.asarray(value, wide) for name, value in values.items()}
-
-
-def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of all leaves of nested dicts."""
-    found: list[str] = []
-    for name, value in tree.items():
-        found += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
-    return found

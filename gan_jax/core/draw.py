@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gan_jax.core.gan import GAN, Array, Generated, Variables
+from gan_jax.core.gan import GAN, Array, Variables, images_of
 from gan_jax.core.networks import ARGUMENTS, call
 
 
@@ -25,9 +25,7 @@ def generate(gan: GAN, variables: Variables, inputs: tuple[Array, Array, Array],
       **options: of the network, if its signature has them: ``truncation``, ``noise_mode``.
     """
     z, label, keys = inputs
-    made = call(gan.generator, variables, z, label=label, keys=keys, train=False, **options)
-    images: Array = made.shown if isinstance(made, Generated) else made
-    return images
+    return images_of(call(gan.generator, variables, z, label=label, keys=keys, train=False, **options))
 
 
 def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: Any) -> Array:

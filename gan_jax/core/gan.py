@@ -53,6 +53,11 @@ class Generated(struct.PyTreeNode):
     extra: dict[str, Array] = struct.field(default_factory=dict)
 
 
+def images_of(made: Array | Generated) -> Array:
+    """Return the images of what a generator returned, with whatever else or without."""
+    return made.shown if isinstance(made, Generated) else made
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """What everything within one step has in common.

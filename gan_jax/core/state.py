@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Hyperparams, Params, Variables, leaf, with_leaf
+from gan_jax.core.gan import GAN, Array, Context, Examples, Hyperparams, Params, Variables, images_of, leaf, with_leaf
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.layers import Judgement
@@ -112,7 +112,7 @@ def _init_player(
 
 
 def _check_images(gan: GAN, made: Any) -> None:
-    images = made.shown if isinstance(made, Generated) else made
+    images = images_of(made)
     if images.shape != (1, *gan.image_shape):
         raise ValueError(f"Generator makes images {list(images.shape[1:])} of data {list(gan.image_shape)}")
 

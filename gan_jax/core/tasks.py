@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables
 from gan_jax.core.networks import accepted, call
 
@@ -26,10 +27,9 @@ def presented(context: Context, images: Array, examples: Examples, like: str) ->
     return augmented(context, images, examples, like) if context.gan.task.augmented else images
 
 
-def latents(context: Context, examples: Examples) -> Array:
-    """Draw the step's latents ``[b, latent_dim]`` from the prior."""
-    gan = context.gan
-    return gan.prior(context.keys("latents", examples.substep), gan.latent_dim, gan.dtype)
+def _latents(context: Context, examples: Examples) -> Array:
+    """The step's latents ``[b, latent_dim]``."""
+    return latents(context.gan, context.keys("latents", examples.substep))
 
 
 def _images(context: Context, examples: Examples) -> Array:
@@ -44,7 +44,7 @@ def _told(context: Context, examples: Examples) -> dict[str, Any]:
 
 
 def _drawn(context: Context, variables: Variables, examples: Examples) -> tuple[Generated, Variables]:
-    z, written = latents(context, examples), [name for name in variables if name != "params"]
+    z, written = _latents(context, examples), [name for name in variables if name != "params"]
     made, stats = call(context.gan.generator, variables, z, mutable=written, **_told(context, examples))
     return (made if isinstance(made, Generated) else Generated(made)), stats
 
@@ -83,5 +83,5 @@ TASKS: dict[str, Task] = {
     # D tells images of the data from drawn ones.
     "images": Task(_images, _drawn, True, _shown),
     # D tells draws from the prior from codes of images (Makhzani et al. 2015, arXiv:1511.05644).
-    "autoencoder": Task(latents, _encoded, False, _codes, _reconstructed),
+    "autoencoder": Task(_latents, _encoded, False, _codes, _reconstructed),
 }

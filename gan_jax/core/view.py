@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from gan_jax.core.gan import Context, Examples, Generated, Params, Variables
+from gan_jax.core.draw import latents
+from gan_jax.core.gan import Context, Examples, Generated, Params, Variables, images_of
 from gan_jax.core.networks import call
 from gan_jax.layers import Judgement
 
@@ -70,8 +71,7 @@ class View:
 
     def latents(self, purpose: str) -> Array:
         """Draw latents ``[b, latent_dim]`` for ``purpose``."""
-        gan = self.context.gan
-        return gan.prior(self.keys(purpose), gan.latent_dim, gan.dtype)
+        return latents(self.context.gan, self.keys(purpose))
 
     def map(self, z: Array, purpose: str) -> Array:
         """Return ``w`` of latents by G's mapping network; the latents themselves where it has none."""
@@ -89,5 +89,4 @@ class View:
         told = {"label": self.label, "keys": self.keys(purpose), "axis_name": self.context.axis_name, "train": True}
         generator = self.context.gan.generator
         made: Any = call(generator, self.generator, x, method=method, mutable=collections, **told)[0]
-        out: Array = made.shown if isinstance(made, Generated) else made
-        return out
+        return images_of(made)

@@ -50,18 +50,14 @@ def generator_input(
         z, label = with_references(z, label, module.classes)
     if module.conditional == "concat":
         z = with_label(z, label, module.classes)
-    norm = partial(
-        normalized,
-        norm=module.norm,
-        train=train,
-        axis_name=axis_name,
-        dtype=module.dtype,
-        param_dtype=module.param_dtype,
-        label=label,
-        classes=module.classes if module.conditional == "norm" else 0,
-        gain_spread=gain_spread,
-    )
-    return z, label, norm
+    classes = module.classes if module.conditional == "norm" else 0
+    told = {"train": train, "axis_name": axis_name, "gain_spread": gain_spread, "label": label, "classes": classes}
+    return z, label, _norm(module, **told)
+
+
+def _norm(module: Any, **told: Any) -> Callable[[Array], Array]:
+    """`normalized` by the layer and the types that ``module``'s fields name."""
+    return partial(normalized, norm=module.norm, dtype=module.dtype, param_dtype=module.param_dtype, **told)
 
 
 def generator_output(module: Any, images: Array) -> Array:
@@ -94,16 +90,7 @@ def discriminator_input(
         raise ValueError("norm='virtual' is for generators, whose reference batch is of latents")
     if module.conditional == "concat":
         x = with_label(x, label, module.classes)
-    return x, partial(
-        normalized,
-        norm=module.norm,
-        train=train,
-        axis_name=axis_name,
-        dtype=module.dtype,
-        param_dtype=module.param_dtype,
-        batches=batches,
-        gain_spread=gain_spread,
-    )
+    return x, _norm(module, train=train, axis_name=axis_name, gain_spread=gain_spread, batches=batches)
 
 
 def discriminator_output(
