@@ -6,9 +6,10 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax import command, named, progress
-from gan_jax.errors import UserError
-from gan_jax.modes import MODES
+from gan_jax.cli import command
+from gan_jax.cli.modes import MODES
+from gan_jax.util import named, progress
+from gan_jax.util.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file, e.g. configs/dcgan.py.", lock_config=False)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; default runs/<config's name>.")

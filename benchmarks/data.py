@@ -38,10 +38,11 @@ from PIL import Image
 from benchmarks import tfds_writer
 from benchmarks.program import Program
 from configs import dcgan
-from gan_jax import data, progress
+from gan_jax import data
 from gan_jax.data import shapes
 from gan_jax.data.decode import decode
 from gan_jax.data.stream import Reader, read
+from gan_jax.util import progress
 
 _BATCH = 64
 _BATCHES = 40  # timed each time, after the first

@@ -17,9 +17,10 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.torch_reference import Trainer, dcgan_discriminator, dcgan_generator
-from gan_jax import progress, visualize
 from gan_jax.build import build_dataset
-from gan_jax.workdir import Workdir
+from gan_jax.runs import visualize
+from gan_jax.runs.workdir import Workdir
+from gan_jax.util import progress
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_jax import parallel
 from gan_jax.evaluate import inception, metrics
+from gan_jax.runtime import program
 
 BATCH = 50
 
@@ -83,7 +83,7 @@ def features(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]
         torch.save(theirs.state_dict(), Path(folder) / "weights.pth")
         variables = inception.load(Path(folder) / "weights.pth")
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    extract = parallel.map_examples(lambda v, x: inception.Inception().apply(v, x)[0], jax.devices(), "features")
+    extract = program.map_examples(lambda v, x: inception.Inception().apply(v, x)[0], jax.devices(), "features")
     planes = torch.tensor(images.transpose(0, 3, 1, 2))
 
     def by_torch() -> np.ndarray:

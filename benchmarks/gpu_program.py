@@ -2,16 +2,16 @@
 
     python -m benchmarks.gpu_program --cases=a,c1024,d --precision=float32        # with the extra `cuda`
 
-The trainer's own program (`gan_jax.parallel.compile_chunk`), compiled as on a machine with that card, but for what XLA
-chooses by measurement there: the algorithms of cuDNN, and which products go to cuBLAS. Nothing is run and no time is
-measured. Of one step:
+The trainer's own program (`gan_jax.runtime.program.compile_chunk`), compiled as on a machine with that card, but for
+what XLA chooses by measurement there: the algorithms of cuDNN, and which products go to cuBLAS. Nothing is run and no
+time is measured. Of one step:
 
 - convolutions: cuDNN's, forward, gradients of inputs (or transposed) and of weights, with those of images between whose
   pixels there are zeros ("padded"), which cost four times what they should;
 - kernels: all others, each of which costs some microseconds however small it is;
 - sums: operations that add up over the devices, where there are several, and the bytes that a device puts in;
 - waits: loops whose length the host doesn't know; it waits for the device at each of their turns. The loop over steps
-  is one, once a step, but where it is in a CUDA graph (`gan_jax.parallel`), which isn't to be seen here;
+  is one, once a step, but where it is in a CUDA graph (`gan_jax.runtime.program`), which isn't to be seen here;
 - GB: what all kernels read and write, and the milliseconds which that takes at the 3.35 TB/s of an H100's memory;
 - MB: what the program takes of that memory, data and state included.
 """
@@ -31,8 +31,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.hlo import Instruction, computations
 from benchmarks.program import named_config, parts
-from gan_jax import parallel
-from gan_jax.errors import UserError
+from gan_jax.runtime import placement, program
+from gan_jax.util.errors import UserError
 
 BANDWIDTH = 3.35e12  # bytes/s of an H100 SXM, by its data sheet
 _CARD = """
@@ -108,10 +108,10 @@ def main() -> None:
         config = named_config(name)
         config.compute_dtype = options.precision
         try:
-            program = compiled(config, options.devices)
-            taken = program.memory_analysis()
+            executable = compiled(config, options.devices)
+            taken = executable.memory_analysis()
             memory = f"  {taken.peak_memory_in_bytes / 1e6:5,.0f} MB" if taken else ""
-            print(f"{name:<16}{step(str(program.as_text()))}{memory}", flush=True)
+            print(f"{name:<16}{step(str(executable.as_text()))}{memory}", flush=True)
         except UserError as error:
             sys.exit(f"error: {error}")
 
@@ -131,13 +131,13 @@ def compiled(config: ConfigDict, devices: int = 1) -> jax.stages.Compiled:
     except NotImplementedError:
         sys.exit("error: JAX's compiler for GPUs is missing: pip install -e '.[cuda]'")
     data, share = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (feed.data, feed.nothing))
-    each = parallel.shard_index(config.batch_size, devices).shape
+    each = placement.shard_index(config.batch_size, devices).shape
     share = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*each, *x.shape[2:]), x.dtype), share)
     with mock.patch.object(jax, "default_backend", return_value="gpu"), jax.default_matmul_precision("float32"):
-        chunk = parallel.compile_chunk(gan, feed.fetch, feed.capacity, cards)
+        chunk = program.compile_chunk(gan, feed.fetch, feed.capacity, cards)
         lowered = chunk.mapped.lower(state, np.int32(1), data, share)
-    program: jax.stages.Compiled = lowered.compile()
-    return program
+    executable: jax.stages.Compiled = lowered.compile()
+    return executable
 
 
 def step(program: str) -> Step:

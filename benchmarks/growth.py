@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.program import Program, with_devices
 from configs import dcgan
-from gan_jax import process, resources
+from gan_jax.runtime import environment
+from gan_jax.training import resources
 
 _PANEL = 230  # pixels
 _DEVICES = (1, 2, 4, 8)
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", type=int, help="prints the point of so many devices")
     options = parser.parse_args()
-    process.prepare()
+    environment.prepare()
     if options.only:
         print(json.dumps(measured([devices(options.only)], 1)))
         return

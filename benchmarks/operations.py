@@ -7,7 +7,7 @@ step's milliseconds of each, and the least that ours could take: that of the pro
 of large products of matrices, that of all others their operands and results at the rate of copying; more than all of
 it is not to be had with the same operations, less only where caches hold what is copied. PyTorch's convolutions have
 in them what ours has around the products: what moves into another layout, and what spreads tiles for
-`gan_jax.layers.winograd`.
+`gan_jax.ops.winograd`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.hlo import Instruction, computations
 from benchmarks.program import CASES, case_config
 from benchmarks.sides import Ours, Torch
 from benchmarks.train_step import copy_rate, roof
-from gan_jax import process
+from gan_jax.runtime import environment
 
 KINDS = ("products", "around products", "norms", "activations", "optimizer, average", "data, losses, rest")
 _PYTORCH = {  # the first that is found in an operation's name
@@ -76,7 +76,7 @@ def main() -> int:
     parser.add_argument("--case", default="a", choices=CASES)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
-    process.prepare()
+    environment.prepare()
     if jax.default_backend() != "cpu":
         print("error: reads the CPU's profiles alone; set JAX_PLATFORMS=cpu", file=sys.stderr)
         return 2

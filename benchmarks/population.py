@@ -27,8 +27,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.program import Program
 from configs import dcgan, gan
-from gan_jax import parallel, process
 from gan_jax.core.state import init_state
+from gan_jax.runtime import environment, placement
+from gan_jax.runtime.program import Population
 
 CONFIGS: dict[str, Callable[[], ConfigDict]] = {"gan": gan.get_config, "dcgan": dcgan.get_config}
 STEPS = {"gan": 20, "dcgan": 5}  # of each trial in a turn
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--launches", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
-    process.prepare()
+    environment.prepare()
     rows = []
     for name in options.configs.split(","):
         for trials in map(int, options.trials.split(",")):
@@ -65,7 +66,7 @@ def steps(name: str, trials: int, repeats: int) -> dict[str, float]:
     network, feed, one = program.gan, program.feed, program.chunk
     data, share = feed.data, {key: np.asarray(array)[0] for key, array in feed.nothing.items()}
     begin = [jax.device_get(init_state(network, seed, program.hyper)) for seed in range(trials)]
-    alone = [parallel.on_all(state, devices) for state in begin]
+    alone = [placement.replicated(state, devices) for state in begin]
     count = STEPS[name]
 
     def sequence() -> None:
@@ -73,7 +74,7 @@ def steps(name: str, trials: int, repeats: int) -> dict[str, float]:
             alone[number] = jax.block_until_ready(one(state, count, data, feed.nothing)[0])
 
     def population(together: bool) -> Callable[[], None]:
-        trained = parallel.Population(network, feed.fetch, feed.capacity, devices, trials, together)
+        trained = Population(network, feed.fetch, feed.capacity, devices, trials, together)
         states = trained.put(begin)
 
         def run() -> None:

@@ -12,12 +12,13 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import dcgan, sngan, wgan_gp
-from gan_jax import build, parallel
+from gan_jax import build
 from gan_jax.core.gan import GAN
 from gan_jax.core.state import GANState, init_state
 from gan_jax.core.update import Metrics
 from gan_jax.data import Dataset
-from gan_jax.feed import Feed
+from gan_jax.data.feed import Feed
+from gan_jax.runtime import placement, program
 
 CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, batch, DCGAN's widths
     "a": (dcgan, "mnist5k", 128, (128, 64)),
@@ -71,7 +72,7 @@ class Program:
       dataset: what to train on.
 
     Attributes:
-      gan, hyper, dataset, feed, chunk: as `gan_jax.train` makes them.
+      gan, hyper, dataset, feed, chunk: as `gan_jax.training.train` makes them.
       state: on the devices.
     """
 
@@ -80,9 +81,9 @@ class Program:
         self.dataset = dataset or build.build_dataset(config, None)
         self.feed = build.build_feed(config, self.gan, self.dataset, devices)
         shards = config.parallel.logical_shards
-        self.chunk = parallel.compile_chunk(self.gan, self.feed.fetch, self.feed.capacity, devices, shards)
+        self.chunk = program.compile_chunk(self.gan, self.feed.fetch, self.feed.capacity, devices, shards)
         state = jax.jit(init_state, static_argnums=0)(self.gan, config.seed, self.hyper)
-        self.state = parallel.on_all(state, devices)
+        self.state = placement.replicated(state, devices)
 
     def run(self, steps: int) -> Metrics:
         """Makes ``steps`` steps in one dispatch, waits for them and returns their metrics, ``[feed.capacity]``."""

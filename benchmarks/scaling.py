@@ -30,8 +30,9 @@ from ml_collections import ConfigDict
 
 from benchmarks import gpu_program
 from benchmarks.program import Program, named_config, parts, with_devices
-from gan_jax import process, progress
-from gan_jax.resources import flops_before_compilation
+from gan_jax.runtime import environment
+from gan_jax.training.resources import flops_before_compilation
+from gan_jax.util import progress
 
 # A device's links (bytes a second that it can send, as its maker has it), its arithmetic in bfloat16 (FLOP/s), and
 # seconds that a small all-reduce takes (orders of magnitude, from NCCL's and XLA's own reports).
@@ -55,7 +56,7 @@ def main() -> None:
         gpu_program.prepare()
         print(json.dumps(on_paper(named_config(options.config), options.batch), indent=2))
         return
-    process.prepare()
+    environment.prepare()
     config = named_config(options.config)
     config.steps_per_dispatch = options.steps
     if options.only:

@@ -23,13 +23,14 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
 from benchmarks.program import Program
-from gan_jax import process, resources
 from gan_jax.config import changed
 from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.models import resnet
+from gan_jax.runtime import environment
+from gan_jax.training import resources
 
 CHECKED = 3  # steps
 TYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16"}  # of the networks
@@ -384,7 +385,7 @@ def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
 
 def settle() -> None:
     """Sets a process up to measure in."""
-    process.prepare()
+    environment.prepare()
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_step --cases=a,b --out=train_step.json        # with the extra `oracle`
 
-Ours is the trainer's own program (`gan_jax.parallel.compile_chunk` of a config); PyTorch's is
+Ours is the trainer's own program (`gan_jax.runtime.program.compile_chunk` of a config); PyTorch's is
 `benchmarks.torch_reference`, channels last, with fused Adam and D frozen in G's step, eager and by torch.compile, in
 float32 and in bfloat16 autocast; on GPUs also by max-autotune (CUDA graphs), and in TF32. Both take real images from
 memory and draw noise, make ``d_steps`` D steps and one G step, and average G's weights; ours also computes its metrics.
@@ -62,7 +62,7 @@ from benchmarks.sides import (
     settle,
     torch_device,
 )
-from gan_jax import resources
+from gan_jax.training import resources
 
 TOLERANCE = 1e-4  # of their losses, times the loss where that is above 1
 ROUNDINGS = 8  # of case a PyTorch's own are 1.5e-4 off on one core and 6.2e-4 on two, ours 6.2e-4 and 4.9e-4

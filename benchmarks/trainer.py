@@ -31,7 +31,9 @@ import jax
 
 from benchmarks.program import Program, case_config
 from configs import dcgan
-from gan_jax import process, progress, train
+from gan_jax.runtime import environment
+from gan_jax.training import train
+from gan_jax.util import progress
 
 _LAUNCH = (sys.executable, "launch.py", "--config=configs/dcgan.py")
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
-    process.prepare()
+    environment.prepare()
     machine = {"device": jax.devices()[0].device_kind, "cores": len(os.sched_getaffinity(0))}
     found: dict[str, Any] = {**machine, "python": platform.python_version(), "jax": jax.__version__}
     with tempfile.TemporaryDirectory() as folder:
@@ -79,12 +81,12 @@ def launched(workdir: Path, cache: Path) -> tuple[float, float, float, float]:
 
     On a terminal, as users have it: in a log a bar is a line every 10 s.
     """
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+    variables = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
     begin, marks, text = time.perf_counter(), [], b""
     command = [*_LAUNCH, f"--workdir={workdir}/run"]
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (30, 200))
-    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=variables) as process:
         os.close(terminal)
         for sign in (b"output  ", b"0%|", b"images/s"):
             while sign not in text:

@@ -17,8 +17,8 @@ from gan_jax.core.averages import AVERAGES, Average
 from gan_jax.core.gan import Term, leaf
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
-from gan_jax.errors import UserError, clipped, unknown_name
-from gan_jax.hints import likely
+from gan_jax.util.errors import UserError, clipped, unknown_name
+from gan_jax.util.hints import likely
 
 Numbers = dict[str, ArrayLike]
 _AROUND = ("active", "clip", "historical_averaging")  # what goes with any optimizer

@@ -19,10 +19,10 @@ from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.priors import PRIORS
 from gan_jax.core.state import init_state
 from gan_jax.core.tasks import TASKS
-from gan_jax.errors import UserError, clipped, listed, unknown_name
+from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, find
-from gan_jax.feed import Feed, feed
-from gan_jax.hints import likely
+from gan_jax.util.errors import UserError, clipped, listed, unknown_name
+from gan_jax.util.hints import likely
 
 _GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
 _CALLED_WITH = {  # beside latents or images; keys too, if it takes them
@@ -158,7 +158,7 @@ def check_data_place(config: ConfigDict) -> None:
 def build_feed(
     config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device], seed: int | None = None
 ) -> Feed:
-    """How the steps of a run get their images, in the order of ``seed`` (default the config's); see `gan_jax.feed`."""
+    """Return what gives a run's steps their images (`gan_jax.data.feed`), by ``seed`` (default: the config's)."""
     return feed(
         dataset,
         _options(config),

@@ -16,8 +16,8 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
-from gan_jax.errors import UserError, clipped, listed, unknown_name
-from gan_jax.hints import unknown_key
+from gan_jax.util.errors import UserError, clipped, listed, unknown_name
+from gan_jax.util.hints import unknown_key
 
 # What a data set's name stands for, in one word: source, name there, side of its images as trained on, channels,
 # number of classes (0: none, or nobody can know).
@@ -157,7 +157,9 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.eval.features = "auto"  # auto, none, classifier, inception, inception:FILE, FILE.py:f, package.module:f
     config.checkpoint = ConfigDict({"every": 500, "keep": 3})
     config.parallel = ConfigDict()
-    config.parallel.logical_shards = 0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/shards.py; 0: without
+    config.parallel.logical_shards = (
+        0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/runtime/lockstep.py; 0: without
+    )
     config.parallel.population = "auto"  # in sweeps, a device's trials: vmap (at once), map (in turn), or as measured
     # Where loss or state are no longer finite: stop, or rollback, to the last checkpoint and on with another seed.
     config.on_divergence = "stop"

@@ -1,16 +1,13 @@
 """Eight virtual CPU devices, one compilation cache for the whole run, and small GANs to test on."""
 
-import importlib
 import os
 import site
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -20,12 +17,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 import pytest
 from ml_collections import ConfigDict
 
-from benchmarks.fidelity import stand_ins
-from gan_jax import parallel
-from gan_jax.config import default
-from gan_jax.data.options import Options
+from gan_jax.runtime import program
+from tests.helpers import ROOT, small
 
-ROOT = Path(__file__).resolve().parent.parent
 ORBAX_THREADS = ("write_metadata_after_commits", "np_type_handler", "json_ch_save", "save_finalize")
 _numbers = count()  # of the places that tests had
 _LINKED = ("benchmarks", "configs", "gan_jax", "launch.py", "tests")
@@ -39,50 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     level = "--xla_backend_optimization_level"
     if config.getoption("markexpr") == "not slow" and level not in os.environ["XLA_FLAGS"]:
         os.environ["XLA_FLAGS"] += f" {level}=1"
-
-
-def data_options(**changed: Any) -> Options:
-    """The options of `default` with some changed."""
-    return Options(**(default().data.to_dict() | changed))
-
-
-def fidelity_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets torch-fidelity be imported with a stand-in for torchvision, which it wants and our tests don't use."""
-    reason = "not installed: pip install -e '.[oracle]'"
-    pytest.importorskip("torch", reason=f"PyTorch is {reason}")
-    for name, module in stand_ins().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    pytest.importorskip("torch_fidelity", reason=f"torch-fidelity is {reason}")
-
-
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("[a-z]*.py"))
-FOUNDING = ("dcgan", "gan")  # what most tests look at; the others are tried as wholes, at half the side
-_NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "mlp": ({"widths": (32, 48)}, {"widths": (48, 32)}),
-    "dcgan": ({"widths": (16, 8)}, {"widths": (8, 16)}),
-    "resnet": ({"widths": (8, 6), "first": 4}, {"widths": (6, 8)}),
-    "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
-}
-
-# Compiler options: the same operations, compiled in less time.
-QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
-
-
-def small(name: str) -> ConfigDict:
-    """The config ``name`` with narrow networks and a short run: the same code, in seconds."""
-    config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
-    for player, narrow in zip(("generator", "discriminator"), _NARROW[config.model], strict=True):
-        config[player].update(narrow)
-    config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
-    config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
-    config.sample.rows = 2
-    config.parallel.population = "map"  # for the same bits whatever this machine would measure
-    config.eval.update({"features": "none", "samples": 40})
-    if "warm_start" in config.schedules:
-        config.schedules.warm_start.factor = 2.0
-    if name not in FOUNDING:
-        config.data.image_size = 16
-    return config
 
 
 def _own_place(path: Path) -> Path:
@@ -124,7 +74,7 @@ def _in_a_place_of_its_own(_places: Path) -> Iterator[None]:
 def _forget_programs() -> Iterator[None]:
     """Compiled programs of other modules are of no use, and there are gigabytes of them."""
     yield
-    parallel.forget()
+    program.forget()
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +83,7 @@ def _forget_many_programs() -> Iterator[None]:
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        parallel.forget()
+        program.forget()
 
 
 @pytest.fixture(params=["dcgan", "gan"])

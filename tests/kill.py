@@ -20,10 +20,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from gan_jax import build, train
-from gan_jax.checkpoint import Checkpoints
+from gan_jax import build
 from gan_jax.core.state import init_state
-from tests.conftest import small
+from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.training import train
+from tests.helpers import small
 
 
 def config() -> ConfigDict:

@@ -1,8 +1,8 @@
 """Numbers of the training core, recorded: every config, shrunken, in float64, after six steps.
 
 ``python -m tests.recorded`` writes them to ``tests/recorded.json`` anew, which is for changes that mean to compute
-something else; `tests/test_recorded.py` compares. Of each array there are its largest entry, and its sums weighted by
-three waves, so that any entry that changes shows, and so do two that change places.
+something else; `tests/core/test_recorded.py` compares. Of each array there are its largest entry, and its sums
+weighted by three waves, so that any entry that changes shows, and so do two that change places.
 """
 
 import json
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from gan_jax.build import build_gan
 from gan_jax.core.state import GANState, init_state, named_leaves
 from gan_jax.core.update import update
-from tests.conftest import NAMES, QUICKLY, small
+from tests.helpers import NAMES, QUICKLY, small
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS, BATCH = 6, 4

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax import build, hyper
+from gan_jax import build
 from gan_jax import config as configuration
-from gan_jax.errors import UserError
-from gan_jax.train import train
-from tests.conftest import FOUNDING, NAMES, small
+from gan_jax.sweeps import hyper
+from gan_jax.training.train import train
+from gan_jax.util.errors import UserError
+from tests.helpers import FOUNDING, NAMES, small
 
 
 class Recorder(ConfigDict):  # type: ignore[misc]

@@ -28,7 +28,7 @@ from gan_jax.core.state import GANState, Player, hyperparams_now
 from gan_jax.core.tasks import presented
 from gan_jax.core.view import View
 from gan_jax.layers import Judgement
-from gan_jax.layers.cpu import calls
+from gan_jax.ops.xla_cpu import calls
 
 Metrics = dict[str, Array]
 

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gan_jax import progress
 from gan_jax.data.decode import decoders
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.options import Options
-from gan_jax.errors import UserError
-from gan_jax.files import read_regular, refusal, write_atomically
+from gan_jax.util import progress
+from gan_jax.util.errors import UserError
+from gan_jax.util.files import read_regular, refusal, write_atomically
 
 _RECIPE = [2, *decoders()]  # the number goes up when `gan_jax.data.decode` gives other pixels
 _SLICE = 32  # images that a thread decodes at a time

@@ -14,7 +14,7 @@ from gan_jax.data import shapes
 from gan_jax.data.images import Decoded, Rows
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
-from gan_jax.errors import UserError, unknown_name
+from gan_jax.util.errors import UserError, unknown_name
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _TEST_PER_CLASS = 50

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax import named
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
-from gan_jax.errors import UserError, clipped, listed, printable
-from gan_jax.files import read_regular
+from gan_jax.util import named
+from gan_jax.util.errors import UserError, clipped, listed, printable
+from gan_jax.util.files import read_regular
 
 _ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
@@ -168,7 +168,7 @@ def _walk(folder: Path, anywhere: bool) -> _Found:
 
 
 def _is_run(names: Collection[str]) -> bool:
-    """Whether a folder of these ``names`` is the workdir of a run (`gan_jax.workdir`)."""
+    """Whether a folder of these ``names`` is the workdir of a run (`gan_jax.runs.workdir`)."""
     begun = {"config.json", "checkpoints"}.issubset(names)
     return begun or ("metrics.jsonl" in names and not {"config.json", "samples", "checkpoints"}.isdisjoint(names))
 

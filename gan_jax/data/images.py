@@ -11,7 +11,7 @@ import numpy as np
 
 from gan_jax.data.decode import UnreadableImageError, decode, fit_array
 from gan_jax.data.options import Options
-from gan_jax.errors import UserError
+from gan_jax.util.errors import UserError
 
 
 class Images(Protocol):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax import named
 from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
-from gan_jax.errors import UserError, clipped, listed
+from gan_jax.util import named
+from gan_jax.util.errors import UserError, clipped, listed
 
 _NAMED = 10  # arrays in a message
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.order import shuffled
-from gan_jax.errors import UserError
+from gan_jax.util.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

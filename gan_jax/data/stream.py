@@ -15,8 +15,8 @@ import numpy as np
 
 from gan_jax.data.images import Images
 from gan_jax.data.order import sample_index
-from gan_jax.errors import EndedError
-from gan_jax.signals import HEARD, RESUME_ME, end
+from gan_jax.runtime.signals import HEARD, RESUME_ME, end
+from gan_jax.util.errors import EndedError
 
 Batch = dict[str, np.ndarray]
 

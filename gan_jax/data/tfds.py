@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax import named, progress
 from gan_jax.data.cache import Cache
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
-from gan_jax.errors import UserError, clipped, listed, printable, unknown_name
+from gan_jax.util import named, progress
+from gan_jax.util.errors import UserError, clipped, listed, printable, unknown_name
 
 _TEST_SPLITS = ("test", "validation")  # the first of them that there is; "train" is the train part
 _SLICE = 1000  # labels read at a time

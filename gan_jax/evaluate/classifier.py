@@ -15,11 +15,11 @@ import optax
 from flax import linen as nn
 from flax import traverse_util
 
-from gan_jax import progress
 from gan_jax.core.pixels import to_float
 from gan_jax.data import Dataset
 from gan_jax.data.order import sample_index
-from gan_jax.files import keep, read_arrays, refusal, write_arrays
+from gan_jax.util import progress
+from gan_jax.util.files import keep, read_arrays, refusal, write_arrays
 
 Array = jax.Array
 Variables = Any

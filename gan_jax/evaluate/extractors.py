@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import named
 from gan_jax.data import Dataset
-from gan_jax.errors import UserError
 from gan_jax.evaluate import classifier, inception
+from gan_jax.util import named
+from gan_jax.util.errors import UserError
 
 Array = jax.Array
 

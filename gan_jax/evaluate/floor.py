@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gan_jax import progress
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
+from gan_jax.util import progress
 
 FEWEST = 10  # test images that say anything
 _FEWEST_CORRECTED = 100  # that say anything of the FID of more

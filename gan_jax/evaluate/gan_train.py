@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax import progress
 from gan_jax.data import Dataset
 from gan_jax.evaluate import classifier
+from gan_jax.util import progress
 
 
 def gan_train(dataset: Dataset, images: np.ndarray, labels: np.ndarray, seeds: int) -> dict[str, float]:

@@ -5,15 +5,10 @@ and the last block pools by maximum. Weights come from a file in the layout of `
 which PyTorch wrote; it is read here without PyTorch, and nothing but arrays is unpickled from it.
 """
 
-import collections
 import hashlib
 import http.client
-import io
-import pickle
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from gan_jax import progress
-from gan_jax.errors import UserError
-from gan_jax.files import read_regular, write_atomically
+from gan_jax.evaluate.torch_weights import read_state_dict
+from gan_jax.util import progress
+from gan_jax.util.errors import UserError
+from gan_jax.util.files import write_atomically
 
 Array = jax.Array
 _SIDE = 299
@@ -243,109 +239,3 @@ def _copy_checked(source: Any, target: BinaryIO, bar: Any) -> None:
         bar.update(len(block))
     if not hashed.hexdigest().startswith(_FILE.partition(".pth")[0].rpartition("-")[2]):
         raise ValueError(f"a file of SHA-256 {hashed.hexdigest()[:8]}")
-
-
-def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
-    """The arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
-
-    Raises:
-      UserError: the file is missing, damaged, or holds anything but arrays.
-    """
-    try:
-        data = read_regular(path)
-    except OSError as error:
-        raise UserError(f"cannot read the weights in {path}: {error.strerror}") from error
-    try:
-        state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
-        return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
-    except Exception as error:  # of damaged bytes, the decoders raise anything
-        raise UserError(f"cannot read the weights in {path}: {' '.join(str(error).split())}") from error
-
-
-_TYPES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "HalfStorage": "<f2",
-}
-
-
-class _Unpickler(pickle._Unpickler):
-    """Makes arrays and nothing else: what else a pickle names is refused.
-
-    Of pickle's two this is the one written in Python: that in C makes room for as many objects as a file says that it
-    has, were it 32 GB.
-    """
-
-    def __init__(self, file: Any, storage: Any) -> None:
-        super().__init__(file)
-        self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            return _rebuild
-        if module == "torch" and name in _TYPES:
-            return _TYPES[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array")
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self._storage(pid)
-
-
-def _rebuild(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
-    return ("view", storage, offset, size, stride)
-
-
-def _read_zip(data: bytes) -> dict[str, Any]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        (name,) = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-        root = name.removesuffix("data.pkl")
-        storages: dict[str, np.ndarray] = {}
-
-        def storage(pid: Any) -> Any:
-            _, kind, key, *_ = pid
-            if key not in storages:
-                storages[key] = np.frombuffer(archive.read(f"{root}data/{key}"), kind)
-            return key
-
-        tree = _Unpickler(archive.open(name), storage).load()
-        return {key: _view(value, storages) for key, value in tree.items()}
-
-
-def _read_legacy(data: bytes) -> dict[str, Any]:
-    file = io.BytesIO(data)
-    kinds: dict[str, str] = {}
-
-    def storage(pid: Any) -> Any:
-        _, kind, key, *_ = pid
-        kinds[str(key)] = kind
-        return str(key)
-
-    def load() -> Any:
-        return _Unpickler(file, storage).load()
-
-    if load() != 0x1950A86A20F9469CFC6C:
-        raise ValueError("not a file of torch.save")
-    load(), load()  # the version, and the machine it was written on
-    tree, keys = load(), load()
-    storages = {}
-    for key in keys:
-        kind = np.dtype(kinds[str(key)])
-        count = int(np.frombuffer(file.read(8), "<i8")[0])
-        storages[str(key)] = np.frombuffer(file.read(count * kind.itemsize), kind, count)
-    return {key: _view(value, storages) for key, value in tree.items()}
-
-
-def _view(value: Any, storages: Mapping[str, np.ndarray]) -> Any:
-    if not (isinstance(value, tuple) and value and value[0] == "view"):
-        return value
-    _, key, offset, size, stride = value
-    flat = storages[key]
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else offset
-    if min((*stride, offset, 0)) < 0 or last >= len(flat):
-        raise ValueError("a weight lies outside its storage")
-    strides = [step * flat.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(flat[offset:], size, strides)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import progress
+from gan_jax.util import progress
 
 P = ParamSpec("P")
 R = TypeVar("R")

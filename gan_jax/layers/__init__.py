@@ -1,30 +1,6 @@
 """Building blocks of the networks: convolutions, dense layers, normalisations, the discriminator's head."""
 
-from gan_jax.layers.activations import leaky_relu, relu
-from gan_jax.layers.conv4 import kernel_gradient, strided_conv, transposed_conv
-from gan_jax.layers.judgement import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
-from gan_jax.layers.modules import (
-    INITS,
-    Array,
-    Conv,
-    Dense,
-    Dtype,
-    StridedConv,
-    TransposedConv,
-    reshaped,
-    spectrally_normalized,
-)
-from gan_jax.layers.norms import (
-    REFERENCES,
-    BatchNorm,
-    LayerNorm,
-    VirtualBatchNorm,
-    bias_before,
-    cross_device_mean,
-    normalized,
-    with_references,
-)
-from gan_jax.layers.players import (
+from gan_jax.layers.common import (
     discriminator_input,
     discriminator_output,
     generator_input,
@@ -33,6 +9,21 @@ from gan_jax.layers.players import (
     sides,
     weight_types,
 )
+from gan_jax.layers.head import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
+from gan_jax.layers.modules import INITS, Array, Conv, Dense, Dtype, StridedConv, TransposedConv, spectrally_normalized
+from gan_jax.layers.norms import (
+    REFERENCES,
+    BatchNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+    bias_before,
+    normalized,
+    with_references,
+)
+from gan_jax.ops.activations import leaky_relu, relu
+from gan_jax.ops.collectives import cross_device_mean
+from gan_jax.ops.conv4 import kernel_gradient, strided_conv, transposed_conv
+from gan_jax.ops.xla_cpu import reshaped
 
 __all__ = [
     "CONDITIONALS",

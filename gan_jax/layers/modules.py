@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from gan_jax.layers.conv import conv, doubled_conv, halved_conv
-from gan_jax.layers.conv4 import strided_conv, transposed_conv
-from gan_jax.layers.cpu import held, on_cpu
+from gan_jax.ops.conv import conv, doubled_conv, halved_conv
+from gan_jax.ops.conv4 import strided_conv, transposed_conv
 
 Array = jax.Array
 Dtype = Any
@@ -68,7 +67,7 @@ class Dense(Weighted):
 
 
 class Conv(Weighted):
-    """`gan_jax.layers.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``.
+    """`gan_jax.ops.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``.
 
     Attributes:
       side: of the kernel.
@@ -91,16 +90,6 @@ class Conv(Weighted):
 def _pointwise(x: Array, kernel: Array) -> Array:
     # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
-
-
-def reshaped(x: Array, shape: Sequence[int]) -> Array:
-    """``x.reshape(shape)``, where channels become one axis with pixels or cease to.
-
-    On CPUs it is kept out of the loops around it: XLA doesn't vectorise those whose axes it has to take apart.
-    """
-    if not on_cpu():
-        return x.reshape(tuple(shape))
-    return held(held(x).reshape(tuple(shape)))
 
 
 class StridedConv(Weighted):

@@ -1,6 +1,5 @@
 """Normalisations of activations, and which of them a name stands for."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jax.flatten_util import ravel_pytree
 
-from gan_jax.layers.cpu import on_cpu
+from gan_jax.ops.collectives import cross_device_mean
+from gan_jax.ops.sums import batch_moments
 
 Array = jax.Array
 Arrays = tuple[Array, ...]
@@ -19,8 +18,6 @@ Dtype = Any
 
 NORMS = ("none", "batch", "layer", "virtual")
 REFERENCES = 64  # examples in the reference batch of virtual batch norm
-_SMALL = 10_000  # entries of an array that is summed over devices: it takes as long as one entry
-_FEW_ROWS = 2048  # that XLA:GPU sums in one kernel
 
 
 def bias_before(norm: str) -> bool:
@@ -29,22 +26,6 @@ def bias_before(norm: str) -> bool:
     Where the norm takes it away again, its gradient is 0 but for rounding, and Adam makes steps of that.
     """
     return norm not in ("batch", "virtual")
-
-
-def cross_device_mean(tree: Any, axis_name: str | None) -> Any:
-    """Mean of every leaf over the devices of ``axis_name``; the identity when it is None (one device, plain jit).
-
-    Small leaves go as one. XLA:GPU puts them together in any case, but so late that each comes out of the sum by a
-    kernel of its own: on eight GPUs a step of dcgan had 224 kernels and has 166, and 18 sums as before.
-    """
-    if axis_name is None:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    small = [leaf for leaf in leaves if leaf.size <= _SMALL]
-    together, apart = ravel_pytree(small)
-    means = iter(apart(lax.pmean(together, axis_name)) if small else ())
-    each = (next(means) if leaf.size <= _SMALL else lax.pmean(leaf, axis_name) for leaf in leaves)
-    return jax.tree.unflatten(structure, each)
 
 
 def normalized(
@@ -151,12 +132,7 @@ class BatchNorm(nn.Module):
             return transformed(running_mean.value, running_var.value)
         wide = x.astype(jnp.promote_types(self.param_dtype, jnp.float32))
         rows = x.size // x.shape[-1] // batches
-        if batches == 1 and on_cpu():  # with an axis of one more, XLA:CPU made a step of dcgan 1.5 % more arithmetic
-            axes = tuple(range(x.ndim - 1))
-            moments, spread = (wide.mean(axes), jnp.square(wide).mean(axes)), as_they_are
-        else:
-            total, squares = _sums((wide, jnp.square(wide)), batches)
-            moments, spread = (total / rows, squares / rows), _spread
+        moments, spread = batch_moments(wide, batches)
         mean, square = cross_device_mean(moments, axis_name)
         var = jnp.maximum(square - jnp.square(mean), 0)
         if not self.is_initializing():
@@ -166,40 +142,6 @@ class BatchNorm(nn.Module):
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * own_mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
         return transformed(mean, var, spread)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _sums(xs: Arrays, batches: int) -> Arrays:
-    """Each ``[N, ..., C] -> [batches, C]``: of each of the batches that it is made of. Its transpose is `_spread`.
-
-    Many rows are summed in two steps. The first, of all arrays, is one kernel on a GPU, and stays by itself: else
-    XLA:GPU writes out what is to be summed in the backward pass, and takes a kernel for each array in the second step.
-    """
-    channels = xs[0].shape[-1]
-    rows = xs[0].size // channels // batches
-    if rows <= _FEW_ROWS:
-        return tuple(x.reshape(batches, rows, channels).sum(1) for x in xs)
-    groups = math.gcd(rows, 2 ** (math.isqrt(rows).bit_length() - 1))
-    first = lax.optimization_barrier([x.reshape(batches * groups, -1, channels).sum(1) for x in xs])
-    return tuple(jnp.stack(first).reshape(len(xs), batches, groups, channels).sum(2))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _spread(vs: Arrays, shape: tuple[int, ...]) -> Arrays:
-    """Each ``[batches, C] -> shape``, ``(N, ..., C)``: to all entries of each batch. Its transpose is `_sums`."""
-    ones = (1,) * (len(shape) - 2)
-    each = (jnp.repeat(v, shape[0] // len(v), 0).reshape(shape[0], *ones, -1) for v in vs)
-    return tuple(jnp.broadcast_to(v, shape) for v in each)
-
-
-_sums.defvjp(
-    lambda xs, batches: (_sums(xs, batches), xs[0].shape),
-    lambda batches, shape, g: (_spread(g, shape),),
-)
-_spread.defvjp(
-    lambda vs, shape: (_spread(vs, shape), len(vs[0])),
-    lambda shape, batches, g: (_sums(g, batches),),
-)
 
 
 def _normal_about_one(spread: float, key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:

@@ -3,7 +3,8 @@
 from tests.faults.fault import Fault
 
 _AVERAGE = (
-    "tests/test_average.py::test_parameters_and_statistics_have_one_decay_and_singular_vectors_follow_their_average"
+    "tests/core/test_average.py::"
+    "test_parameters_and_statistics_have_one_decay_and_singular_vectors_follow_their_average"
 )
 
 FAULTS = (
@@ -12,7 +13,7 @@ FAULTS = (
         "gan_jax/core/update.py",
         "after = _moved(context, player.replace(stats=stats), gradient",
         "after = _moved(context, player, gradient",
-        ("tests/test_update.py::test_batch_statistics_follow_the_stated_policy",),
+        ("tests/core/test_update.py::test_batch_statistics_follow_the_stated_policy",),
         "D's running statistics and spectral vectors stay those of the start.",
     ),
     Fault(
@@ -20,7 +21,7 @@ FAULTS = (
         "gan_jax/core/update.py",
         'weight = view.numbers(term.name)["weight"] * term.every',
         'weight = view.numbers(term.name)["weight"]',
-        ("tests/test_techniques.py::test_lazy_penalties_come_every_nth_step_with_n_times_the_weight",),
+        ("tests/core/test_techniques.py::test_lazy_penalties_come_every_nth_step_with_n_times_the_weight",),
         "A penalty every 16th step has a sixteenth of its weight.",
     ),
     Fault(
@@ -28,7 +29,7 @@ FAULTS = (
         "gan_jax/core/update.py",
         '"d_margin": means["real"] - means["fake"]',
         '"d_margin": means["fake"] - means["real"]',
-        ("tests/test_update.py::test_metrics_say_what_they_are_called_after",),
+        ("tests/core/test_update.py::test_metrics_say_what_they_are_called_after",),
         "The log's d_margin has the wrong sign.",
     ),
     Fault(

@@ -2,17 +2,17 @@
 
 from tests.faults.fault import Fault
 
-_FOLDER, _PARTS, _DATA, _ORDER = (f"gan_jax/data/{name}.py" for name in ("folder", "parts", "__init__", "order"))
+_FOLDER, _PARTS, _DATA, _ORDER = (f"gan_jax/data/{name}.py" for name in ("folder", "parts", "dataset", "order"))
 _DECODE, _NPZ, _TFDS, _CACHE = (f"gan_jax/data/{name}.py" for name in ("decode", "npz", "tfds", "cache"))
-_IMAGES, _EMBEDDED, _FEED = "gan_jax/data/images.py", "gan_jax/data/embedded.py", "gan_jax/feed.py"
-_SUBFOLDERS = ("tests/test_sources.py::test_subfolders_are_classes_in_alphabetical_order",)
-_FLAT = ("tests/test_sources.py::test_a_flat_folder_is_every_image_once_in_two_parts",)
-_ANEW = ("tests/test_sources.py::test_what_changes_the_pixels_is_decoded_anew",)
-_ARRAYS = ("tests/test_sources.py::test_arrays_are_read_and_left_in_the_file_where_they_can_be",)
-_OWN_TEST = ("tests/test_sources.py::test_a_test_part_of_its_own_and_other_keys_and_shapes",)
-_REMOVED = ("tests/test_sources.py::test_unreadable_files_may_be_removed_and_the_data_stays_the_same",)
-_FEEDS = ("tests/test_feed.py::test_memory_and_stream_feed_the_same_to_the_bit_on_any_number_of_devices",)
-_PREPARED = ("tests/test_sources.py::test_a_prepared_data_set_of_any_kind_is_read",)
+_IMAGES, _EMBEDDED, _FEED = "gan_jax/data/images.py", "gan_jax/data/embedded.py", "gan_jax/data/feed.py"
+_SUBFOLDERS = ("tests/data/test_sources.py::test_subfolders_are_classes_in_alphabetical_order",)
+_FLAT = ("tests/data/test_sources.py::test_a_flat_folder_is_every_image_once_in_two_parts",)
+_ANEW = ("tests/data/test_sources.py::test_what_changes_the_pixels_is_decoded_anew",)
+_ARRAYS = ("tests/data/test_sources.py::test_arrays_are_read_and_left_in_the_file_where_they_can_be",)
+_OWN_TEST = ("tests/data/test_sources.py::test_a_test_part_of_its_own_and_other_keys_and_shapes",)
+_REMOVED = ("tests/data/test_sources.py::test_unreadable_files_may_be_removed_and_the_data_stays_the_same",)
+_FEEDS = ("tests/data/test_feed.py::test_memory_and_stream_feed_the_same_to_the_bit_on_any_number_of_devices",)
+_PREPARED = ("tests/data/test_sources.py::test_a_prepared_data_set_of_any_kind_is_read",)
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -36,7 +36,7 @@ FAULTS: tuple[Fault, ...] = (
         _PARTS,
         "order = shuffled(count, 0)",
         "order = np.arange(count)",
-        ("tests/test_parts.py::test_what_is_held_out_is_of_all_classes_wherever_they_lie",),
+        ("tests/data/test_parts.py::test_what_is_held_out_is_of_all_classes_wherever_they_lie",),
         "Of a folder that lies class by class all test images are of the first class.",
     ),
     Fault(
@@ -52,7 +52,7 @@ FAULTS: tuple[Fault, ...] = (
         _DATA,
         "part.labels[kept]), list",
         "part.labels[: len(kept)]), list",
-        ("tests/test_sources.py::test_unreadable_files_are_counted_named_and_left_out_with_their_labels",),
+        ("tests/data/test_sources.py::test_unreadable_files_are_counted_named_and_left_out_with_their_labels",),
         "Behind a broken file all images have their neighbour's class.",
     ),
     Fault(
@@ -76,7 +76,7 @@ FAULTS: tuple[Fault, ...] = (
         _DATA,
         "for labels in (self.train_labels, self.test_labels):",
         "for labels in ():",
-        ("tests/test_parts.py::test_a_hash_tells_apart_data_that_differs_in_any_image_or_label",),
+        ("tests/data/test_parts.py::test_a_hash_tells_apart_data_that_differs_in_any_image_or_label",),
         "A run goes on with the same images under other labels.",
     ),
     Fault(
@@ -84,7 +84,7 @@ FAULTS: tuple[Fault, ...] = (
         _DATA,
         "hashed.update(images[numbers[start : start + 1000]].tobytes())",
         "hashed.update(images[numbers[start : start + 500]].tobytes())",
-        ("tests/test_parts.py::test_a_hash_tells_apart_data_that_differs_in_any_image_or_label",),
+        ("tests/data/test_parts.py::test_a_hash_tells_apart_data_that_differs_in_any_image_or_label",),
         "A run goes on with other images.",
     ),
     Fault(
@@ -92,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
         _ORDER,
         "^ xp.asarray(epoch, xp.uint32), xp)",
         ", xp)",
-        ("tests/test_data.py::test_orders_differ_by_epoch_and_by_seed_as_chance_would_have_them",),
+        ("tests/data/test_data.py::test_orders_differ_by_epoch_and_by_seed_as_chance_would_have_them",),
         "Every epoch shows the images in the same order.",
     ),
     Fault(
@@ -100,7 +100,7 @@ FAULTS: tuple[Fault, ...] = (
         _ORDER,
         "+ xp.arange(d_steps, dtype=xp.uint32)",
         "+ xp.zeros(d_steps, dtype=xp.uint32)",
-        ("tests/test_data.py::test_batches_run_through_whole_epochs_without_a_gap",),
+        ("tests/data/test_data.py::test_batches_run_through_whole_epochs_without_a_gap",),
         "A critic of five steps sees a fifth of the images.",
     ),
     Fault(
@@ -108,7 +108,7 @@ FAULTS: tuple[Fault, ...] = (
         _ORDER,
         "batch = xp.asarray(step, xp.uint32) * xp.uint32(d_steps) +",
         "batch = xp.asarray(step, xp.uint32) +",
-        ("tests/test_data.py::test_batches_run_through_whole_epochs_without_a_gap",),
+        ("tests/data/test_data.py::test_batches_run_through_whole_epochs_without_a_gap",),
         "A critic of five steps sees four of its batches again.",
     ),
     Fault(
@@ -116,7 +116,7 @@ FAULTS: tuple[Fault, ...] = (
         _ORDER,
         "^ xp.uint32(_COIN), xp) ^ drawn, xp)",
         "^ xp.uint32(_COIN), xp) ^ (drawn % xp.uint32(batch_size)), xp)",
-        ("tests/test_data.py::test_every_image_is_mirrored_every_second_time_by_its_own_coin",),
+        ("tests/data/test_data.py::test_every_image_is_mirrored_every_second_time_by_its_own_coin",),
         "Places in the batch are mirrored, and not images by chance.",
     ),
     Fault(
@@ -124,7 +124,7 @@ FAULTS: tuple[Fault, ...] = (
         _FEED,
         "images = jnp.where(coin, images[..., ::-1, :], images)",
         "images = jnp.where(coin, images[..., ::-1, :, :], images)",
-        ("tests/test_feed.py::test_half_of_the_images_are_mirrored",),
+        ("tests/data/test_feed.py::test_half_of_the_images_are_mirrored",),
         "data.flip stands images on their heads.",
     ),
     Fault(
@@ -148,7 +148,7 @@ FAULTS: tuple[Fault, ...] = (
         _FEED,
         "// (3 * reader.nbytes)",
         "// reader.nbytes",
-        ("tests/test_feed.py::test_a_dispatch_of_a_stream_stays_within_the_devices_budget",),
+        ("tests/data/test_feed.py::test_a_dispatch_of_a_stream_stays_within_the_devices_budget",),
         "A stream takes three times the memory that it was given.",
     ),
     Fault(
@@ -156,7 +156,7 @@ FAULTS: tuple[Fault, ...] = (
         _DECODE,
         "left, top = (image.width - side) // 2, (image.height - side) // 2",
         "left, top = 0, 0",
-        ("tests/test_decode.py::test_crop_takes_the_centred_square_and_resize_all",),
+        ("tests/data/test_decode.py::test_crop_takes_the_centred_square_and_resize_all",),
         "Portraits lose their chins.",
     ),
     Fault(
@@ -164,7 +164,7 @@ FAULTS: tuple[Fault, ...] = (
         _DECODE,
         "return fit_image(image.transpose(_TURNS[turn]) if turn in _TURNS else image, options)",
         "return fit_image(image, options)",
-        ("tests/test_decode.py::test_images_are_turned_as_their_exif_says",),
+        ("tests/data/test_decode.py::test_images_are_turned_as_their_exif_says",),
         "What EXIF says is ignored.",
     ),
     Fault(
@@ -172,7 +172,7 @@ FAULTS: tuple[Fault, ...] = (
         _DECODE,
         "Image.Resampling.LANCZOS",
         "Image.Resampling.NEAREST",
-        ("tests/test_decode.py::test_making_small_doesnt_alias",),
+        ("tests/data/test_decode.py::test_making_small_doesnt_alias",),
         "Resized images have jagged edges, and an FID of their own.",
     ),
     Fault(
@@ -180,7 +180,7 @@ FAULTS: tuple[Fault, ...] = (
         _DECODE,
         "(wide + 128) // 257",
         "(wide + 128) % 256",
-        ("tests/test_decode.py::test_sixteen_bits_become_eight",),
+        ("tests/data/test_decode.py::test_sixteen_bits_become_eight",),
         "Depth maps and microscopy become noise.",
     ),
     Fault(
@@ -220,7 +220,7 @@ FAULTS: tuple[Fault, ...] = (
         _TFDS,
         '_TEST_SPLITS = ("test", "validation")',
         '_TEST_SPLITS = ("validation", "test")',
-        ("tests/test_parts.py::test_the_test_split_is_tested_on_where_there_is_a_validation_split_too",),
+        ("tests/data/test_parts.py::test_the_test_split_is_tested_on_where_there_is_a_validation_split_too",),
         "Figures are of the split that others tune by.",
     ),
     Fault(
@@ -228,7 +228,7 @@ FAULTS: tuple[Fault, ...] = (
         _NPZ,
         "info.compress_type != zipfile.ZIP_STORED or fortran or 0 in whole",
         "info.compress_type != zipfile.ZIP_STORED or 0 in whole",
-        ("tests/test_parts.py::test_arrays_in_fortrans_order_are_the_same_images",),
+        ("tests/data/test_parts.py::test_arrays_in_fortrans_order_are_the_same_images",),
         "Images of an array in Fortran's order are scrambled.",
     ),
     Fault(
@@ -252,7 +252,7 @@ FAULTS: tuple[Fault, ...] = (
         _IMAGES,
         "return Stored(self._path, self._stored, self._offset, self._chosen[numbers])",
         "return Stored(self._path, self._stored, self._offset, numbers)",
-        ("tests/test_parts.py::test_a_part_of_a_part_is_of_the_part",),
+        ("tests/data/test_parts.py::test_a_part_of_a_part_is_of_the_part",),
         "A part of a part reads other images.",
     ),
     Fault(
@@ -260,7 +260,7 @@ FAULTS: tuple[Fault, ...] = (
         _EMBEDDED,
         "[-_TEST_PER_CLASS:] for digit",
         "[:_TEST_PER_CLASS] for digit",
-        ("tests/test_data.py::test_the_digits_are_those_of_the_file_split_evenly_by_class",),
+        ("tests/data/test_data.py::test_the_digits_are_those_of_the_file_split_evenly_by_class",),
         "Figures don't compare with those of other runs.",
     ),
     Fault(

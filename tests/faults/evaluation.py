@@ -2,21 +2,25 @@
 
 from tests.faults.fault import Fault
 
-_INIT, _METRICS = "gan_jax/evaluate/__init__.py", "gan_jax/evaluate/metrics.py"
+_EVALUATOR, _METRICS = "gan_jax/evaluate/evaluator.py", "gan_jax/evaluate/metrics.py"
 _TRAIN, _CLASSIFIER = "gan_jax/evaluate/gan_train.py", "gan_jax/evaluate/classifier.py"
 _MONITORS, _HELD_OUT = "gan_jax/evaluate/monitors.py", "gan_jax/evaluate/held_out.py"
-_DRAWN = ("tests/test_drawn.py::test_what_is_judged_is_drawn_by_the_averaged_weights_with_labels_as_the_data_has_them",)
-_PRECISE = ("tests/test_drawn.py::test_samples_of_one_kind_are_precise_and_recall_little",)
-_KEPT = (
-    "tests/test_evaluate.py::test_features_of_the_data_are_kept_by_their_extractors_name",
-    "tests/test_drawn.py::test_features_that_are_kept_are_those_of_the_same_data",
+_DRAWN = (
+    "tests/evaluate/test_drawn.py::test_what_is_judged_is_drawn_by_the_averaged_weights_with_labels_as_the_data_has_them",
 )
-_ACCURACIES = ("tests/test_drawn.py::test_each_accuracy_of_gan_train_is_of_its_own_two_sets",)
-_DROPS = ("tests/test_drawn.py::test_a_classifier_that_learns_drops_half_of_its_features_others_in_each_step",)
-_RECIPE = ("tests/test_drawn.py::test_a_classifier_sees_each_image_once_an_epoch_for_300_steps_in_its_seeds_order",)
-_DUPLICATES = ("tests/test_evaluate.py::test_duplicates_tell_collapse_from_health",)
-_MANIFOLD = ("tests/test_metrics.py::test_manifold_metrics_are_their_definitions",)
-_HELD = ("tests/test_evaluate.py::test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart",)
+_PRECISE = ("tests/evaluate/test_drawn.py::test_samples_of_one_kind_are_precise_and_recall_little",)
+_KEPT = (
+    "tests/evaluate/test_evaluate.py::test_features_of_the_data_are_kept_by_their_extractors_name",
+    "tests/evaluate/test_drawn.py::test_features_that_are_kept_are_those_of_the_same_data",
+)
+_ACCURACIES = ("tests/evaluate/test_drawn.py::test_each_accuracy_of_gan_train_is_of_its_own_two_sets",)
+_DROPS = ("tests/evaluate/test_drawn.py::test_a_classifier_that_learns_drops_half_of_its_features_others_in_each_step",)
+_RECIPE = (
+    "tests/evaluate/test_drawn.py::test_a_classifier_sees_each_image_once_an_epoch_for_300_steps_in_its_seeds_order",
+)
+_DUPLICATES = ("tests/evaluate/test_evaluate.py::test_duplicates_tell_collapse_from_health",)
+_MANIFOLD = ("tests/evaluate/test_metrics.py::test_manifold_metrics_are_their_definitions",)
+_HELD = ("tests/evaluate/test_evaluate.py::test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart",)
 
 FAULTS = (
     Fault(
@@ -24,12 +28,12 @@ FAULTS = (
         _METRICS,
         "return float(jnp.square(jnp.asarray(mean1) - mean2).sum() + trace)",
         "return float(trace)",
-        ("tests/test_metrics.py::test_frechet_distance_is_scipys",),
+        ("tests/evaluate/test_metrics.py::test_frechet_distance_is_scipys",),
         "The FID ignores a shift of all samples.",
     ),
     Fault(
         "precision-and-recall-swapped-on-the-way-out",
-        _INIT,
+        _EVALUATOR,
         "**metrics.manifold_metrics(self.real[:size], fake[:size]),",
         "**metrics.manifold_metrics(fake[:size], self.real[:size]),",
         _PRECISE,
@@ -45,7 +49,7 @@ FAULTS = (
     ),
     Fault(
         "the-current-weights-are-judged",
-        _INIT,
+        _EVALUATOR,
         "return self._drawn_by(state.ema, state)",
         'return self._drawn_by(state.ema | {"params": state.generator.params}, state)',
         _DRAWN,
@@ -53,7 +57,7 @@ FAULTS = (
     ),
     Fault(
         "judged-with-the-newest-statistics",
-        _INIT,
+        _EVALUATOR,
         "return self._drawn_by(state.ema, state)",
         "return self._drawn_by(state.ema | state.generator.stats, state)",
         _DRAWN,
@@ -64,15 +68,15 @@ FAULTS = (
         "gan_jax/evaluate/floor.py",
         "return found if len(fresh) == samples else",
         "return found if len(fresh) <= samples else",
-        ("tests/test_floor.py::test_few_test_images_say_on_average_what_as_many_as_samples_would[400]",),
+        ("tests/evaluate/test_floor.py::test_few_test_images_say_on_average_what_as_many_as_samples_would[400]",),
         "FID's bias of few test images is called a floor.",
     ),
     Fault(
         "current-weights-by-the-averaged-ones",
-        _INIT,
+        _EVALUATOR,
         "self._drawn_by(state.generator.variables, state)",
         "self._drawn_by(state.ema, state)",
-        ("tests/test_evaluate.py::test_where_it_costs_little_the_current_weights_are_judged_too",),
+        ("tests/evaluate/test_evaluate.py::test_where_it_costs_little_the_current_weights_are_judged_too",),
         "Averaging seems to make no difference.",
     ),
     Fault(
@@ -85,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         "all-samples-of-class-0",
-        _INIT,
+        _EVALUATOR,
         "found: np.ndarray = self._train_labels[numbers % len(self._train_labels)]",
         "found: np.ndarray = 0 * self._train_labels[numbers % len(self._train_labels)]",
         _DRAWN,
@@ -93,7 +97,7 @@ FAULTS = (
     ),
     Fault(
         "labels-in-file-order",
-        _INIT,
+        _EVALUATOR,
         "self._train_labels = dataset.train_labels[mixed]",
         "self._train_labels = dataset.train_labels",
         _DRAWN,
@@ -101,7 +105,7 @@ FAULTS = (
     ),
     Fault(
         "judged-samples-by-the-training-latents",
-        _INIT,
+        _EVALUATOR,
         'random_key(state.seed, "evaluation"))',
         'random_key(state.seed, "latents"))',
         _DRAWN,
@@ -109,7 +113,7 @@ FAULTS = (
     ),
     Fault(
         "kept-features-of-other-train-images",
-        _INIT,
+        _EVALUATOR,
         "extractor.name, dataset.digest, dataset.test_digest",
         "extractor.name, dataset.test_digest",
         _KEPT,
@@ -117,7 +121,7 @@ FAULTS = (
     ),
     Fault(
         "kept-features-of-other-test-images",
-        _INIT,
+        _EVALUATOR,
         "dataset.digest, dataset.test_digest, len(numbers)",
         "dataset.digest, len(numbers)",
         _KEPT,
@@ -125,7 +129,7 @@ FAULTS = (
     ),
     Fault(
         "features-of-the-first-images-only",
-        _INIT,
+        _EVALUATOR,
         "lambda i: images[numbers[i]], len(numbers))",
         "lambda i: images[i], len(numbers))",
         _KEPT,
@@ -185,7 +189,7 @@ FAULTS = (
         _MONITORS,
         "among_reals = nearest(different, different, 2)[0][:, 1]",
         "among_reals = nearest(different, different, 2)[0][:, 0]",
-        ("tests/test_drawn.py::test_a_duplicate_has_another_nearer_than_reals_have_and_itself_is_none",),
+        ("tests/evaluate/test_drawn.py::test_a_duplicate_has_another_nearer_than_reals_have_and_itself_is_none",),
         "Only exact copies are duplicates.",
     ),
     Fault(
@@ -233,7 +237,7 @@ FAULTS = (
         _METRICS,
         "return (k.sum(dtype=jnp.float64) - jnp.trace(k, dtype=jnp.float64)) / (n * (n - 1))",
         "return k.sum(dtype=jnp.float64) / (n * n)",
-        ("tests/test_metrics.py::test_kernel_distance_is_its_definition",),
+        ("tests/evaluate/test_metrics.py::test_kernel_distance_is_its_definition",),
         "KID depends on the number of samples.",
     ),
     Fault(
@@ -241,7 +245,7 @@ FAULTS = (
         _METRICS,
         "(p * (log_p - jnp.log(p.mean(0)))).sum(1).mean()",
         "(p * (log_p - log_p.mean(0))).sum(1).mean()",
-        ("tests/test_metrics.py::test_inception_score_is_its_definition_and_knows_its_ends",),
+        ("tests/evaluate/test_metrics.py::test_inception_score_is_its_definition_and_knows_its_ends",),
         "The Inception score compares with a geometric mean.",
     ),
     Fault(

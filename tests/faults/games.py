@@ -2,8 +2,8 @@
 
 from tests.faults.fault import Fault
 
-_STEPS = "tests/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
-_SEEDS = "tests/test_seeds.py::test"
+_STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
+_SEEDS = "tests/core/test_seeds.py::test"
 
 FAULTS = (
     Fault(
@@ -65,10 +65,10 @@ FAULTS = (
     ),
     Fault(
         "reconstructed-by-current-weights",
-        "gan_jax/sample.py",
+        "gan_jax/evaluate/sample.py",
         "gan.task.reconstruct(gan, state.ema,",
         "gan.task.reconstruct(gan, state.generator.variables,",
-        ("tests/test_average.py::test_reconstructions_are_by_the_averages",),
+        ("tests/core/test_average.py::test_reconstructions_are_by_the_averages",),
         "The pictures of reconstructions aren't the averaged weights'.",
     ),
     Fault(
@@ -76,7 +76,7 @@ FAULTS = (
         "gan_jax/evaluate/held_out.py",
         "gan.task.shown(gan, state.generator.variables,",
         "gan.task.shown(gan, state.ema,",
-        ("tests/test_average.py::test_what_d_says_is_of_the_newest_codes",),
+        ("tests/core/test_average.py::test_what_d_says_is_of_the_newest_codes",),
         "D's figures are of codes that it doesn't play against.",
     ),
     Fault(

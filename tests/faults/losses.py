@@ -2,7 +2,7 @@
 
 from tests.faults.fault import Fault
 
-_STEPS = "tests/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
+_STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
 
 FAULTS = (
     Fault(
@@ -75,7 +75,7 @@ FAULTS = (
         'mix = _column(uniform(view.keys("penalty"), ()), view.real)',
         'mix = _column(uniform(view.keys("penalty"), ()), view.real)[:1]',
         (
-            "tests/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
+            "tests/core/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
             f"{_STEPS}[wgan_gp]",
         ),
         "All of a batch are mixed by one number.",
@@ -86,7 +86,7 @@ FAULTS = (
         'mix = _column(uniform(view.keys("penalty"), ()), view.real)',
         'mix = uniform(view.keys("penalty"), view.real.shape[1:]).astype(view.real.dtype)',
         (
-            "tests/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
+            "tests/core/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
             f"{_STEPS}[wgan_gp]",
         ),
         "Points lie in a box about real and fake, not between them.",
@@ -203,7 +203,7 @@ FAULTS = (
         "gan_jax/core/terms.py",
         "x = x.astype(jnp.promote_types(x.dtype, jnp.float32))",
         "x = x * 1",
-        ("tests/test_terms.py::test_penalties_of_bfloat16_are_float32",),
+        ("tests/core/test_terms.py::test_penalties_of_bfloat16_are_float32",),
         "R2 has 3 digits where networks compute in bfloat16.",
     ),
     Fault(
@@ -211,7 +211,7 @@ FAULTS = (
         "gan_jax/core/terms.py",
         "view.context.mean((view.on_real.features.mean(0), view.on_fake.features.mean(0)))",
         "(view.on_real.features.mean(0), view.on_fake.features.mean(0))",
-        ("tests/test_terms.py::test_feature_matching_compares_means_of_the_global_batch",),
+        ("tests/core/test_terms.py::test_feature_matching_compares_means_of_the_global_batch",),
         "Feature matching depends on the number of devices.",
     ),
     Fault(
@@ -225,11 +225,11 @@ FAULTS = (
     ),
     Fault(
         "logits-in-bfloat16",
-        "gan_jax/layers/judgement.py",
+        "gan_jax/layers/head.py",
         "(x)[:, 0].astype(wide)",
         "(x)[:, 0]",
         (
-            "tests/test_techniques.py::test_what_d_says_losses_and_the_state_are_float32_where_networks_compute_in_bfloat16",
+            "tests/core/test_techniques.py::test_what_d_says_losses_and_the_state_are_float32_where_networks_compute_in_bfloat16",
         ),
         "Losses have 3 digits where networks compute in bfloat16.",
     ),

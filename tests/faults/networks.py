@@ -2,13 +2,13 @@
 
 from tests.faults.fault import Fault
 
-_STEPS = "tests/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
-_SEEDS = "tests/test_seeds.py::test"
+_STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
+_SEEDS = "tests/core/test_seeds.py::test"
 
 FAULTS = (
     Fault(
         "projection-table-not-normalised",
-        "gan_jax/layers/judgement.py",
+        "gan_jax/layers/head.py",
         "            table = spectrally_normalized(self, table)",
         "            spectrally_normalized(self, table)",
         (f"{_STEPS}[projection]",),
@@ -16,7 +16,7 @@ FAULTS = (
     ),
     Fault(
         "projection-by-the-mean",
-        "gan_jax/layers/judgement.py",
+        "gan_jax/layers/head.py",
         "(table.astype(wide) * features.astype(wide)).sum(1)",
         "(table.astype(wide) * features.astype(wide)).mean(1)",
         (f"{_STEPS}[projection]",),
@@ -24,7 +24,7 @@ FAULTS = (
     ),
     Fault(
         "minibatch-discrimination-thrown-away",
-        "gan_jax/layers/judgement.py",
+        "gan_jax/layers/head.py",
         "x = told(minibatch_discrimination, projected",
         "x = told(lambda m, axis: 0 * minibatch_discrimination(m, axis), projected",
         (f"{_STEPS}[improved]",),
@@ -111,7 +111,7 @@ FAULTS = (
         "gan_jax/layers/norms.py",
         "axes = tuple(range(1, x.ndim - 1 if keep_channels else x.ndim))",
         "axes = (-1,)",
-        ("tests/test_techniques.py::test_layer_normalisation_is_its_formula",),
+        ("tests/core/test_techniques.py::test_layer_normalisation_is_its_formula",),
         "Each pixel is normalised by itself.",
     ),
     Fault(
@@ -172,7 +172,7 @@ FAULTS = (
     ),
     Fault(
         "label-code-off-by-one",
-        "gan_jax/layers/judgement.py",
+        "gan_jax/layers/head.py",
         "jax.nn.one_hot(label, classes, dtype=x.dtype)",
         "jax.nn.one_hot(label - 1, classes, dtype=x.dtype)",
         (f"{_STEPS}[cgan]",),

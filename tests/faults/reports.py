@@ -5,27 +5,28 @@ from tests.faults.fault import Fault
 _TRIAL, _MEANS, _CHECKPOINT, _UPDATE, _REPORT, _SWEEP, _VISUALIZE, _EVALUATOR, _SEARCH = (
     f"gan_jax/{name}.py"
     for name in (
-        *("trial", "means", "checkpoint", "core/update", "report", "sweep", "visualize", "evaluate/__init__", "search"),
+        *("training/run", "training/means", "runs/checkpoint", "core/update", "runs/report", "sweeps/sweep"),
+        *("runs/visualize", "evaluate/evaluator", "sweeps/search"),
     )
 )
 _MONITORS = "gan_jax/evaluate/monitors.py"
-_MEAN = ("tests/test_train.py::test_a_line_is_the_mean_of_the_steps_since_the_line_before",)
-_CUT = ("tests/test_means.py::test_no_cut_changes_a_bit",)
-_STOPPED = ("tests/test_faults.py::test_a_run_that_is_asked_to_end_saves_at_once_and_ends_bit_identical",)
-_TOLD = ("tests/test_evaluate.py::test_the_verdict_is_told_what_was_trained",)
-_CRITIC = ("tests/test_evaluate.py::test_a_critic_has_no_scale_and_may_tell_all_apart",)
-_BESIDE = ("tests/test_evaluate.py::test_collapse_is_judged_beside_draws_from_the_data",)
-_TWINS = ("tests/test_evaluate.py::test_duplicates_do_not_mind_those_that_the_data_has",)
-_CLASSES = ("tests/test_evaluate.py::test_classes_are_judged_beside_those_that_are_seen_in_the_data",)
-_RISEN = ("tests/test_evaluate.py::test_a_distance_that_rose_by_half_from_its_best_is_told",)
-_FALLING = ("tests/test_evaluate.py::test_d_has_not_won_while_the_distance_falls",)
-_LENGTHS = ("tests/test_evaluate.py::test_the_means_of_a_verdict_are_over_steps_not_lines",)
-_PRINTED = ("tests/test_evaluate.py::test_with_and_without_evaluation_training_ends_the_same_to_the_bit",)
-_LISTED = ("tests/test_search.py::test_a_generation_is_one_program_and_figures_are_those_of_the_last_step",)
-_PAGE = ("tests/test_sweep.py::test_a_sweep_page_tells_its_trials_apart_and_leads_to_them",)
-_NAMED = ("tests/test_sweep.py::test_the_best_trial_is_named_with_its_setting",)
-_CURVE = ("tests/test_sweep.py::test_a_curve_keeps_its_ends_and_its_lowest_point",)
-_FRAMES = ("tests/test_visualize.py::test_an_animation_is_bounded_however_long_the_run",)
+_MEAN = ("tests/training/test_train.py::test_a_line_is_the_mean_of_the_steps_since_the_line_before",)
+_CUT = ("tests/training/test_means.py::test_no_cut_changes_a_bit",)
+_STOPPED = ("tests/training/test_faults.py::test_a_run_that_is_asked_to_end_saves_at_once_and_ends_bit_identical",)
+_TOLD = ("tests/evaluate/test_evaluate.py::test_the_verdict_is_told_what_was_trained",)
+_CRITIC = ("tests/evaluate/test_evaluate.py::test_a_critic_has_no_scale_and_may_tell_all_apart",)
+_BESIDE = ("tests/evaluate/test_evaluate.py::test_collapse_is_judged_beside_draws_from_the_data",)
+_TWINS = ("tests/evaluate/test_evaluate.py::test_duplicates_do_not_mind_those_that_the_data_has",)
+_CLASSES = ("tests/evaluate/test_evaluate.py::test_classes_are_judged_beside_those_that_are_seen_in_the_data",)
+_RISEN = ("tests/evaluate/test_evaluate.py::test_a_distance_that_rose_by_half_from_its_best_is_told",)
+_FALLING = ("tests/evaluate/test_evaluate.py::test_d_has_not_won_while_the_distance_falls",)
+_LENGTHS = ("tests/evaluate/test_evaluate.py::test_the_means_of_a_verdict_are_over_steps_not_lines",)
+_PRINTED = ("tests/evaluate/test_evaluate.py::test_with_and_without_evaluation_training_ends_the_same_to_the_bit",)
+_LISTED = ("tests/sweeps/test_search.py::test_a_generation_is_one_program_and_figures_are_those_of_the_last_step",)
+_PAGE = ("tests/sweeps/test_sweep.py::test_a_sweep_page_tells_its_trials_apart_and_leads_to_them",)
+_NAMED = ("tests/sweeps/test_sweep.py::test_the_best_trial_is_named_with_its_setting",)
+_CURVE = ("tests/sweeps/test_sweep.py::test_a_curve_keeps_its_ends_and_its_lowest_point",)
+_FRAMES = ("tests/runs/test_visualize.py::test_an_animation_is_bounded_however_long_the_run",)
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -198,7 +199,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an-evaluation-isnt-printed",
-        "gan_jax/train.py",
+        "gan_jax/training/train.py",
         "for line in trial.distances(trial.figures):",
         "for line in ():",
         _PRINTED,

@@ -2,24 +2,26 @@
 
 from tests.faults.fault import Fault
 
-_TRAIN, _TRIAL, _WORKDIR = "gan_jax/train.py", "gan_jax/trial.py", "gan_jax/workdir.py"
-_DIES = ("tests/test_rollback.py::test_a_run_that_dies_after_a_rollback_goes_on_with_its_seed",)
-_BEGIN = ("tests/test_rollback.py::test_a_run_without_a_checkpoint_goes_back_to_another_start",)
-_CHECKPOINT, _SWEEP, _SEARCH, _PARALLEL = (
-    f"gan_jax/{name}.py" for name in ("checkpoint", "sweep", "search", "parallel")
+_TRAIN, _TRIAL, _WORKDIR = "gan_jax/training/train.py", "gan_jax/training/run.py", "gan_jax/runs/workdir.py"
+_DIES = ("tests/training/test_rollback.py::test_a_run_that_dies_after_a_rollback_goes_on_with_its_seed",)
+_BEGIN = ("tests/training/test_rollback.py::test_a_run_without_a_checkpoint_goes_back_to_another_start",)
+_CHECKPOINT, _SWEEP, _SEARCH, _PROGRAM = (
+    f"gan_jax/{name}.py" for name in ("runs/checkpoint", "sweeps/sweep", "sweeps/search", "runtime/program")
 )
-_AUGMENT, _JOBS, _DISTRIBUTED, _BUILD = (f"gan_jax/{name}.py" for name in ("augment", "jobs", "distributed", "build"))
-_SPEED = ("tests/test_accounts.py::test_a_line_has_the_speed_of_this_process_and_a_grid_a_class_a_row",)
-_KNOWS = ("tests/test_accounts.py::test_a_run_knows_the_rollbacks_up_to_its_checkpoint",)
-_LOOKS = ("tests/test_accounts.py::test_a_search_looks_for_what_is_better_and_prunes_not_before_a_quarter",)
-_DAMAGED = ("tests/test_faults.py::test_a_damaged_checkpoint_is_put_aside_and_the_one_before_used",)
-_WRITES = ("tests/test_train.py::test_a_run_writes_what_the_readme_says",)
-_ALONE = ("tests/test_sweep.py::test_a_trial_of_a_population_is_the_run_alone",)
+_AUGMENT, _JOBS, _DISTRIBUTED, _BUILD = (
+    f"gan_jax/{name}.py" for name in ("core/augment", "sweeps/jobs", "runtime/distributed", "build")
+)
+_SPEED = ("tests/runs/test_accounts.py::test_a_line_has_the_speed_of_this_process_and_a_grid_a_class_a_row",)
+_KNOWS = ("tests/runs/test_accounts.py::test_a_run_knows_the_rollbacks_up_to_its_checkpoint",)
+_LOOKS = ("tests/runs/test_accounts.py::test_a_search_looks_for_what_is_better_and_prunes_not_before_a_quarter",)
+_DAMAGED = ("tests/training/test_faults.py::test_a_damaged_checkpoint_is_put_aside_and_the_one_before_used",)
+_WRITES = ("tests/training/test_train.py::test_a_run_writes_what_the_readme_says",)
+_ALONE = ("tests/sweeps/test_sweep.py::test_a_trial_of_a_population_is_the_run_alone",)
 _JUDGED = (
-    "tests/test_drawn.py::test_what_is_judged_is_drawn_by_the_averaged_weights_with_labels_as_the_data_has_them",
+    "tests/evaluate/test_drawn.py::test_what_is_judged_is_drawn_by_the_averaged_weights_with_labels_as_the_data_has_them",
 )
-_HALTS = ("tests/test_faults.py::test_steps_end_at_the_first_whose_metrics_are_not_finite",)
-_STREAM = ("tests/test_rollback.py::test_a_stream_has_the_order_of_the_rollbacks_seed_as_memory_has",)
+_HALTS = ("tests/training/test_faults.py::test_steps_end_at_the_first_whose_metrics_are_not_finite",)
+_STREAM = ("tests/training/test_rollback.py::test_a_stream_has_the_order_of_the_rollbacks_seed_as_memory_has",)
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -27,15 +29,15 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/config.py",
         "own: ConfigDict = copy.deepcopy(config)",
         "own: ConfigDict = ConfigDict(config.to_dict())",
-        ("tests/test_references.py::test_a_flag_a_sweep_and_a_job_give_the_same_values",),
+        ("tests/cli/test_references.py::test_a_flag_a_sweep_and_a_job_give_the_same_values",),
         "A key that follows another does so alone, and not in sweeps, searches and jobs.",
     ),
     Fault(
         "sighup-ends-a-run-without-a-checkpoint",
-        "gan_jax/signals.py",
+        "gan_jax/runtime/signals.py",
         "HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)",
         "HEARD = (signal.SIGTERM, signal.SIGINT)",
-        ("tests/test_signals.py::test_a_terminal_that_is_gone_costs_no_step",),
+        ("tests/runtime/test_signals.py::test_a_terminal_that_is_gone_costs_no_step",),
         "A lost connection loses what came after the last checkpoint.",
     ),
     Fault(
@@ -115,7 +117,7 @@ FAULTS: tuple[Fault, ...] = (
         _TRAIN,
         "if number > _ROLLBACKS:",
         "if number >= _ROLLBACKS:",
-        ("tests/test_faults.py::test_rollbacks_are_counted_across_restarts_and_end",),
+        ("tests/training/test_faults.py::test_rollbacks_are_counted_across_restarts_and_end",),
         "A run gives up a rollback early.",
     ),
     Fault(
@@ -123,7 +125,7 @@ FAULTS: tuple[Fault, ...] = (
         _TRAIN,
         "seed = (config.seed + number * _GOLDEN) % 2**32",
         "seed = (config.seed + _GOLDEN) % 2**32",
-        ("tests/test_faults.py::test_rollbacks_are_counted_across_restarts_and_end",),
+        ("tests/training/test_faults.py::test_rollbacks_are_counted_across_restarts_and_end",),
         "A second rollback repeats the first.",
     ),
     Fault(
@@ -171,7 +173,7 @@ FAULTS: tuple[Fault, ...] = (
         _TRIAL,
         "self.figures if judged or saved else None",
         "self.figures if judged else None",
-        ("tests/test_train.py::test_the_time_before_a_resume_counts_and_a_lost_report_is_written_again",),
+        ("tests/training/test_train.py::test_the_time_before_a_resume_counts_and_a_lost_report_is_written_again",),
         "A resumed run doesn't know how long it had taken.",
     ),
     Fault(
@@ -179,7 +181,7 @@ FAULTS: tuple[Fault, ...] = (
         _WORKDIR,
         'known = [record for record in self.records() if record["step"] <= after]',
         "known = self.records()",
-        ("tests/test_train.py::test_an_interrupted_run_resumes_and_ends_bit_identical",),
+        ("tests/training/test_train.py::test_an_interrupted_run_resumes_and_ends_bit_identical",),
         "The log of a resumed run has steps twice.",
     ),
     Fault(
@@ -187,7 +189,7 @@ FAULTS: tuple[Fault, ...] = (
         _WORKDIR,
         'if before["digest"] != digest:',
         'if before["name"] != name:',
-        ("tests/test_train.py::test_a_run_goes_on_with_its_own_data_only_wherever_it_lies_now",),
+        ("tests/training/test_train.py::test_a_run_goes_on_with_its_own_data_only_wherever_it_lies_now",),
         "A run goes on with other images.",
     ),
     Fault(
@@ -195,12 +197,12 @@ FAULTS: tuple[Fault, ...] = (
         _WORKDIR,
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        ("tests/test_accounts.py::test_a_workdir_is_locked_for_one_at_a_time",),
+        ("tests/runs/test_accounts.py::test_a_workdir_is_locked_for_one_at_a_time",),
         "Two processes write the same run.",
     ),
     Fault(
         "steps-go-on-from-what-is-not-finite",
-        _PARALLEL,
+        _PROGRAM,
         "return (i < steps) & fine if halts else i < steps",
         "return i < steps",
         _HALTS,
@@ -224,7 +226,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "trials-are-read-from-others-slots",
-        _PARALLEL,
+        _PROGRAM,
         "divmod(number, self.slots)\n        tree, place",
         "divmod(number, self.slots)[::-1]\n        tree, place",
         _ALONE,
@@ -235,7 +237,7 @@ FAULTS: tuple[Fault, ...] = (
         _SWEEP,
         "self.gan == other.gan and _static",
         "_static",
-        ("tests/test_sweep.py::test_trials_are_parted_by_what_is_compiled",),
+        ("tests/sweeps/test_sweep.py::test_trials_are_parted_by_what_is_compiled",),
         "Trials of other rates' clips train by the first one's program.",
     ),
     Fault(
@@ -243,15 +245,15 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/evaluate/monitors.py",
         "value < lowest.get(name, (math.inf, 0))[0]:",
         "value > lowest.get(name, (-math.inf, 0))[0]:",
-        ("tests/test_accounts.py::test_the_best_of_a_trial_is_its_lowest_fid_on_the_way",),
+        ("tests/runs/test_accounts.py::test_the_best_of_a_trial_is_its_lowest_fid_on_the_way",),
         "A sweep's table praises the worst.",
     ),
     Fault(
         "the-best-trial-is-the-worst",
-        "gan_jax/report.py",
+        "gan_jax/runs/report.py",
         "return min((row for row in rows if math.isfinite",
         "return max((row for row in rows if math.isfinite",
-        ("tests/test_sweep.py::test_the_best_trial_is_named_with_its_setting",),
+        ("tests/sweeps/test_sweep.py::test_the_best_trial_is_named_with_its_setting",),
         "A sweep recommends its worst trial.",
     ),
     Fault(
@@ -275,7 +277,7 @@ FAULTS: tuple[Fault, ...] = (
         _SEARCH,
         "np.random.SeedSequence([seed, number])",
         "np.random.SeedSequence([seed])",
-        ("tests/test_search.py::test_the_seed_says_what_is_proposed",),
+        ("tests/sweeps/test_search.py::test_the_seed_says_what_is_proposed",),
         "A search tries one point over and over.",
     ),
     Fault(
@@ -283,7 +285,7 @@ FAULTS: tuple[Fault, ...] = (
         _SEARCH,
         "np.random.SeedSequence([seed, number])",
         "np.random.SeedSequence([number])",
-        ("tests/test_search.py::test_the_seed_says_what_is_proposed",),
+        ("tests/sweeps/test_search.py::test_the_seed_says_what_is_proposed",),
         "Searches of other seeds propose the same.",
     ),
     Fault(
@@ -291,7 +293,7 @@ FAULTS: tuple[Fault, ...] = (
         _SEARCH,
         "end = min(trials, -(-(len(known) + (not asked)) // population) * population)",
         "end = min(trials, len(known) + population - len(asked))",
-        ("tests/test_accounts.py::test_generations_end_at_multiples_of_their_size_wherever_a_search_was_killed",),
+        ("tests/runs/test_accounts.py::test_generations_end_at_multiples_of_their_size_wherever_a_search_was_killed",),
         "A killed search proposes other trials than one that was not.",
     ),
     Fault(
@@ -299,15 +301,15 @@ FAULTS: tuple[Fault, ...] = (
         _SEARCH,
         "state=TrialState.PRUNED",
         "state=TrialState.FAIL",
-        ("tests/test_search.py::test_a_pruned_or_diverged_trial_stops_and_spares_the_others",),
+        ("tests/sweeps/test_search.py::test_a_pruned_or_diverged_trial_stops_and_spares_the_others",),
         "The search doesn't learn from what it pruned.",
     ),
     Fault(
         "every-process-feeds-the-first-ones-images",
-        _PARALLEL,
+        "gan_jax/runtime/placement.py",
         "here = [device.process_index == jax.process_index() for device in devices]",
         "here = [device.process_index == 0 for device in devices]",
-        ("tests/test_accounts.py::test_each_process_feeds_its_own_share_of_the_batch",),
+        ("tests/runs/test_accounts.py::test_each_process_feeds_its_own_share_of_the_batch",),
         "Eight hosts train on an eighth of the batch.",
     ),
     Fault(
@@ -315,12 +317,12 @@ FAULTS: tuple[Fault, ...] = (
         _DISTRIBUTED,
         "if step < when:",
         "if step <= when:",
-        ("tests/test_distributed.py::test_all_look_after_a_step_that_none_has_dispatched_when_one_is_told",),
+        ("tests/runtime/test_distributed.py::test_all_look_after_a_step_that_none_has_dispatched_when_one_is_told",),
         "Processes save after different steps.",
     ),
     Fault(
         "results-of-the-last-example-repeat",
-        _PARALLEL,
+        _PROGRAM,
         "np.concatenate(leaves)[:count], *flat)",
         "np.concatenate(leaves)[-count:], *flat)",
         _JUDGED,
@@ -331,7 +333,7 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/schedules.py",
         "(step + 1) % factor != 0, later)",
         "step % factor != 0, later)",
-        ("tests/test_schedules.py::test_a_critic_comes_first_as_wgan_has_it",),
+        ("tests/core/test_schedules.py::test_a_critic_comes_first_as_wgan_has_it",),
         "G moves before D has had its lead.",
     ),
     Fault(
@@ -339,7 +341,7 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/augment.py",
         "top, left = jax.random.randint(key, (2,), 0, limits + 1)",
         "top, left = jax.random.randint(key, (2,), 0, limits // 2 + 1)",
-        ("tests/test_augment.py::test_translation_moves_by_up_to_an_eighth_uniformly",),
+        ("tests/core/test_augment.py::test_translation_moves_by_up_to_an_eighth_uniformly",),
         "Images move down and to the right only.",
     ),
     Fault(
@@ -347,7 +349,7 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/augment.py",
         "(contrast + 0.5) * (image - mean)",
         "2 * contrast * (image - mean)",
-        ("tests/test_augment.py::test_color_is_brightness_saturation_contrast_in_the_papers_ranges",),
+        ("tests/core/test_augment.py::test_color_is_brightness_saturation_contrast_in_the_papers_ranges",),
         "Some augmented images are plain grey.",
     ),
     Fault(
@@ -355,7 +357,7 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/augment.py",
         "jax.random.randint(axis_key, (), 0, side + 1 - cut % 2)",
         "jax.random.randint(axis_key, (), cut // 2, side + 1 - cut // 2)",
-        ("tests/test_augment.py::test_cutout_cuts_half_of_each_side_wherever_its_centre_falls",),
+        ("tests/core/test_augment.py::test_cutout_cuts_half_of_each_side_wherever_its_centre_falls",),
         "D never sees an image's middle.",
     ),
     Fault(
@@ -363,7 +365,7 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/augment.py",
         "own = key if len(self.functions) == 1 else jax.random.fold_in(key, i)",
         "own = key",
-        ("tests/test_augment.py::test_augmentations_can_be_chained_each_with_its_own_key",),
+        ("tests/core/test_augment.py::test_augmentations_can_be_chained_each_with_its_own_key",),
         "Bright images always move up.",
     ),
     Fault(
@@ -371,7 +373,9 @@ FAULTS: tuple[Fault, ...] = (
         "gan_jax/core/tasks.py",
         'context.keys(f"augment_{like}", examples.substep)',
         'context.keys("augment_real", examples.substep)',
-        ("tests/test_augment.py::test_every_image_that_d_sees_is_augmented_real_and_fake_alike_each_by_its_own_key",),
+        (
+            "tests/core/test_augment.py::test_every_image_that_d_sees_is_augmented_real_and_fake_alike_each_by_its_own_key",
+        ),
         "A real and a fake of the same number are moved alike.",
     ),
     Fault(
@@ -379,7 +383,7 @@ FAULTS: tuple[Fault, ...] = (
         _JOBS,
         "return all(member.workdir.finished",
         "return any(member.workdir.finished",
-        ("tests/test_accounts.py::test_a_job_is_done_when_all_of_its_trials_are",),
+        ("tests/runs/test_accounts.py::test_a_job_is_done_when_all_of_its_trials_are",),
         "Trials of a job that failed are never trained.",
     ),
 )

@@ -2,9 +2,11 @@
 
 from tests.faults.fault import Fault
 
-_SAMPLE, _VISUALIZE = "gan_jax/sample.py", "gan_jax/visualize.py"
-_SAMPLES = ("tests/test_drawn.py::test_each_of_many_samples_is_of_its_own_number_and_label_by_the_averaged_weights",)
-_BETWEEN = ("tests/test_drawn.py::test_each_of_many_interpolations_goes_from_a_sample_of_its_own_to_the_next",)
+_SAMPLE, _VISUALIZE = "gan_jax/evaluate/sample.py", "gan_jax/runs/visualize.py"
+_SAMPLES = (
+    "tests/evaluate/test_drawn.py::test_each_of_many_samples_is_of_its_own_number_and_label_by_the_averaged_weights",
+)
+_BETWEEN = ("tests/evaluate/test_drawn.py::test_each_of_many_interpolations_goes_from_a_sample_of_its_own_to_the_next",)
 
 FAULTS = (
     Fault(
@@ -12,7 +14,7 @@ FAULTS = (
         _SAMPLE,
         "return jnp.where(parallel, (1 - t) * a + t * b, spherical)",
         "return (1 - t) * a + t * b",
-        ("tests/test_visualize.py::test_slerp_is_shoemakes_formula",),
+        ("tests/runs/test_visualize.py::test_slerp_is_shoemakes_formula",),
         "Interpolations cut through the sphere, where no latents are.",
     ),
     Fault(
@@ -108,7 +110,7 @@ FAULTS = (
         _VISUALIZE,
         "for n, side in zip(divmod(i, columns), (height, width), strict=True))",
         "for n, side in zip(divmod(i, rows)[::-1], (height, width), strict=True))",
-        ("tests/test_visualize.py::test_a_grid_is_row_by_row_with_black_between",),
+        ("tests/runs/test_visualize.py::test_a_grid_is_row_by_row_with_black_between",),
         "Labelled rows become columns.",
     ),
     Fault(
@@ -116,7 +118,7 @@ FAULTS = (
         _VISUALIZE,
         '{"labels": labels, "classes": np.array(names, str)}',
         '{"classes": np.array(names, str)}',
-        ("tests/test_command.py::test_a_class_is_asked_for",),
+        ("tests/cli/test_command.py::test_a_class_is_asked_for",),
         "Samples of classes can't be told apart.",
     ),
     Fault(

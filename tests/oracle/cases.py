@@ -18,7 +18,7 @@ from gan_jax.build import build_gan
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.state import GANState, Player, init_state
 from gan_jax.core.update import update
-from tests.conftest import QUICKLY, small
+from tests.helpers import QUICKLY, small
 
 Tree: TypeAlias = Any
 Outcome: TypeAlias = dict[str, Any]

@@ -1,0 +1,145 @@
+"""What flags name: config files, functions in files, sweeps, arguments. All of it is the user's own code or text."""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from gan_jax.sweeps import hyper
+from gan_jax.util import named
+from gan_jax.util.errors import UserError, clipped, unknown_name
+
+_COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
+
+
+def load_config(path: str) -> ConfigDict:
+    """What ``get_config`` of the Python file ``path`` returns; after a colon in ``path`` stands its argument.
+
+    Raises:
+      UserError: there is no such file, or running it fails.
+    """
+    file, *argument = path.split(":", 1)
+    named.check_regular(f"config file {file!r}", file)
+    if not Path(file).is_file():
+        meant = Path("configs") / f"{Path(file).stem}.py"
+        if meant.is_file():
+            raise UserError(f"there is no config file {file!r}; did you mean {str(meant)!r}?")
+        near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("[!_]*.py")])
+        if near.args[0].count(".py") > 1:
+            raise near
+        raise UserError(f"there is no config file {file!r}: give --config=configs/NAME.py, in the folder of launch.py")
+    get_config = named.run(file, "config file").get("get_config")
+    if not callable(get_config):
+        raise UserError(
+            f"config file {file} has no function get_config(): write it, as the files in configs/ do, or give another"
+        )
+    _check_argument(file, get_config, argument)
+    try:
+        config = get_config(*argument)
+    except Exception as error:  # the file is the user's own code: anything may come
+        raise named.failed(f"config file {file}", error, file) from error
+    if isinstance(config, FrozenConfigDict):
+        raise UserError(
+            f"config file {file}: get_config() returns a FrozenConfigDict, which no flag can change: "
+            "return the ConfigDict itself"
+        )
+    if not isinstance(config, ConfigDict):
+        given = clipped(repr(config))
+        raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {given}")
+    return config
+
+
+def _check_argument(file: str, get_config: Callable[..., Any], argument: list[str]) -> None:
+    """Refuses what stands behind the colon of ``--config``, or that nothing does, if the file isn't made for it."""
+    try:
+        inspect.signature(get_config).bind(*argument)
+    except TypeError as error:
+        wanted = (
+            f"takes nothing after a colon, and {argument[0]!r} stands there"
+            if argument
+            else f"wants its argument after a colon, --config={file}:ARGUMENT"
+        )
+        raise UserError(f"config file {file}: its get_config{inspect.signature(get_config)} {wanted}") from error
+
+
+def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
+    """The function that ``--search`` names (see `gan_jax.util.named.function`), from an Optuna trial to overrides.
+
+    Raises:
+      UserError: there is none.
+    """
+    return named.function(text, "--search", "trial")
+
+
+def read_sweep(text: str) -> list[dict[str, Any]]:
+    """The trials that ``--sweep`` asks for.
+
+    Args:
+      text: ``FILE.py:function`` or ``package.module:function``, called with `gan_jax.sweeps.hyper`; or
+        ``'key=1,2,3 key2=a,b'``, each value with each; a tuple is written in brackets, without spaces.
+
+    Raises:
+      UserError: it's neither, or the function fails.
+    """
+    if named.is_function(text) and ("=" not in text or text.rpartition(":")[0].endswith(".py")):
+        function = named.function(text, "--sweep", "hyper")
+        try:
+            trials = function(hyper)
+        except Exception as error:  # the file is the user's own code: anything may come
+            raise named.failed(f"--sweep={text}", error) from error
+        if not (isinstance(trials, list) and all(isinstance(trial, dict) for trial in trials)):
+            raise UserError(f"--sweep={text}: must return a list of dicts of overrides, not {type(trials).__name__}")
+        return trials
+    sweeps = []
+    for part in text.split():
+        key, equals, values = part.partition("=")
+        if not equals or not values:
+            raise UserError(
+                f"--sweep={text!r}: {part!r} is no key=1,2,3; give such, FILE.py:function or package.module:function"
+            )
+        sweeps.append(hyper.sweep(key.removeprefix("config."), map(_value, _COMMA.split(values))))
+    try:
+        return hyper.product(sweeps)
+    except ValueError as error:
+        raise UserError(f"--sweep={text!r}: {error}") from error
+
+
+def read_override(text: str, config: ConfigDict) -> tuple[str, Any]:
+    """Key and value of ``--config.KEY=VALUE``, a string where ``config`` has one."""
+    key, _, value = text.lstrip("-").removeprefix("config.").partition("=")
+    try:
+        strings = isinstance(reduce(getitem, key.split("."), config), str)
+    except (KeyError, TypeError):
+        strings = False  # it is unknown, as who sets it will find
+    return key, value if strings else _value(value)
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """What ``--executor_args`` says: ``"partition=gpu timeout_min=600"``, as a dict.
+
+    Raises:
+      UserError: a part has no ``=``, or asks for several processes.
+    """
+    found: dict[str, Any] = {}
+    for part in text.split():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise UserError(f"--executor_args={text!r}: give 'name=value name2=value2'")
+        found[name] = _value(value)
+    for name in ("nodes", "tasks_per_node"):
+        if found.get(name, 1) != 1:
+            raise UserError(f"--executor_args: {name}={found[name]}, but a job is one process: leave it out")
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

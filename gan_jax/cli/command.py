@@ -1,0 +1,203 @@
+"""What ``launch.py`` does once its flags are defined: parse them with errors of one line, and hand over to a mode.
+
+JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag answer at once.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
+
+from gan_jax.cli.arguments import load_config, read_override
+from gan_jax.cli.modes import MODES, OWN_CONFIG
+from gan_jax.config import check_held, dotted_keys
+from gan_jax.runtime import distributed, environment, signals
+from gan_jax.util import named
+from gan_jax.util.errors import EndedError, UserError, clipped, listed, printable
+from gan_jax.util.hints import unknown_key
+
+Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.runtime.distributed.start` wants them
+ALONE: Hosts = (None, None, None)
+
+_KINDS = {  # what absl and Python say of a value that isn't
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean argument": "True or False",
+}
+_ERROR = 2
+_LINE = 4000  # characters of an error, whatever it was made of
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 where the same command
+    goes on (it was asked to end, or another process of the run is gone), 130 on Ctrl-C."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError) as error:
+        distributed.leave(f"error: {clipped(printable(str(error)), _LINE)}", _ERROR)
+    except EndedError as error:
+        distributed.leave(str(error), signals.RESUME_ME)
+    except KeyboardInterrupt:
+        distributed.leave("interrupted", _INTERRUPTED)
+    except Exception as error:
+        distributed.leave_if_lost(error)
+        # What JAX says of the machine; any other is a fault of ours, with its traceback.
+        machine = ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in machine):
+            distributed.leave(f"error: {str(error).splitlines()[0]}", _ERROR)
+        if distributed.several():
+            distributed.leave(traceback.format_exc(), 1)
+        raise
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Parses the command line.
+
+    Returns:
+      The program's name, and, where there is a ``--workdir`` and no ``--config``, each ``--config.KEY=VALUE``.
+
+    Raises:
+      UserError: anything wrong in it, or in the config file that it names.
+    """
+    argv = _home(argv)
+    path = _config_path(argv)
+    if path is not None:
+        _check_overrides(load_config(path), argv)
+    changes = [argument for argument in argv[1:] if path is None and re.match(r"--?(no)?config\.", argument)]
+    if changes and not any(re.match(r"--?workdir\b", argument) for argument in argv):
+        raise UserError(f"{changes[0]} changes a config, which --config=FILE or the --workdir of a run must give")
+    for change in changes:
+        if not re.match(r"--?config\.[^=]+=", change):
+            raise UserError(f"{change}: without --config=FILE write --config.KEY=VALUE")
+    try:
+        rest = values([argument for argument in argv if argument not in changes])
+    except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
+        said = named.one_line(error)
+        given = re.match(r"flag --(\S+?)=(.*?): ", said)
+        wanted = next((kind for words, kind in _KINDS.items() if words in said), None)
+        if given and wanted:
+            raise UserError(f"--{given[1]} must be {wanted}, not {given[2]!r}") from error
+        raise UserError(f"{said}; see --help") from error
+    except RequiredValueError as error:
+        text = "the config file has a required_placeholder, which no flag can set: write placeholder(TYPE) there"
+        raise UserError(text) from error
+    except SystemExit:  # it was asked for help, which absl ends with 1
+        print(
+            "\nEach key of a config is a flag, --config.KEY=VALUE: gan_jax/config.py and the config's file have them."
+        )
+        raise SystemExit from None
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
+    return [*rest, *changes]
+
+
+def run_name(path: str, mode: str = "train") -> str:
+    """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``; ``..._sweep`` a
+    sweep, ``..._search`` a search."""
+    file, _, argument = path.partition(":")
+    parts = [*re.findall(r"\w+", argument), *([mode] if mode in ("sweep", "search") else [])]
+    return Path(file).stem + "".join(f"_{part}" for part in parts)
+
+
+def check_flags(mode: str, given: Mapping[str, str]) -> None:
+    """Refuses flags that ``mode`` doesn't read.
+
+    Args:
+      mode: one of `gan_jax.cli.modes.MODES`.
+      given: the names of flags on the command line, and of the arguments of modes that they are for.
+    """
+    for flag, argument in given.items():
+        readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
+        if mode not in readers:
+            raise UserError(
+                f"--mode={mode} takes no --{flag}, which is for {listed(readers, between=' and ')}: leave it out"
+            )
+
+
+def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
+    """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own,
+    or that don't hold in ``config``."""
+    for key in overrides:
+        if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
+            also = f", but for {' and '.join(OWN_CONFIG[mode])}" if OWN_CONFIG[mode] else ""
+            raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
+    if config is not None:
+        check_held(config, overrides)
+
+
+def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str, Any]:
+    """``changes``, each ``--config.KEY=VALUE``, of the config of the run in ``workdir``, by key."""
+    from gan_jax.runs.workdir import Workdir
+
+    if changes and mode not in ("train", *OWN_CONFIG):
+        raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
+    config = Workdir(workdir).config() if changes else ConfigDict()
+    return dict(read_override(change, config) for change in changes)
+
+
+def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:
+    """Runs ``mode`` (one of `gan_jax.cli.modes.MODES`) on ``workdir``, with ``others`` of the flags.
+
+    Training is on all ``hosts``, which are ``coordinator``, ``processes``, ``process``.
+    """
+    with signals.listening() if mode in ("train", "sweep", "search") else nullcontext() as stop:
+        if others["fallback"] is not None:
+            try:  # so that it fails now, if it does
+                others["fallback"].mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(f"--fallback={others['fallback']}: cannot make this directory: {reason}") from error
+        environment.prepare()
+        if mode == "train":
+            distributed.start(*hosts)
+            if distributed.several() and others["fallback"] is not None:
+                raise UserError("--fallback is for a run of one process: leave it out")
+        elif hosts not in (ALONE, (None, 1, None)) or (
+            mode in ("sweep", "search") and hosts == ALONE and distributed.in_a_cluster()
+        ):
+            raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
+        MODES[mode](config, workdir, stop=stop, **others)
+
+
+def _home(argv: Sequence[str]) -> list[str]:
+    """``argv`` with the path of ``--config`` written out, which shells leave alone after an ``=``."""
+    found = list(argv)
+    for i, argument in enumerate(argv):
+        if re.match(r"--?config=~", argument):
+            flag, _, path = argument.partition("=")
+            found[i] = f"{flag}={named.path(path, '--config')}"
+        elif i and argument.startswith("~") and re.fullmatch("--?config", argv[i - 1]):
+            found[i] = str(named.path(argument, "--config"))
+    return found
+
+
+def _config_path(argv: Sequence[str]) -> str | None:
+    """The value of ``--config`` in ``argv``, the last one as for any flag."""
+    path = None
+    for i, argument in enumerate(argv[1:], start=1):
+        name, given, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            path = value if given else next(iter(argv[i + 1 :]), None)
+    return path
+
+
+def _check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
+    known = dotted_keys(config)
+    for argument in argv[1:]:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name.removeprefix("no").startswith("config."):
+            key = name.partition(".")[2]
+            inner = [k for k in known if k.startswith(f"{key}.")]
+            if key not in known and not inner:
+                raise unknown_key(key, known)
+            if inner:
+                raise UserError(f"config.{key} is a group of keys: set one of {listed(f'config.{k}' for k in inner)}")

@@ -1,0 +1,326 @@
+"""What each ``--mode`` of ``launch.py`` does, of the flags that it reads; JAX is imported when a mode starts."""
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax.cli.arguments import load_config, read_arguments, read_search, read_sweep
+from gan_jax.config import FEWEST_SAMPLES, changed, check_references, dotted_keys, override
+from gan_jax.runtime import signals
+from gan_jax.util.errors import UserError, clipped, listed
+
+
+def _train(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    stop: signals.Stop,
+    fallback: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    change: bool = False,
+    **_: Any,
+) -> None:
+    from gan_jax.runs.workdir import Workdir
+    from gan_jax.training.train import train
+
+    place = Workdir(workdir)
+    if config is None and (place.holds_run() or place.holds_sweep()):
+        config = place.config()
+        for key, value in (overrides or {}).items():
+            override(config, key, value)
+    config = _needed("training", config, ", or the --workdir of a run to go on with")
+    train(config, workdir, stop=stop, fallback=fallback, change=change)
+
+
+def _sweep(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str,
+    trials: str | None,
+    population: int | None,
+    executor: str | None,
+    executor_args: str,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
+    **_: Any,
+) -> None:
+    import jax
+
+    from gan_jax.sweeps.sweep import sweep
+
+    config = _needed("a sweep", config)
+    planned = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
+    if executor is None:
+        sweep(config, planned, workdir, stop=stop, fallback=fallback)
+        return
+    with _extra("submitit", "slurm"):
+        from gan_jax.sweeps.jobs import sweep_by_jobs
+    jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
+    sweep_by_jobs(config, planned, workdir, executor, read_arguments(executor_args), population)
+
+
+def _search(
+    config: ConfigDict | None,
+    workdir: Path,
+    *,
+    config_path: str,
+    space: str | None,
+    number: int,
+    population: int | None,
+    objective: str,
+    stop: signals.Stop | None = None,
+    fallback: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> None:
+    config = _needed("a search", config)
+    function = read_search(space or f"{config_path.partition(':')[0]}:get_search")
+    with _extra("optuna", "search"):
+        from gan_jax.sweeps.search import search
+    best = search(config, function, workdir, number, population or 8, objective, stop=stop, fallback=fallback)
+    if best is None:
+        print("no trial reached its end: all diverged")
+        return
+    found = best.user_attrs["overrides"]
+    setting = listed(f"{key}={value}" for key, value in found.items())
+    print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {setting}")
+    print(f"alone: {alone(config_path, config, found, workdir.with_name(f'{workdir.name}_best'), overrides or ())}")
+
+
+def alone(
+    config_path: str, config: ConfigDict, overrides: Mapping[str, Any], workdir: Path, given: Collection[str] = ()
+) -> str:
+    """The command that trains ``config`` with ``overrides`` in ``workdir``.
+
+    Args:
+      config_path: of the config file that ``config`` is from.
+      config: see above.
+      overrides: dotted keys to values.
+      workdir: see above.
+      given: keys that the command line changed already.
+    """
+    found, wanted = load_config(config_path), changed(config, overrides)
+    flags: dict[str, Any] = {}
+    order = dict.fromkeys([*given, *overrides, *dotted_keys(wanted)])  # those first: others may follow by references
+
+    def unlike(key: str) -> bool:
+        inner = key.split(".")
+        return key not in flags and bool(reduce(getitem, inner, found) != reduce(getitem, inner, wanted))
+
+    while (key := next(filter(unlike, order), None)) is not None:
+        flags[key] = reduce(getitem, key.split("."), wanted)
+        override(found, key, flags[key])
+    set_all = [f"--config.{key}={value}" for key, value in flags.items()]
+    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *set_all])
+
+
+def _sample(
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    seed: int,
+    step: int | None,
+    label: str | None,
+    **__: Any,
+) -> None:
+    from gan_jax.evaluate import sample
+    from gan_jax.runs import visualize
+
+    visualize.check_ending(out or workdir / "samples.png")
+    gan, state, step = _restore(workdir, step)
+    out = out or _in(workdir, "samples.png")
+    count = count or 100
+    labels, names = _labels(gan, workdir, count, label)
+    images = sample.sample(gan, state, seed, labels)
+    visualize.save_images(images, out, labels if gan.classes else None, names)
+    print(f"{count:,} samples of step {step:,}, seed {seed}: {out}")
+
+
+def _interpolate(
+    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, label: str | None, **__: Any
+) -> None:
+    from gan_jax.evaluate import sample
+    from gan_jax.runs import visualize
+
+    visualize.check_ending(out or workdir / "interpolations.png")
+    gan, state, step = _restore(workdir, step)
+    out = out or _in(workdir, "interpolations.png")
+    labels, names = _labels(gan, workdir, 100, label)
+    images = sample.interpolate(gan, state, seed, labels)
+    visualize.save_images(images, out, labels if gan.classes else None, names)
+    print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+
+
+def _in(workdir: Path, name: str) -> Path:
+    """The picture ``name`` of the run in ``workdir``, if it can be written there."""
+    from gan_jax.util.files import refusal
+
+    if reason := refusal(workdir):
+        raise UserError(f"cannot write to {workdir} ({reason}): give --out=FILE")
+    return workdir / name
+
+
+def _labels(gan: Any, workdir: Path, count: int, label: str | None) -> tuple[Any, list[str]]:
+    """Of ``count`` images: all ``label`` if that is given, else a class a row of ten; and the names of the classes.
+
+    ``label`` is a class's name, or, where no name is a number, its number.
+    """
+    from gan_jax.evaluate import sample
+    from gan_jax.runs.workdir import Workdir
+
+    labels, names = sample.row_labels(gan, count), Workdir(workdir).class_names(gan.classes)
+    if label is not None:
+        by_name = {name: number for number, name in enumerate(names)}
+        if not any(name.isdecimal() for name in names):
+            by_name |= {str(number): number for number in by_name.values()}
+        if label not in by_name:
+            known = f"it has {len(names):,} classes: {listed(names)}" if names else "it was trained without labels"
+            raise UserError(f"--label={clipped(label)}: the GAN in {workdir} has no such class: {known}")
+        labels[:] = by_name[label]
+    return labels, names
+
+
+def _evaluate(
+    _: ConfigDict | None,
+    workdir: Path,
+    *,
+    out: Path | None,
+    count: int | None,
+    step: int | None,
+    classifiers: int,
+    overrides: Mapping[str, Any] | None = None,
+    **__: Any,
+) -> None:
+    import jax
+    import numpy as np
+
+    from gan_jax import build, evaluate
+    from gan_jax.runs import visualize
+    from gan_jax.runs.report import write_report
+    from gan_jax.runs.workdir import Workdir
+    from gan_jax.util.files import keep
+
+    if count is not None and count < FEWEST_SAMPLES:
+        raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    gan, state, step = _restore(workdir, step)
+    place = Workdir(workdir)
+    config = place.config()
+    for key, value in (overrides or {}).items():
+        override(config, key, value)
+    dataset = build.build_dataset(config, place.cache, reading=True)
+    place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
+    if classifiers:
+        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
+        if reason:
+            raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
+    drawn = evaluator.draw(state) if evaluator.extractor else None
+    figures = evaluator.figures(state, drawn)
+    if classifiers and drawn is not None:
+        labels = evaluator.labels(np.arange(len(drawn[2])))
+        figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
+    print(f"step {step:,}, {evaluator.description}")
+    if evaluator.floor:
+        print(f"{'':60}{'samples':>12}{'fresh images':>15}")
+    for name, value in figures.items():
+        fresh = f"{evaluator.floor[name]:15.5g}" if name in evaluator.floor else ""
+        print(f"{name:60}{value:12.5g}{fresh}")
+    described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
+    found = {**described, "floor": evaluator.floor, **figures}
+    keep(lambda: place.save_evaluation(found), f"the figures in {workdir}")  # one may read runs of others
+    if drawn is not None:
+        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        if out is not None:
+            visualize.save_png(picture, out)
+        hint = "" if out else ": --out=FILE.png puts it elsewhere"
+        kept = keep(lambda: place.save_grid(step, picture, "neighbours"), f"the picture in {workdir}", hint)
+        if shown := out or kept:
+            print(f"each sample before the train images nearest to it: {shown}")
+    if page := keep(lambda: write_report(place), f"the report in {workdir}"):
+        print(f"report: {page}")
+
+
+def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
+    """What is missing for GAN-train, in words."""
+    if not told:
+        return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
+    if classes < 2 or not tests:
+        return "labelled test images of two classes or more"
+    return None if features else "features: set eval.features to classifier"
+
+
+def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+    from gan_jax.cli.doctor import examine
+
+    examine(config, workdir)
+
+
+OWN_CONFIG: dict[str, tuple[str, ...]] = {  # modes that take the config of the run, but for these keys
+    "sample": (),
+    "interpolate": (),
+    "evaluate": ("eval.features", "data.dir"),
+}
+MODES: dict[str, Callable[..., None]] = {
+    "train": _train,
+    "sweep": _sweep,
+    "search": _search,
+    "sample": _sample,
+    "interpolate": _interpolate,
+    "evaluate": _evaluate,
+    "doctor": _doctor,
+}
+
+
+def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> ConfigDict:
+    """``config``, in float64 mode if it asks for it; there must be one, or what an error says ``otherwise``."""
+    from gan_jax import build
+
+    if config is None:
+        raise UserError(f"{what} needs a config: --config=configs/dcgan.py{otherwise}")
+    check_references(config)
+    build.enable_float64(config)
+    return config
+
+
+@contextmanager
+def _extra(package: str, extra: str) -> Iterator[None]:
+    """Around imports that need an optional package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error
+
+
+def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
+    """The GAN of the run in ``workdir``, its state after ``step`` steps (None: the last kept), and that step."""
+    import jax
+
+    from gan_jax import build
+    from gan_jax.core.state import init_state
+    from gan_jax.runs.checkpoint import Checkpoints
+    from gan_jax.runs.workdir import Workdir
+    from gan_jax.util import progress
+
+    place = Workdir(workdir)
+    config = place.config()
+    build.enable_float64(config)
+    gan, hyper = build.build_gan(config)
+    if not place.checkpoints.is_dir():
+        why = "any more: restore them" if place.summary() else "yet: train first"
+        raise UserError(f"no checkpoint in {place.checkpoints} {why}")
+    with Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
+        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)), step)
+    return gan, jax.device_put(state), int(state.step)

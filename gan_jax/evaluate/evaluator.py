@@ -1,0 +1,268 @@
+"""Figures on a GAN: quality and diversity of its samples, and whether its training is healthy."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN, Variables
+from gan_jax.core.pixels import to_uint8
+from gan_jax.core.randomness import example_keys, random_key
+from gan_jax.core.state import GANState
+from gan_jax.data import Dataset
+from gan_jax.data.order import shuffled
+from gan_jax.evaluate import metrics, monitors
+from gan_jax.evaluate.extractors import Extractor, unclassifiable
+from gan_jax.evaluate.floor import floor
+from gan_jax.evaluate.held_out import BATCH, held_out
+from gan_jax.runtime import distributed, program
+from gan_jax.util import progress
+from gan_jax.util.files import keep, read_arrays, write_arrays
+
+NEIGHBOURS = 5  # of each sample that `neighbours` shows
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `Evaluator.draw`
+_MIXED = 1  # the epoch whose order mixes the classes; that of 0 splits off test images
+_REFERENCE = 50_000  # most train images that samples are compared with
+
+
+class Features(NamedTuple):
+    """Of the data.
+
+    Attributes:
+      train: ``[M, d]``, of the train images that samples are compared with.
+      classes: ``[M]``, that are seen in them; ``[0]`` without a classifier of several.
+      test: ``[T, d]``.
+      test_logits: ``[T, k]``.
+    """
+
+    train: np.ndarray
+    classes: np.ndarray
+    test: np.ndarray
+    test_logits: np.ndarray
+
+
+class Evaluator:
+    """Compares a generator's samples with a data set, as often as asked.
+
+    What that takes beforehand (the extractor, maybe trained for it, and the features of the data) is made by `prepare`,
+    or when it is first needed.
+
+    Args:
+      gan: the static half.
+      dataset: the train images are the reference, the test images the floor.
+      extractor: gives that of features; None: only what D says of images seen and unseen.
+      samples: number of samples that are drawn each time.
+      devices: those that draw and extract, each example by itself: any number gives the same figures.
+      cache: the directory where the features of the data are kept; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        gan: GAN,
+        dataset: Dataset,
+        extractor: Callable[[], Extractor] | None,
+        samples: int,
+        devices: Sequence[jax.Device],
+        cache: Path | None = None,
+    ) -> None:
+        self._gan, self._dataset, self.samples, self._devices, self._cache = gan, dataset, samples, devices, cache
+        self._extractor = extractor
+        self.preparing = 0.0  # seconds that `prepare` took
+        mixed = shuffled(len(dataset.train_images), _MIXED)
+        self._train_labels = dataset.train_labels[mixed]
+        self._seen = dataset.train_images[mixed[:BATCH]], self._train_labels[:BATCH]
+        unseen = shuffled(len(dataset.test_images), _MIXED)[:BATCH]
+        self.unseen = dataset.test_images[unseen], dataset.test_labels[unseen]
+        self.train_numbers = mixed[:_REFERENCE]
+        self._draw = program.map_examples(self._drawn, devices, "evaluating samples")
+
+    def prepare(self) -> None:
+        """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
+        if not self.ready:
+            begin = time.perf_counter()
+            with distributed.first_goes_first():
+                _ = self._data
+            distributed.barrier()
+            _ = self.floor
+            self.preparing = time.perf_counter() - begin
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is prepared."""
+        return self._extractor is None or "_data" in vars(self)
+
+    @cached_property
+    def extractor(self) -> Extractor | None:
+        """Of features."""
+        return None if self._extractor is None else self._extractor()
+
+    @cached_property
+    def _data(self) -> Features:
+        """Of the train and of the test images."""
+        assert self.extractor is not None
+        return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache)
+
+    @property
+    def real(self) -> np.ndarray:
+        """Features ``[N, d]`` of the train images ``train_numbers``."""
+        return self._data.train
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        return metrics.moments(self.real)
+
+    @cached_property
+    def floor(self) -> dict[str, float]:
+        """What as many fresh images as samples come to, by name (`gan_jax.evaluate.floor`), and ``images``: of how many
+        test images that is said."""
+        if self._extractor is None:
+            return {}
+        found = floor(self.real, self._data.test, self._data.test_logits, self.samples)
+        return {name if name in ("images", "duplicates") else self.named(name): value for name, value in found.items()}
+
+    @cached_property
+    def itself(self) -> dict[str, float]:
+        """What as many draws from the train images as there are samples come to, by the figures of collapse.
+
+        They have twins where the data has, and where there are so few images that some are drawn twice.
+        """
+        if self._extractor is None:
+            return {}
+        drawn = np.random.default_rng(0).integers(0, len(self.real), self.samples)
+        found = {"duplicates": monitors.duplicates(self.real, self.real[drawn])}
+        classes = self._data.classes
+        return found | ({"class_distance": monitors.class_distance(classes, classes[drawn])} if len(classes) else {})
+
+    @property
+    def description(self) -> str:
+        """What is measured on what, in one line."""
+        if self._extractor is None:
+            lacking = unclassifiable(self._dataset)
+            needs = f"inception (a classifier needs labels of two classes or more, and {lacking})"
+            told = f"set config.eval.features to {needs if lacking else 'classifier or inception'}"
+            return f"only what D says of images seen and unseen; for FID and the like {told}"
+        if not self.ready:
+            return f"{self.samples:,} samples"
+        assert self.extractor is not None
+        accuracy = self.extractor.accuracy
+        known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
+        seen = ", on which it was trained" if self.extractor.classes else ""
+        said = (
+            f"{self.samples:,} samples by {self.extractor.name}{known}, against {len(self.real):,} train images{seen}"
+        )
+        fid, count = self.floor.get(self.named("fid")), round(self.floor.get("images", 0))
+        if fid is None:
+            return said
+        estimated = f" (estimated from {count:,} test images)" if count < self.samples else ""
+        return f"{said}; {self.samples:,} fresh images have an FID of {fid:.3g}{estimated}"
+
+    def named(self, figure: str) -> str:
+        """The figure's name with that of its features: ``fid[classifier:embedded:mnist5k:3f2a0c1d]``."""
+        return figure if self.extractor is None else f"{figure}[{self.extractor.name}]"
+
+    def figures(self, state: GANState, drawn: Drawn | None = None) -> dict[str, float]:
+        """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched.
+
+        ``drawn`` is what `draw` gives for it, if that is at hand.
+        """
+        found = held_out(self._gan, state, self._seen, self.unseen)
+        if self.extractor is None:
+            return found
+        fake, logits, _ = drawn or self.draw(state)
+        found |= {"eval_samples": float(len(fake)), "eval_references": float(len(self.real))}
+        size = min(len(self.real), len(fake))
+        kid, kid_spread = metrics.kernel_distance(self.real, fake)
+        with progress.elapsed("comparing samples with the data"):
+            quality = {
+                "fid": metrics.frechet_distance(*self._moments, *metrics.moments(fake)),
+                "kid": kid,
+                "kid_std": kid_spread,
+                **metrics.manifold_metrics(self.real[:size], fake[:size]),
+            }
+        if logits.shape[1] > 1:
+            quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
+        if self.extractor.quick:
+            current = self._drawn_by(state.generator.variables, state)[0]
+            quality["fid_current"] = metrics.frechet_distance(*self._moments, *metrics.moments(current))
+        found |= {self.named(name): value for name, value in quality.items()}
+        found["duplicates"] = monitors.duplicates(self.real, fake)
+        if self.extractor.classes and logits.shape[1] > 1:
+            found["class_entropy"] = monitors.class_entropy(logits)
+            found["class_distance"] = monitors.class_distance(self._data.classes, logits.argmax(1))
+        return found
+
+    def draw(self, state: GANState) -> Drawn:
+        """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
+        return self._drawn_by(state.ema, state)
+
+    def _drawn_by(self, variables: Variables, state: GANState) -> Drawn:
+        assert self.extractor is not None
+        common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
+        drawn: Drawn = self._draw(
+            common, lambda numbers: (numbers.astype(np.int32), self.labels(numbers)), self.samples
+        )
+        return drawn
+
+    def labels(self, numbers: np.ndarray) -> np.ndarray:
+        """The labels of the samples ``numbers``, as frequent as in the train images."""
+        found: np.ndarray = self._train_labels[numbers % len(self._train_labels)]
+        return found
+
+    def _drawn(self, common: Any, examples: Any) -> Any:
+        assert self.extractor is not None
+        (variables, weights, key), (index, label) = common, examples
+        images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label))
+        return *self.extractor.apply(weights, images), images
+
+
+def _features(
+    dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
+) -> Features:
+    """Those of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
+    key = json.dumps([4, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
+    path = (
+        None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
+    )
+    if path is not None and extractor.pure:
+        kept = read_arrays(path)
+        if kept is not None:
+            return Features(**kept)
+    extract = program.map_examples(extractor.apply, devices, f"features of {dataset.name}")
+
+    def features(images: Any, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(numbers):
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        found: tuple[np.ndarray, np.ndarray] = extract(extractor.variables, lambda i: images[numbers[i]], len(numbers))
+        return found
+
+    train, logits = features(dataset.train_images, numbers)
+    test = features(dataset.test_images, np.arange(len(dataset.test_images)))
+    named = extractor.classes and logits.shape[1] > 1
+    found = Features(train, logits.argmax(1) if named else np.zeros(0, np.int64), *test)
+    if path is not None and extractor.pure:
+        keep(lambda: write_arrays(path, found._asdict()), f"the features of the data in {path}")
+    return found
+
+
+def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:
+    """Samples (``evaluator.draw``) and the train images nearest to them by features, to see what was learnt by heart.
+
+    Returns:
+      uint8 ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that
+      lie nearest to a train image, then as many others.
+    """
+    features, _, images = drawn
+    distances, numbers = metrics.nearest(features, evaluator.real, NEIGHBOURS)
+    order = np.argsort(distances[:, 0], kind="stable")
+    chosen = np.concatenate([order[:rows], np.sort(order[rows:])[:rows]])
+    out = [
+        np.concatenate([images[i : i + 1], dataset.train_images[evaluator.train_numbers[numbers[i]]]]) for i in chosen
+    ]
+    return np.concatenate(out)

@@ -1,0 +1,129 @@
+"""What all generators share, and all discriminators: how they are told the label, and what else their fields decide."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from gan_jax.layers.head import CONDITIONALS, Judgement, check_conditional, judged, with_label
+from gan_jax.layers.norms import NORMS, REFERENCES, normalized, with_references
+
+Array = jax.Array
+
+
+def weight_types(module: Any) -> dict[str, Any]:
+    """What every layer with a kernel in ``module`` has from it."""
+    return {name: getattr(module, name) for name in ("dtype", "param_dtype", "initializer", "spectral")}
+
+
+def rematerialized(module: Any, block: Callable[..., Array], x: Array, *rest: Any) -> Array:
+    """``block(x, *rest)``, in ``module``'s ``nn.compact`` method.
+
+    If its field ``remat`` is true, the backward pass computes the block again from ``x``, instead of keeping what it
+    computed (Chen et al. 2016, arXiv:1604.06174): less memory for more arithmetic, and the same values.
+    """
+    return nn.remat(lambda _, x: block(x, *rest))(module, x) if module.remat else block(x, *rest)
+
+
+def generator_input(
+    module: Any, z: Array, label: Array | None, train: bool, axis_name: str | None, gain_spread: float = 0.0
+) -> tuple[Array, Array | None, Callable[[Array], Array]]:
+    """What a generator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
+
+    Args:
+      module: the generator.
+      z: latents ``[B, Z]``.
+      label: ``[B]``, or None.
+      train, axis_name, gain_spread: see `gan_jax.layers.BatchNorm`.
+
+    Returns:
+      Latents with whatever comes with them, labels, and the function that normalises activations, which makes a new
+      layer at each call. With virtual batch norm the reference batch comes first in all of them, until
+      `generator_output` takes it off.
+    """
+    check_conditional(module.conditional, module.classes, ("none", "concat", "norm"))
+    if module.norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {module.norm!r}")
+    if module.norm == "virtual":
+        z, label = with_references(z, label, module.classes)
+    if module.conditional == "concat":
+        z = with_label(z, label, module.classes)
+    classes = module.classes if module.conditional == "norm" else 0
+    told = {"train": train, "axis_name": axis_name, "gain_spread": gain_spread, "label": label, "classes": classes}
+    return z, label, _norm(module, **told)
+
+
+def _norm(module: Any, **told: Any) -> Callable[[Array], Array]:
+    """`normalized` by the layer and the types that ``module``'s fields name."""
+    return partial(normalized, norm=module.norm, dtype=module.dtype, param_dtype=module.param_dtype, **told)
+
+
+def generator_output(module: Any, images: Array) -> Array:
+    """The images of the latents that were given, without those of the reference batch."""
+    return images[REFERENCES:] if module.norm == "virtual" else images
+
+
+def discriminator_input(
+    module: Any,
+    x: Array,
+    label: Array | None,
+    train: bool,
+    axis_name: str | None,
+    batches: int,
+    gain_spread: float = 0.0,
+) -> tuple[Array, Callable[[Array], Array]]:
+    """What a discriminator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
+
+    Args:
+      module: the discriminator.
+      x: ``[B, ..., C]``.
+      label: ``[B]``, or None.
+      train, axis_name, batches, gain_spread: see `gan_jax.layers.BatchNorm`.
+
+    Returns:
+      The input with whatever comes with it, and the function that normalises activations.
+    """
+    check_conditional(module.conditional, module.classes, CONDITIONALS)
+    if module.norm == "virtual":
+        raise ValueError("norm='virtual' is for generators, whose reference batch is of latents")
+    if module.conditional == "concat":
+        x = with_label(x, label, module.classes)
+    return x, _norm(module, train=train, axis_name=axis_name, gain_spread=gain_spread, batches=batches)
+
+
+def discriminator_output(
+    module: Any, features: Array, label: Array | None, axis_name: str | None, batches: int, use_bias: bool
+) -> Judgement:
+    """What ``module`` says, from its last hidden layer ``[B, F]``; see `gan_jax.layers.judged`."""
+    return judged(
+        features,
+        label,
+        conditional=module.conditional,
+        classes=module.classes,
+        minibatch=module.minibatch,
+        axis_name=axis_name,
+        batches=batches,
+        use_bias=use_bias,
+        types=weight_types(module),
+    )
+
+
+def sides(image_shape: tuple[int, int, int], doublings: int) -> list[int]:
+    """The side at a generator's start and after each doubling, from that of the image halved and rounded up.
+
+    Raises:
+      ValueError: the image isn't square, there is no doubling, or one more than there is room for.
+    """
+    height, width, _ = image_shape
+    if not doublings:
+        raise ValueError("generator.widths is empty: give one width for each doubling of the side, e.g. (128, 64)")
+    if height != width:
+        raise ValueError(f"convolutional generators make square images, not {height}x{width}")
+    found = [height]
+    for _ in range(doublings):
+        found.append(-(-found[-1] // 2))
+    if found[-2] == 1:
+        raise ValueError(f"{doublings} generator.widths are too many for images of side {height}: give fewer")
+    return found[::-1]

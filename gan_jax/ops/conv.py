@@ -1,0 +1,117 @@
+"""Convolution with stride 1 and a kernel of odd side, its adjoint and its weight gradient, written for XLA:CPU.
+
+As in `gan_jax.ops.conv4`: what autodiff makes of the weight gradient loses its layout inside a loop, so it is
+written out, and the three functions are each other's derivatives, to any order.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gan_jax.ops import winograd
+from gan_jax.ops.conv4 import strided_conv, transposed_conv
+from gan_jax.ops.xla_cpu import held, on_cpu
+
+Array = jax.Array
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+@jax.custom_vjp
+def conv(x: Array, kernel: Array) -> Array:
+    """Cross-correlation with zero padding to the same side.
+
+    Args:
+      x: ``[N, H, W, f]``.
+      kernel: ``[k, k, f, c]``, k odd.
+
+    Returns:
+      ``[N, H, W, c]``.
+    """
+    tile = _tile(x.shape, kernel.shape)
+    if tile:
+        out: Array = winograd.conv(winograd.whole(x, tile, border=1), kernel, tile)
+        return out[:, : x.shape[1], : x.shape[2]]
+    return conv_lax(x, kernel)
+
+
+def conv_lax(x: Array, kernel: Array) -> Array:
+    """`conv` as XLA has it, with its own derivatives."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), _same(kernel.shape[0]), dimension_numbers=_LAYOUT)
+
+
+def doubled_conv(x: Array, kernel: Array) -> Array:
+    """`conv` with a kernel of side 3 of an image whose pixels are doubled, at 4/9 of its products.
+
+    Each output pixel sees 2x2 different ones, so that this is a transposed convolution whose taps are sums of the
+    kernel's (Karras et al. 2018, arXiv:1710.10196, in their code).
+
+    Args:
+      x: ``[N, H, W, f]``.
+      kernel: ``[3, 3, f, c]``; its sums are rounded to the dtype of ``x``.
+
+    Returns:
+      ``[N, 2H, 2W, c]``.
+    """
+    return transposed_conv(x, _overlapped(kernel[::-1, ::-1]).swapaxes(2, 3).astype(x.dtype))
+
+
+def halved_conv(x: Array, kernel: Array) -> Array:
+    """The means of 2x2 pixels of `conv` with a kernel of side 3, as one convolution at 4/9 of its products.
+
+    Args:
+      x: ``[N, 2H, 2W, f]``.
+      kernel: ``[3, 3, f, c]``; its sums are rounded to the dtype of ``x``.
+
+    Returns:
+      ``[N, H, W, c]``.
+    """
+    return strided_conv(x, (_overlapped(kernel) / 4).astype(x.dtype))
+
+
+def _overlapped(kernel: Array) -> Array:
+    """The sum of the kernel at four places: ``[3, 3, f, c] -> [4, 4, f, c]``."""
+    rows = jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0))) + jnp.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    return jnp.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(rows, ((0, 0), (1, 0), (0, 0), (0, 0)))
+
+
+def adjoint(y: Array, kernel: Array) -> Array:
+    """The adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H, W, f]``, itself a `conv`."""
+    return conv(y, kernel.swapaxes(2, 3)[::-1, ::-1])
+
+
+@jax.custom_vjp
+def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
+    """Gradient of ``<conv(x, W), y>`` with respect to ``W``, bilinear in ``x`` and ``y``; ``like`` has W's shape."""
+    if not on_cpu():
+        gradient: Array = jax.linear_transpose(lambda kernel: conv_lax(x, kernel), like)(y)[0]
+        return gradient
+    tile = _tile(x.shape, like.shape)
+    if tile:
+        bordered, whole = winograd.whole(x, tile, border=1), winograd.whole(y, tile)
+        by_tiles: Array = winograd.kernel_gradient(bordered, whole, len(like), tile)
+        return by_tiles
+    # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
+    # folding the transposes back into the convolution.
+    x_t, y_t = held((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
+    out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
+    return out.transpose(1, 2, 0, 3)
+
+
+def _tile(shape: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+    """Of `gan_jax.ops.winograd`, or 0."""
+    n, h, w, f = shape
+    return winograd.best_tile(n, (h, w), 3, (f, kernel[3])) if on_cpu() and kernel[0] == 3 else 0
+
+
+def _same(side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (side // 2, side // 2), (side // 2, side // 2)
+
+
+conv.defvjp(
+    lambda x, kernel: (conv(x, kernel), (x, kernel)),
+    lambda saved, g: (adjoint(g, saved[1]), kernel_gradient(saved[0], g, saved[1])),
+)
+kernel_gradient.defvjp(
+    lambda x, y, like: (kernel_gradient(x, y, like), (x, y, like)),
+    lambda saved, g: (adjoint(saved[1], g), conv(saved[0], g), jnp.zeros_like(saved[2])),
+)

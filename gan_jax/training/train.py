@@ -1,0 +1,300 @@
+"""The training loop of one run."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import build
+from gan_jax.config import is_leaf, open_ended
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.state import GANState, init_state, parameter_count
+from gan_jax.data import Dataset
+from gan_jax.data.feed import Feed
+from gan_jax.evaluate import Evaluator
+from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.runs.report import write_report
+from gan_jax.runs.workdir import Onlooker, Workdir, told
+from gan_jax.runtime import distributed, placement, program
+from gan_jax.runtime.signals import Stop
+from gan_jax.training import resources
+from gan_jax.training.dispatch import Pace, Pending, chunks, due
+from gan_jax.training.run import ATTEND, Trial, ended
+from gan_jax.util import progress
+from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
+from gan_jax.util.files import keep
+
+_ROLLBACKS = 3  # that one run may make
+_GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: seeds that many times it apart are far apart
+
+
+def train(
+    config: ConfigDict,
+    path: Path,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    stop: Stop | None = None,
+    fallback: Path | None = None,
+    change: bool = False,
+) -> GANState | None:
+    """Trains what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
+
+    Args:
+      config: see `gan_jax.config`.
+      path: the workdir; see `gan_jax.runs.workdir.Workdir` for what is written.
+      devices: those to train on; all, of all processes of the run, if None.
+      stop: asks for an early end.
+      fallback: a directory for the state in memory, where the workdir can't be written any more.
+      change: whether a begun run may go on with other leaves of the state (`gan_jax.config.LEAVES`), which is recorded.
+
+    Returns:
+      The final state, or None if the run was finished already.
+
+    Raises:
+      UserError: anything that the user can mend; also a loss or a state that is no longer finite.
+      EndedError: ``stop`` asked for an early end, and the state was saved.
+    """
+    devices = placement.all_devices() if devices is None else devices
+    own = placement.local_devices(devices)
+    gan, hyper = build.build_gan(config)
+    placement.shard_index(config.batch_size, len(devices), config.parallel.logical_shards)
+    workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
+    with ExitStack() as stack:
+        with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
+            try:
+                changes = changed_leaves(config, gan, hyper, workdir) if change else []
+                workdir.check(config, changes)
+            except UserError:
+                build.check_data_place(config)  # if that is mistaken, it is what is to be said
+                raise
+            if distributed.broadcast(workdir.finished(config.steps)):
+                if changes:
+                    raise UserError(
+                        f"{path} holds a run that has ended, which {_listed(changes)} can't change any more"
+                    )
+                if not (path / "report.html").exists():
+                    keep(lambda: write_report(workdir), f"the report in {path}")
+                print(f"{path} holds {_ending(config, workdir)}")
+                return None
+            if known := path.is_dir():  # else not before it is clear that the run can start
+                stack.enter_context(workdir.locked())
+            placement.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), own)
+            dataset = build.build_dataset(config, workdir.cache)
+            if not known:
+                stack.enter_context(workdir.locked())
+                workdir.check(config, changes)
+            evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
+            workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+            workdir.record_changes(config, max(workdir.saved(), default=None))  # before the config that it explains
+            workdir.claim(config)
+        distributed.barrier()
+        for warning in dataset.warnings if distributed.is_first() else ():
+            print(f"warning: {warning}", file=sys.stderr)
+        attempt = partial(_attempt, config, gan, hyper, dataset, evaluator, workdir, devices, stop or Stop(), fallback)
+        while True:
+            try:
+                return attempt()
+            except DivergedError as error:
+                if config.on_divergence != "rollback":
+                    raise
+                go_back(config, workdir, error)
+
+
+def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Workdir) -> list[str]:
+    """The keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
+
+    Raises:
+      UserError: one of them isn't; names it.
+    """
+    if not workdir.holds_run() or not (differing := workdir.differing(config)):
+        return []
+    fixed = [key for key in differing if not is_leaf(key) and not (key == "steps" and config.steps > workdir.reached())]
+    before, then = build.build_gan(workdir.config())
+    if before != gan or jax.tree.structure(then) != jax.tree.structure(hyper):  # type: ignore[operator]
+        fixed = fixed or list(differing)
+    if fixed:
+        said = listed((differing[key] for key in fixed), between="; ")
+        raise UserError(
+            f"--change: a run keeps its program, its networks and its data ({said}); "
+            f"rates, betas, weights of terms, labels and averages can change: leave out {_listed(fixed)}, or give "
+            "another --workdir"
+        )
+    return list(differing)
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return listed(f"--config.{key}" for key in keys)
+
+
+def _ending(config: ConfigDict, workdir: Workdir) -> str:
+    """What a run is that has ended, in words."""
+    if workdir.made() is None:
+        summary = workdir.summary() or {}
+        verdict, why = summary.get("verdict", "ended"), summary.get("why", "summary.json has no steps")
+        return f"a run that {verdict} before its last step ({why}): nothing to do"
+    more = "; more steps make it longer" if open_ended(config) else ""
+    return f"a finished run of {config.steps:,} steps: nothing to do{more}"
+
+
+def _attempt(
+    config: ConfigDict,
+    gan: GAN,
+    hyper: Hyperparams,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    workdir: Workdir,
+    devices: Sequence[jax.Device],
+    stop: Stop,
+    fallback: Path | None,
+) -> GANState:
+    """From the last checkpoint to the end."""
+    stop.looked_at = False  # nothing is lost until there are steps
+    if stop.asked:
+        raise EndedError(f"{stop.asked}: ended before the first step of this attempt; the same command resumes")
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep, workdir.damaged)
+        stack.enter_context(checkpoints)
+        resumed = distributed.broadcast(checkpoints.latest())
+        seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
+        state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
+        if resumed is not None:
+            state = checkpoints.restore(state).replace(hyperparams=hyper)
+            resumed = int(state.step)
+            seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
+            state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
+        for line in told(workdir.record_changes(config, resumed)):
+            print(f"{'changed':<14}{line}")
+        feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
+        print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
+        logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
+        trial = Trial(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
+        state, used = steps(trial, feed, placement.replicated(state, devices), devices)
+    if distributed.is_first():
+        print(trial.finish(used))
+    distributed.barrier()  # nobody leaves before all is written
+    print(f"finished: {config.steps:,} steps; see {workdir.path / 'report.html'}")
+    return state
+
+
+def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
+    """Prepares another attempt from the last checkpoint, with another order of the data and other noise.
+
+    Raises:
+      DivergedError: there were too many already.
+    """
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        to = checkpoints.latest() or 0
+    number = len(workdir.rollbacks(to)) + 1
+    if number > _ROLLBACKS:
+        raise DivergedError(f"{error}; {_ROLLBACKS} rollbacks did not help") from error
+    seed = (config.seed + number * _GOLDEN) % 2**32
+    distributed.barrier()  # all have counted
+    workdir.add_rollback({"to": to, "seed": seed, "why": str(error)})
+    distributed.barrier()
+    print(
+        f"\nwarning: {error}; rollback {number} of {_ROLLBACKS}: from step {to:,} on with seed {seed}", file=sys.stderr
+    )
+
+
+def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Device]) -> tuple[GANState, dict[str, Any]]:
+    """Trains ``trial`` to its last step.
+
+    Returns:
+      The final state, and what the steps cost (`gan_jax.training.resources.figures`).
+
+    Raises:
+      DivergedError: a metric or the state is no longer finite.
+      EndedError: the run was asked to end, and saved.
+      UserError: its workdir can't be written any more.
+    """
+    config = trial.config
+    chunk = program.compile_chunk(trial.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
+    begin = time.perf_counter()
+    state, _ = jax.block_until_ready(chunk(state, 0, feed.data, feed.nothing))
+    compiling = {"compile_seconds": round(time.perf_counter() - begin, 3)}
+    trial.start(placement.on_first(state))
+    trial.stop.looked_at = True
+    calls = distributed.Calls()
+    pending: Pending | None = None
+    pace = Pace(config.steps_per_dispatch, feed.capacity)
+    with (
+        progress.bar(total=config.steps, initial=trial.first, unit="step", dynamic_ncols=True) as bar,
+        closing(feed.shares(chunks(config, trial.first, pace))) as shares,
+    ):
+
+        def show(pending: Pending, text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(pending.count)
+
+        try:
+            for (step, count), share in shares:
+                begin = time.perf_counter()
+                state, metrics = chunk(state, count, feed.data, share)
+                new, end = Pending(step, count, metrics, begin), step + count
+                if pending:  # looked at while the next chunk runs
+                    pace.wait(pending)
+                    show(pending, trial.report(pending))
+                pending = new
+                if due(config, end):
+                    pace.wait(pending)
+                    show(pending, trial.pause(end, placement.on_first(state), pending))
+                    for line in trial.distances(trial.figures):
+                        progress.say(f"{f'step {end:,}':<14}{line}")
+                    pending = None
+                told = trial.needs_attention(end)
+                if told := calls.due(end, told, config.steps if end == config.steps else end + pace.ahead):
+                    if pending:
+                        show(pending, trial.report(pending))
+                        pending = None
+                    trial.stop.asked = trial.stop.asked or told.removeprefix(ATTEND)
+                    trial.attend(end, placement.on_first(state))
+                    if trial.stop.asked and end < config.steps:
+                        distributed.barrier()  # nobody leaves before all are saved
+                        raise ended(trial.stop, end)
+        except DivergedError as error:
+            raise trial.apart(error, placement.on_first(state)) from error
+    programs = config.parallel.logical_shards or len(devices)  # XLA counts the loop over shards once
+    cost = resources.cost(trial.gan, chunk, state, config.batch_size, programs)
+    used = resources.figures(cost, trial.rates, trial.images_per_step, devices, config.compute_dtype)
+    return state, compiling | used
+
+
+def describe(
+    config: ConfigDict,
+    gan: GAN,
+    state: GANState,
+    dataset: Dataset,
+    feed: Feed,
+    evaluator: Evaluator,
+    devices: Sequence[jax.Device],
+    path: Path,
+    resumed: int | None,
+) -> str:
+    """What a run says of itself at its start."""
+    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
+    size = "x".join(map(str, dataset.image_shape))
+    place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.1f} MB"
+    start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
+    return "\n".join(
+        f"{name:<14}{text}"
+        for name, text in {
+            "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
+            "parameters": f"generator {parameter_count(state.generator.params):,}, "
+            f"discriminator {parameter_count(state.discriminator.params):,}",
+            "data": f"{dataset.name}, {images} of {size}; {place}",
+            **dataset.description,
+            "evaluation": evaluator.description,
+            "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
+            "steps": f"{config.steps:,}, {start}",
+            "output": str(path),
+            "program": "is being compiled, unless it is in the cache",
+        }.items()
+    )

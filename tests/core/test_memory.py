@@ -1,0 +1,56 @@
+"""Terms and schedules that remember: the same on any number of devices, in logical shards, and across an end."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from gan_jax.config import schedule
+from tests.helpers import assert_identical, distance, records, run, run_until, small, trained
+
+
+def remembering() -> ConfigDict:
+    """Dense networks with every term and schedule that has a memory, or runs G or D again; one is lazy."""
+    config = small("gan")
+    config.generator.widths, config.discriminator.widths = (8,), (8,)
+    config.data.image_size = 8
+    config.augment.name = "translation"
+    config.terms.lecam.update({"weight": 0.3, "start": 1.0})
+    config.terms.path_length.update({"weight": 2.0, "every": 2})
+    config.terms.consistency.weight = config.terms.orthogonal.weight = config.terms.drift.weight = 0.1
+    config.schedules.strength = schedule("augment.p", "ada", every=1.0, length=8.0, target=-2.0)
+    return config
+
+
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_memories_are_the_same_on_any_number_of_devices(devices: int) -> None:
+    config = remembering()
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        one, several = (trained(config, count, steps=4) for count in (1, devices))
+    assert {*one.memory["terms"]} == {"lecam", "path_length"}
+    assert float(one.memory["schedules"]["strength"]["p"]) == 0.5
+    for part in ("generator", "discriminator", "memory"):
+        assert distance(getattr(one, part), getattr(several, part)) < 1e-10
+    assert all(float(np.abs(leaf)) > 0 for leaf in jax.tree.leaves(one.memory["terms"]))
+
+
+@pytest.mark.slow
+def test_memories_are_the_same_to_the_bit_in_logical_shards() -> None:
+    config = remembering()
+    config.parallel.logical_shards = 4
+    states = [trained(config, devices, steps=4) for devices in (1, 2, 4)]
+    for other in states[1:]:
+        assert_identical(states[0], other)
+
+
+@pytest.mark.slow
+def test_a_run_that_remembers_ends_as_one_never_stopped(tmp_path: Path) -> None:
+    config, one = remembering(), jax.devices()[:1]
+    config.checkpoint.every = 3
+    whole = run(config, tmp_path / "whole", one)
+    run_until(config, tmp_path / "cut", one, "pause", at=6)
+    assert_identical(run(config, tmp_path / "cut", one), whole)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")

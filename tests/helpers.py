@@ -1,0 +1,187 @@
+"""What tests of many rooms share: small GANs, whole runs, and comparisons."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from benchmarks.fidelity import stand_ins
+from gan_jax import build
+from gan_jax.build import build_gan
+from gan_jax.config import default
+from gan_jax.core.gan import GAN
+from gan_jax.core.losses import Array
+from gan_jax.core.state import GANState, init_state
+from gan_jax.data.options import Options
+from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.runtime import placement, program
+from gan_jax.training import run as a_run
+from gan_jax.training import train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_options(**changed: Any) -> Options:
+    """The options of `default` with some changed."""
+    return Options(**(default().data.to_dict() | changed))
+
+
+def fidelity_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets torch-fidelity be imported with a stand-in for torchvision, which it wants and our tests don't use."""
+    reason = "not installed: pip install -e '.[oracle]'"
+    pytest.importorskip("torch", reason=f"PyTorch is {reason}")
+    for name, module in stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    pytest.importorskip("torch_fidelity", reason=f"torch-fidelity is {reason}")
+
+
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("[a-z]*.py"))
+FOUNDING = ("dcgan", "gan")  # what most tests look at; the others are tried as wholes, at half the side
+_NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "mlp": ({"widths": (32, 48)}, {"widths": (48, 32)}),
+    "dcgan": ({"widths": (16, 8)}, {"widths": (8, 16)}),
+    "resnet": ({"widths": (8, 6), "first": 4}, {"widths": (6, 8)}),
+    "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
+}
+
+# Compiler options: the same operations, compiled in less time.
+QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+
+
+def small(name: str) -> ConfigDict:
+    """The config ``name`` with narrow networks and a short run: the same code, in seconds."""
+    config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
+    for player, narrow in zip(("generator", "discriminator"), _NARROW[config.model], strict=True):
+        config[player].update(narrow)
+    config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
+    config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
+    config.sample.rows = 2
+    config.parallel.population = "map"  # for the same bits whatever this machine would measure
+    config.eval.update({"features": "none", "samples": 40})
+    if "warm_start" in config.schedules:
+        config.schedules.warm_start.factor = 2.0
+    if name not in FOUNDING:
+        config.data.image_size = 16
+    return config
+
+
+ONE = jax.devices()[:1]
+
+
+def run(config: ConfigDict, path: Path, devices: list[jax.Device] = ONE) -> GANState:
+    state = train.train(config, path, devices)
+    assert state is not None
+    result: GANState = jax.device_get(state)
+    return result
+
+
+def saved(config: ConfigDict, path: Path) -> GANState:
+    """The state in the newest checkpoint of a workdir."""
+    gan, hyper = build.build_gan(config)
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        state: GANState = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)))
+    return state
+
+
+def assert_identical(a: Any, b: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def records(path: Path) -> list[dict[str, float]]:
+    """The logged metrics, without the times."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+
+
+class StopError(Exception):
+    """An interruption made by a test."""
+
+
+def run_until(config: ConfigDict, path: Path, devices: list[jax.Device], dies: str, at: int | None = None) -> None:
+    """Runs until ``dies``, a method of `gan_jax.training.run.Trial`, is called (for step ``at``), and dies there."""
+    honest = getattr(a_run.Trial, dies)
+
+    def dying(self: a_run.Trial, *arguments: Any) -> Any:
+        if at in (None, arguments[0]):
+            raise StopError
+        return honest(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(a_run.Trial, dies, dying)
+        with pytest.raises(StopError):
+            run(config, path, devices)
+
+
+def trained(config: ConfigDict, devices: int, steps: int = 10) -> GANState:
+    """The state after ``steps`` steps on the first ``devices`` virtual devices."""
+    gan, hyper = build.build_gan(config)
+    chosen = jax.devices()[:devices]
+    config.steps_per_dispatch = steps
+    fed = build.build_feed(config, gan, build.build_dataset(config, None), chosen)
+    chunk = program.compile_chunk(gan, fed.fetch, steps, chosen, config.parallel.logical_shards)
+    begin = placement.replicated(jax.jit(lambda: init_state(gan, config.seed, hyper))(), chosen)
+    ((_, share),) = fed.shares([(0, steps)])
+    final, _ = chunk(begin, steps, fed.data, share)
+    result: GANState = jax.device_get(final)
+    return result
+
+
+def distance(a: Any, b: Any) -> float:
+    """The largest difference of two trees, relative to the largest value of each leaf."""
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in leaves if np.abs(x).max() > 0)
+
+
+def start(config: ConfigDict) -> tuple[GAN, GANState, dict[str, Array]]:
+    gan, hyper = build_gan(config)
+    state = jax.jit(init_state, static_argnums=0)(gan, config.seed, hyper)
+    shape = (config.d_steps, config.batch_size, *gan.image_shape)
+    image = jax.random.uniform(jax.random.key(5), shape, gan.dtype, -1, 1)
+    return (
+        gan,
+        state,
+        {"image": image, "index": jnp.arange(config.batch_size), "label": jnp.zeros(shape[:2], jnp.int32)},
+    )
+
+
+def differ(a: object, b: object) -> bool:
+    """Whether every leaf differs somewhere."""
+    return all(bool((x != y).any()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def same(a: object, b: object) -> bool:
+    return all(bool((x == y).all()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+SMALL = [
+    *("--config.generator.widths=(16,8)", "--config.discriminator.widths=(8,16)", "--config.latent_dim=8"),
+    *("--config.batch_size=16", "--config.steps_per_dispatch=4", "--config.sample.rows=2"),
+    "--config.eval.features=none",
+    *("--config.log.every=1", "--config.sample.every=5", "--config.eval.every=5", "--config.checkpoint.every=4"),
+]
+DCGAN = "--config=configs/dcgan.py"
+
+
+def launch(*flags: str, code: int = 0) -> str:
+    """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback."""
+    done = subprocess.run([sys.executable, "launch.py", *flags], capture_output=True, text=True, timeout=300)
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed, printed
+    assert done.returncode == code, printed
+    return printed
+
+
+MEANS = "tests.evaluate.test_evaluate:means"
+
+
+def trained_gan() -> tuple[GAN, GANState]:
+    gan, hyper = build.build_gan(small("gan"))
+    return gan, init_state(gan, 0, hyper)

@@ -1,0 +1,123 @@
+"""The documented contract of networks: the page's own example trains, and what doesn't keep it is one line."""
+
+import inspect
+import re
+import types
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from gan_jax import models
+from gan_jax.build import build_gan
+from gan_jax.cli.arguments import load_config
+from gan_jax.core.state import init_state
+from gan_jax.core.update import update
+from gan_jax.evaluate import sample
+from gan_jax.layers import Judgement
+from gan_jax.training import train
+from gan_jax.util.errors import UserError
+from tests.helpers import QUICKLY, ROOT
+
+NETWORKS, CONFIG = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.S | re.M)
+CALLS = {
+    "Generator": "module(z, train=..., label=..., axis_name=...)",
+    "Discriminator": "module(x, train=..., label=..., axis_name=..., batches=...)",
+}
+
+
+def saved(monkeypatch: pytest.MonkeyPatch, folder: Path, networks: str = NETWORKS) -> ConfigDict:
+    """The example's config, its files being where the page says: the first among the models, made small."""
+    module = types.ModuleType("gan_jax.models.mine")
+    exec(compile(networks, "mine.py", "exec"), module.__dict__)
+    monkeypatch.setattr(models, "mine", module, raising=False)
+    monkeypatch.setattr(models, "__all__", [*models.__all__, "mine"])
+    (folder / "mine.py").write_text(CONFIG)
+    config = load_config(str(folder / "mine.py"))
+    config.generator.width = config.discriminator.width = 4
+    config.update({"steps": 2, "batch_size": 8, "steps_per_dispatch": 2})
+    config.eval.features = "none"
+    return config
+
+
+def test_the_documented_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word for word: two steps move all of it, and it can be called as on GPUs, with both batches at once."""
+    config = saved(monkeypatch, tmp_path)
+    gan, hyper = build_gan(config)
+    begin = jax.jit(init_state, static_argnums=0)(gan, 0, hyper)
+    images = jax.random.uniform(jax.random.key(0), (1, 8, 28, 28, 1), minval=-1)
+    batch = {"image": images, "label": jnp.zeros((1, 8), jnp.int32), "index": jnp.arange(8)}
+    step = jax.jit(partial(update, gan)).lower(begin, batch).compile(compiler_options=QUICKLY)
+    end = step(step(begin, batch)[0], batch)[0]
+    for player in ("generator", "discriminator"):
+        before, after = (getattr(state, player).variables for state in (begin, end))
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, after)))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = jax.eval_shape(lambda *inputs: update(gan, *inputs), begin, batch)[0]
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, end)
+
+
+@pytest.mark.slow
+def test_the_documented_example_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps on two devices, checkpoints, pictures and all; then it is sampled."""
+    config = saved(monkeypatch, tmp_path)
+    gan, _ = build_gan(config)
+    state = train.train(config, tmp_path / "run", jax.devices()[:2])
+    assert state is not None
+    assert int(state.step) == 2
+    assert sample.sample(gan, state, 0, np.zeros(3, np.int32)).shape == (3, 28, 28, 1)
+
+
+@pytest.mark.parametrize("player", CALLS)
+def test_the_contract_is_one_in_the_page_the_models_and_the_code(player: str) -> None:
+    page, told = (" ".join(text.split()) for text in ((ROOT / "docs/extending.md").read_text(), models.__doc__ or ""))
+    assert f"`{CALLS[player]}`" in page
+    assert f"``{CALLS[player]}``" in told
+    names = re.findall(r"(\w+)(?=[,=)])", CALLS[player])
+    for family in (models.aae, models.dcgan, models.mlp, models.resnet):
+        assert list(inspect.signature(getattr(family, player).__call__).parameters)[2:] == names[1:], family
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((", batches=1):", "):"), "Discriminator of model 'mine' is called with batches too"),
+        ((", axis_name=None):", "):"), "Generator of model 'mine' is called with axis_name too"),
+        (("return Judgement(logits.astype(self.param_dtype), features)", "return logits"), "must return a .*Judgement"),
+        (("features)[:, 0]", "features)"), r"logits \[B\] and features \[B, F\], but made \[1, 1\]"),
+        (("(self.width // 2, channels)", "(channels,)"), r"makes images \[14, 14, 1\] of data \[28, 28, 1\]"),
+        (("TransposedConv(features, **types)", "TransposedConv(features, name='one', **types)"), "Name in use"),
+    ],
+)
+def test_what_does_not_keep_the_contract_is_one_line(
+    change: tuple[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert change[0] in NETWORKS
+    config = saved(monkeypatch, tmp_path, NETWORKS.replace(*change, 1))
+    with pytest.raises(UserError, match=message) as error:
+        build_gan(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_may_take_whatever_it_is_called_with() -> None:
+    class Anything(nn.Module):
+        dtype: Any = jnp.float32
+        param_dtype: Any = jnp.float32
+
+        @nn.compact
+        def __call__(self, x: Any, **_: Any) -> Judgement:
+            x = x.reshape(len(x), -1)
+            return Judgement(nn.Dense(1)(x)[:, 0], x)
+
+    config = load_config(str(ROOT / "configs/gan.py"))
+    config.discriminator = ConfigDict({})
+    family = types.SimpleNamespace(Generator=models.mlp.Generator, Discriminator=Anything)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "mlp", family)
+        build_gan(config)
