@@ -8,6 +8,7 @@ from ml_collections import config_flags
 
 from gan_jax.cli import command
 from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
 from gan_jax.util import named, progress
 from gan_jax.util.errors import UserError
 
@@ -67,6 +68,12 @@ _CHANGE = flags.DEFINE_boolean(
 )
 
 
+_READ = (
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _CLASSIFIERS, _SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE),
+    *(_EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE),
+)
+
+
 def main(argv: list[str]) -> None:
     """Hands the parsed flags over to their mode."""
     path = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
@@ -78,32 +85,14 @@ def main(argv: list[str]) -> None:
         workdir = Path("runs/doctor")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
-    read = {
-        "out": _OUT,
-        "count": _NUM_SAMPLES,
-        "seed": _SEED,
-        "step": _STEP,
-        "label": _LABEL,
-        "classifiers": _CLASSIFIERS,
-        "trials": _SWEEP,
-        "space": _SEARCH,
-        "number": _TRIALS,
-        "population": _POPULATION,
-        "objective": _OBJECTIVE,
-        "executor": _EXECUTOR,
-        "executor_args": _EXECUTOR_ARGS,
-        "fallback": _FALLBACK,
-        "change": _CHANGE,
-    }
-    command.check_flags(_MODE.value, {flag.name: name for name, flag in read.items() if flag.present})
+    command.check_flags(_MODE.value, [flag.name for flag in _READ if flag.present])
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
     overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
-    others: dict[str, Any] = {name: flag.value for name, flag in read.items()}
-    others |= {"config_path": path, "overrides": overrides}
-    others |= {name: named.path(others[name], f"--{name}") if others[name] else None for name in ("out", "fallback")}
-    hosts = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    command.run(_MODE.value, _CONFIG.value, workdir, hosts, **others)
+    values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
+    values |= {name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback")}
+    request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)
+    command.run(_MODE.value, request)
 
 
 if __name__ == "__main__":

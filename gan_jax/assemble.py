@@ -4,6 +4,7 @@ Each function returns what is static, and a dict of numbers: leaves of the state
 """
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -17,11 +18,18 @@ from gan_jax.core.averages import AVERAGES, Average
 from gan_jax.core.gan import Term, leaf
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
+from gan_jax.keys import BELOW_1, FROM_0, Check, at_least
 from gan_jax.util.errors import UserError, clipped, unknown_name
 from gan_jax.util.hints import likely
 
 Numbers = dict[str, ArrayLike]
 _AROUND = ("active", "clip", "historical_averaging")  # what goes with any optimizer
+_OF_AVERAGES = {
+    "decay": BELOW_1,
+    "start": at_least(0),
+    "half_life": Check(lambda value: 0 < value < math.inf, "finite and above 0"),
+    "ramp_up": FROM_0,
+}
 _BELOW_1 = ("b1", "b2", "decay", "momentum")
 
 
@@ -168,6 +176,9 @@ def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], 
         if entry.rule not in AVERAGES:
             raise unknown_name(f"config.averages.{name}.rule", str(entry.rule), AVERAGES)
         found.append((name, AVERAGES[entry.rule]))
+        for key, check in _OF_AVERAGES.items():
+            if not check.holds(entry[key]):
+                raise UserError(f"config.averages.{name}.{key} must be {check.rule}, not {clipped(repr(entry[key]))}")
         own = {"decay": entry.decay, "start": entry.start}
         if entry.rule == "half_life":
             own = {"half_life": entry.half_life / per_step, "ramp_up": entry.ramp_up}

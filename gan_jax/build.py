@@ -21,10 +21,11 @@ from gan_jax.core.state import init_state
 from gan_jax.core.tasks import TASKS
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, find
+from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
 
-_GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
+GIVEN_BY_US = ("image_shape", "latent_dim", "classes", "dtype", "param_dtype", "parent", "name")
 _CALLED_WITH = {  # beside latents or images; keys too, if it takes them
     "generator": ("train", "label", "axis_name"),
     "discriminator": ("train", "label", "axis_name", "batches"),
@@ -186,11 +187,10 @@ def build_evaluator(
       UserError: there are too few images to compare with; or see `gan_jax.evaluate.extractors.find`.
     """
     extractor = find(config.eval.features, dataset, cache)
-    least = configuration.FEWEST_SAMPLES
-    if extractor is not None and len(dataset.train_images) < least:
+    if extractor is not None and len(dataset.train_images) < FEWEST_SAMPLES:
         raise UserError(
             f"{dataset.name} has {len(dataset.train_images)} images to compare samples with, and an evaluation needs "
-            f"{least} or more: give more of them, or set config.eval.features='none'"
+            f"{FEWEST_SAMPLES} or more: give more of them, or set config.eval.features='none'"
         )
     return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache)
 
@@ -215,7 +215,7 @@ def _module(
             f"{player.capitalize()} of model {config.model!r} is called with {listed(missing)} too: "
             'see "Add a GAN" in docs/extending.md'
         )
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in _GIVEN_BY_US}
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in GIVEN_BY_US}
     values = config[player].to_dict()
     for name, value in values.items():
         if name not in fields:

@@ -7,7 +7,6 @@ they are built (`gan_jax.build`). All others are checked here.
 
 import copy
 import json
-import math
 import os
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
@@ -16,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
+from gan_jax import keys
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import unknown_key
 
@@ -36,51 +36,12 @@ DATASETS = {
     "npz": ("npz", "", 64, 3, 0),
 }
 
-# Terms of the losses (gan_jax/core/terms.py), with what each has beside weight and interval: numbers, which may be
-# swept, and options, which choose another function.
-TERMS: dict[str, dict[str, float | bool]] = {
-    "wgan_gp": {},
-    "dragan": {},
-    "r1": {"finite_difference": False, "sigma": 0.01},
-    "r2": {"finite_difference": False, "sigma": 0.01},
-    "drift": {},
-    "lecam": {"decay": 0.99, "start": 1000.0},
-    "consistency": {"real": 10.0, "fake": 10.0, "latent": 5.0, "diversity": 0.5, "noise": 0.05},
-    "orthogonal": {},
-    "auxiliary_discriminator": {},
-    "auxiliary_generator": {},
-    "feature_matching": {},
-    "path_length": {"decay": 0.01},
-    "reconstruction": {},
-}
-_ON = ("auxiliary_discriminator", "auxiliary_generator", "reconstruction")  # wherever there is what they work on
-
-# Schedules (gan_jax/core/schedules.py), with the numbers of each; a length of 0 lasts to the run's end. ADA's are the
-# paper's for batches of 64.
-_COURSE = {"final": 0.0, "begin": 0.0, "length": 0.0}
-SCHEDULES: dict[str, dict[str, float]] = {
-    "linear": _COURSE,
-    "cosine": _COURSE,
-    "warm_up": _COURSE,
-    "ada": {"target": 0.6, "every": 4.0, "length": 7812.5, "most": 1.0},
-    "critic_first": {"moves": 25.0, "factor": 20.0, "period": 500.0},
-}
-
-# Keys that say where data lies and how it is read, or what is done in an emergency, and change nothing of what a run
-# computes: it may go on with others.
-WITHOUT_EFFECT = (
-    *("data.dir", "data.workers", "data.device_budget_mb", "data.cache_budget_mb", "data.strict", "data.follow_links"),
-    *("on_divergence", "steps_per_dispatch"),
-)
-# Keys that say how often and how a run is looked at and kept, and change nothing of what is trained.
-OBSERVING = (
-    *("log.every", "sample.every", "sample.rows", "eval.every", "eval.samples", "eval.features"),
-    *("checkpoint.every", "checkpoint.keep"),
-)
+TERMS = {name: kind.defaults() for name, kind in keys.TERMS.items()}
+SCHEDULES: dict[str, dict[str, float]] = {name: kind.defaults() for name, kind in keys.SCHEDULES.items()}
+WITHOUT_EFFECT, OBSERVING = keys.with_role(keys.FREE), keys.with_role(keys.OBSERVES)
 # Keys, and groups of them, that are leaves of the state (`gan_jax.build.build_gan`): a begun run may go on with others,
 # if it is told to. Those of an optimizer that aren't (its name, its switches) make another `gan_jax.core.gan.GAN`.
-LEAVES = ("labels", "optimizer", "terms", "averages", "schedules", "augment.p")
-FEWEST_SAMPLES = 10  # of an evaluation
+LEAVES = ("optimizer", "averages", "schedules", *keys.with_role(keys.LEAF))
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator", "schedules", "averages")
 
 
@@ -100,78 +61,29 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     if at and not (side.isdecimal() and int(side) > 0):
         raise UserError(f"{dataset!r}: behind the @ stands the images' side in pixels, e.g. {name}@128")
     config = ConfigDict()
-    config.seed = 0
-    config.steps = 1000  # of training: d_steps of the discriminator, and one of the generator but in a warm_start
-    config.batch_size = 128  # global, over all devices
-    config.d_steps = 1  # discriminator steps per generator step
-    config.g_batches = 0  # of fresh latents in the generator's step; 0: those of the last discriminator step once more
-    config.steps_per_dispatch = 0  # steps that one call of the compiled program makes; 0: as many as take .25 s
-    config.compute_dtype = "float32"  # of the networks' arithmetic: float32, bfloat16 or float64
-
-    config.model = "dcgan"
-    config.task = "images"  # what D tells apart; autoencoder: codes from draws of the prior, see gan_jax/core/tasks.py
-    config.prior = "normal"  # what a latent's numbers are drawn from: normal, or uniform
-    config.latent_dim = 100
-    config.classes = 0  # how many G and D are told of, where their key conditional isn't none
+    for key, entry in keys.KEYS.items():
+        *sections, last = key.split(".")
+        reduce(_section, sections, config)[last] = entry.default
+    config.labels.generator = config.labels.get_oneway_ref("real")
     # Keys of the model's Generator and Discriminator, see gan_jax/models/; these are switches of every model.
     config.generator = ConfigDict({"norm": "batch", "conditional": "none", "initializer": "normal", "spectral": False})
     config.generator.remat = False  # True: less memory for more arithmetic
     config.discriminator = ConfigDict(config.generator.to_dict() | {"minibatch": "none"})
-    config.loss = "non_saturating"
-    config.terms = _terms()
-    # Of all that D sees: color, translation, cutout, or several with commas; and the chance of each.
-    config.augment = ConfigDict({"name": "none", "p": 1.0})
+    config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
     config.schedules = ConfigDict()  # what moves; a config file may add any, see `schedule`
     for player in ("generator", "discriminator"):
         config.schedules[f"{player}_rate"] = schedule(f"optimizer.{player}.learning_rate", "constant")
-    config.labels = ConfigDict({"real": 1.0, "fake": 0.0})  # the discriminator's targets
-    config.labels.generator = config.labels.get_oneway_ref("real")  # least_squares alone: what G wants D to say
-    config.optimizer = ConfigDict({"generator": adam(), "discriminator": adam()})
     # Of the generator's variables; samples are drawn with the first, see gan_jax/core/averages.py.
     config.averages = ConfigDict({"ema": average()})
-
-    config.data = ConfigDict()  # each explained in gan_jax/data/options.py
-    source, name, image_size, channels, _ = DATASETS[name]
-    image_size = int(side) if at else image_size
-    config.data.source = source  # embedded, tfds, folder or npz
-    config.data.name = name  # of the embedded source: mnist5k (if empty), shapes32, shapes64; of tfds: any of its names
-    config.data.dir = ""  # the folder, the .npz file, or where TFDS keeps its data
-    config.data.image_size = image_size
-    config.data.channels = channels  # 1 or 3
-    config.data.fit = "crop"  # images of another shape: crop, resize, or none (an error)
-    config.data.background = "white"  # behind transparent images
-    config.data.labels = False  # whether classes are needed; then a folder's subfolders are its classes
-    config.data.image_key = ""
-    config.data.label_key = ""
-    config.data.test_fraction = 0.05  # held out where a source has no test images of its own
-    config.data.follow_links = False  # those that lead out of the folder of images
-    config.data.strict = False  # whether an unreadable image is an error, or is left out
-    config.data.flip = False  # mirror half of the images, left for right
-    config.data.device_budget_mb = 1024  # data sets up to this size are kept on each device, larger ones streamed
-    config.data.cache_budget_mb = 16384  # decoded images up to this size are kept on disk beside the workdir
-    config.data.workers = 0  # processes that read a stream; 0: threads
-
-    config.log = ConfigDict({"every": 50})
-    config.sample = ConfigDict({"every": 200, "rows": 10})  # a grid of rows x rows images
-    config.eval = ConfigDict({"every": 500, "samples": 2000})
-    config.eval.features = "auto"  # auto, none, classifier, inception, inception:FILE, FILE.py:f, package.module:f
-    config.checkpoint = ConfigDict({"every": 500, "keep": 3})
-    config.parallel = ConfigDict()
-    config.parallel.logical_shards = (
-        0  # 8: the same bits on 1, 2, 4 and 8 devices, see gan_jax/runtime/lockstep.py; 0: without
-    )
-    config.parallel.population = "auto"  # in sweeps, a device's trials: vmap (at once), map (in turn), or as measured
-    # Where loss or state are no longer finite: stop, or rollback, to the last checkpoint and on with another seed.
-    config.on_divergence = "stop"
+    config.data.source, config.data.name, image_size, config.data.channels, _ = DATASETS[name]
+    config.data.image_size = int(side) if at else image_size
     return config
 
 
-def _terms() -> ConfigDict:
-    """Summands of the players' losses, see gan_jax/core/terms.py: weight 0 is off."""
-    found = ConfigDict({"adversarial": {"weight": 1.0}})  # in G's loss
-    for name, more in TERMS.items():
-        found[name] = ConfigDict({"weight": 1.0 if name in _ON else 0.0, "every": 1, **more})
-    return found
+def _section(config: ConfigDict, name: str) -> ConfigDict:
+    if name not in config:
+        config[name] = ConfigDict()
+    return config[name]
 
 
 def schedule(key: str, kind: str, **numbers: float | str) -> ConfigDict:
@@ -268,9 +180,9 @@ def validate(config: ConfigDict) -> None:
         ImageColor.getrgb(config.data.background)
     except ValueError as error:
         raise UserError(f"config.data.background: {error}; give a name or #rrggbb") from error
-    for key, (holds, rule) in _RANGES.items():
-        if not holds(given[key]):
-            raise UserError(f"config.{key} must be {rule}, not {clipped(repr(given[key]))}")
+    for key, entry in keys.KEYS.items():
+        if entry.check and not entry.check.holds(given[key]):
+            raise UserError(f"config.{key} must be {entry.check.rule}, not {clipped(repr(given[key]))}")
 
 
 def to_plain(config: ConfigDict) -> dict[str, Any]:
@@ -413,35 +325,3 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _widens(value: Any, like: Any) -> bool:
     return isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool)
-
-
-def _at_least(low: int) -> tuple[Any, str]:
-    return (lambda value: value >= low), f"at least {low}"
-
-
-_finite = (math.isfinite, "finite")
-_from_0 = ((lambda value: 0 <= value < math.inf), "finite and from 0 up")
-_RANGES = {
-    "seed": ((lambda value: 0 <= value < 2**32), "from 0 to 2^32 - 1"),
-    **{key: _at_least(1) for key in ("steps", "batch_size", "d_steps", "latent_dim")},
-    **{key: _at_least(0) for key in ("g_batches", "classes", "steps_per_dispatch")},
-    **{f"terms.{name}.every": _at_least(1) for name in TERMS},
-    **{f"terms.{name}.weight": _from_0 for name in ("adversarial", *TERMS)},
-    "augment.p": ((lambda value: 0 <= value <= 1), "from 0 to 1"),
-    **{f"{key}.every": _at_least(1) for key in ("log", "sample", "eval", "checkpoint")},
-    **{key: _at_least(1) for key in ("checkpoint.keep", "sample.rows", "data.image_size")},
-    "eval.samples": _at_least(FEWEST_SAMPLES),
-    "parallel.logical_shards": ((lambda value: value >= 0 and value & (value - 1) == 0), "0 or a power of two"),
-    **{f"data.{key}": _at_least(0) for key in ("device_budget_mb", "cache_budget_mb", "workers")},
-    "compute_dtype": (("float32", "bfloat16", "float64").__contains__, "float32, bfloat16 or float64"),
-    "parallel.population": (("auto", "vmap", "map").__contains__, "auto, vmap or map"),
-    "on_divergence": (("stop", "rollback").__contains__, "stop or rollback"),
-    "data.channels": ((1, 3).__contains__, "1 or 3"),
-    "data.fit": (("crop", "resize", "none").__contains__, "crop, resize or none"),
-    "data.test_fraction": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
-    "averages.ema.decay": ((lambda value: 0 <= value < 1), "from 0 to below 1"),
-    "averages.ema.start": _at_least(0),
-    "labels.real": _finite,
-    "labels.fake": _finite,
-    "labels.generator": _finite,
-}

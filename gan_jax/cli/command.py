@@ -3,11 +3,11 @@
 JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag answer at once.
 """
 
+import dataclasses
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
 from gan_jax.cli.arguments import load_config, read_override
-from gan_jax.cli.modes import MODES, OWN_CONFIG
+from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
 from gan_jax.config import check_held, dotted_keys
 from gan_jax.runtime import distributed, environment, signals
 from gan_jax.util import named
 from gan_jax.util.errors import EndedError, UserError, clipped, listed, printable
 from gan_jax.util.hints import unknown_key
 
-Hosts = tuple[str | None, int | None, int | None]  # as `gan_jax.runtime.distributed.start` wants them
-ALONE: Hosts = (None, None, None)
+_ALONE = (None, None, None)  # no coordinator, processes, process
 
 _KINDS = {  # what absl and Python say of a value that isn't
     "invalid literal for int": "a whole number",
@@ -91,9 +91,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         text = "the config file has a required_placeholder, which no flag can set: write placeholder(TYPE) there"
         raise UserError(text) from error
     except SystemExit:  # it was asked for help, which absl ends with 1
-        print(
-            "\nEach key of a config is a flag, --config.KEY=VALUE: gan_jax/config.py and the config's file have them."
-        )
+        print("\nEach key of a config is a flag, --config.KEY=VALUE: docs/config.md explains them.")
         raise SystemExit from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
@@ -108,16 +106,11 @@ def run_name(path: str, mode: str = "train") -> str:
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
-def check_flags(mode: str, given: Mapping[str, str]) -> None:
-    """Refuses flags that ``mode`` doesn't read.
-
-    Args:
-      mode: one of `gan_jax.cli.modes.MODES`.
-      given: the names of flags on the command line, and of the arguments of modes that they are for.
-    """
-    for flag, argument in given.items():
-        readers = [name for name, function in MODES.items() if argument in signature(function).parameters]
-        if mode not in readers:
+def check_flags(mode: str, given: Collection[str]) -> None:
+    """Refuses flags, by name, that ``mode`` (one of `gan_jax.cli.modes.MODES`) doesn't read."""
+    for flag in given:
+        if flag not in MODES[mode].reads:
+            readers = [name for name, other in MODES.items() if flag in other.reads]
             raise UserError(
                 f"--mode={mode} takes no --{flag}, which is for {listed(readers, between=' and ')}: leave it out"
             )
@@ -127,8 +120,9 @@ def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict 
     """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own,
     or that don't hold in ``config``."""
     for key in overrides:
-        if mode in OWN_CONFIG and key not in OWN_CONFIG[mode]:
-            also = f", but for {' and '.join(OWN_CONFIG[mode])}" if OWN_CONFIG[mode] else ""
+        allowed = MODES[mode].changes
+        if allowed is not None and key not in allowed:
+            also = f", but for {' and '.join(allowed)}" if allowed else ""
             raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
     if config is not None:
         check_held(config, overrides)
@@ -138,34 +132,32 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
     """``changes``, each ``--config.KEY=VALUE``, of the config of the run in ``workdir``, by key."""
     from gan_jax.runs.workdir import Workdir
 
-    if changes and mode not in ("train", *OWN_CONFIG):
+    if changes and mode != "train" and MODES[mode].changes is None:
         raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
     config = Workdir(workdir).config() if changes else ConfigDict()
     return dict(read_override(change, config) for change in changes)
 
 
-def run(mode: str, config: ConfigDict | None, workdir: Path, hosts: Hosts, **others: Any) -> None:
-    """Runs ``mode`` (one of `gan_jax.cli.modes.MODES`) on ``workdir``, with ``others`` of the flags.
-
-    Training is on all ``hosts``, which are ``coordinator``, ``processes``, ``process``.
-    """
+def run(mode: str, request: Request) -> None:
+    """Does what is asked for by ``mode``, one of `gan_jax.cli.modes.MODES`; training is on all hosts."""
+    hosts = (request.coordinator, request.processes, request.process)
     with signals.listening() if mode in ("train", "sweep", "search") else nullcontext() as stop:
-        if others["fallback"] is not None:
+        if request.fallback is not None:
             try:  # so that it fails now, if it does
-                others["fallback"].mkdir(parents=True, exist_ok=True)
+                request.fallback.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 reason = error.strerror or error
-                raise UserError(f"--fallback={others['fallback']}: cannot make this directory: {reason}") from error
+                raise UserError(f"--fallback={request.fallback}: cannot make this directory: {reason}") from error
         environment.prepare()
         if mode == "train":
             distributed.start(*hosts)
-            if distributed.several() and others["fallback"] is not None:
+            if distributed.several() and request.fallback is not None:
                 raise UserError("--fallback is for a run of one process: leave it out")
-        elif hosts not in (ALONE, (None, 1, None)) or (
-            mode in ("sweep", "search") and hosts == ALONE and distributed.in_a_cluster()
+        elif hosts not in (_ALONE, (None, 1, None)) or (
+            mode in ("sweep", "search") and hosts == _ALONE and distributed.in_a_cluster()
         ):
             raise UserError(f"--mode={mode} runs in one process, not in several: start one, with --processes=1")
-        MODES[mode](config, workdir, stop=stop, **others)
+        MODES[mode].run(dataclasses.replace(request, stop=stop))
 
 
 def _home(argv: Sequence[str]) -> list[str]:

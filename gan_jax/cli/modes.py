@@ -1,5 +1,6 @@
 """What each ``--mode`` of ``launch.py`` does, of the flags that it reads; JAX is imported when a mode starts."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,87 +12,57 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gan_jax.cli.arguments import load_config, read_arguments, read_search, read_sweep
-from gan_jax.config import FEWEST_SAMPLES, changed, check_references, dotted_keys, override
-from gan_jax.runtime import signals
+from gan_jax.cli.request import Request
+from gan_jax.config import changed, check_references, dotted_keys, override
+from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util.errors import UserError, clipped, listed
 
 
-def _train(
-    config: ConfigDict | None,
-    workdir: Path,
-    *,
-    stop: signals.Stop,
-    fallback: Path | None,
-    overrides: Mapping[str, Any] | None = None,
-    change: bool = False,
-    **_: Any,
-) -> None:
+def _train(request: Request) -> None:
     from gan_jax.runs.workdir import Workdir
     from gan_jax.training.train import train
 
-    place = Workdir(workdir)
+    place, config = Workdir(request.workdir), request.config
     if config is None and (place.holds_run() or place.holds_sweep()):
-        config = place.config()
-        for key, value in (overrides or {}).items():
-            override(config, key, value)
+        config = _of_run(place, request.overrides)
     config = _needed("training", config, ", or the --workdir of a run to go on with")
-    train(config, workdir, stop=stop, fallback=fallback, change=change)
+    train(config, request.workdir, stop=request.stop, fallback=request.fallback, change=request.change)
 
 
-def _sweep(
-    config: ConfigDict | None,
-    workdir: Path,
-    *,
-    config_path: str,
-    trials: str | None,
-    population: int | None,
-    executor: str | None,
-    executor_args: str,
-    stop: signals.Stop | None = None,
-    fallback: Path | None = None,
-    **_: Any,
-) -> None:
+def _sweep(request: Request) -> None:
     import jax
 
     from gan_jax.sweeps.sweep import sweep
 
-    config = _needed("a sweep", config)
-    planned = read_sweep(trials or f"{config_path.partition(':')[0]}:get_hyper")
-    if executor is None:
-        sweep(config, planned, workdir, stop=stop, fallback=fallback)
+    config = _needed("a sweep", request.config)
+    planned = read_sweep(request.sweep or f"{request.config_path.partition(':')[0]}:get_hyper")
+    if request.executor is None:
+        sweep(config, planned, request.workdir, stop=request.stop, fallback=request.fallback)
         return
     with _extra("submitit", "slurm"):
         from gan_jax.sweeps.jobs import sweep_by_jobs
     jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
-    sweep_by_jobs(config, planned, workdir, executor, read_arguments(executor_args), population)
+    arguments = read_arguments(request.executor_args)
+    sweep_by_jobs(config, planned, request.workdir, request.executor, arguments, request.population)
 
 
-def _search(
-    config: ConfigDict | None,
-    workdir: Path,
-    *,
-    config_path: str,
-    space: str | None,
-    number: int,
-    population: int | None,
-    objective: str,
-    stop: signals.Stop | None = None,
-    fallback: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    **_: Any,
-) -> None:
-    config = _needed("a search", config)
-    function = read_search(space or f"{config_path.partition(':')[0]}:get_search")
+def _search(request: Request) -> None:
+    config, workdir, objective = _needed("a search", request.config), request.workdir, request.objective
+    function = read_search(request.search or f"{request.config_path.partition(':')[0]}:get_search")
     with _extra("optuna", "search"):
         from gan_jax.sweeps.search import search
-    best = search(config, function, workdir, number, population or 8, objective, stop=stop, fallback=fallback)
+    generation, fallback = request.population or 8, request.fallback
+    best = search(
+        config, function, workdir, request.trials, generation, objective, stop=request.stop, fallback=fallback
+    )
     if best is None:
         print("no trial reached its end: all diverged")
         return
     found = best.user_attrs["overrides"]
     setting = listed(f"{key}={value}" for key, value in found.items())
     print(f"best: trial {workdir / f'{best.number:03d}'}, {objective} {best.value:.6g}, with {setting}")
-    print(f"alone: {alone(config_path, config, found, workdir.with_name(f'{workdir.name}_best'), overrides or ())}")
+    command = alone(request.config_path, config, found, workdir.with_name(f"{workdir.name}_best"), request.overrides)
+    print(f"alone: {command}")
 
 
 def alone(
@@ -121,40 +92,30 @@ def alone(
     return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *set_all])
 
 
-def _sample(
-    _: ConfigDict | None,
-    workdir: Path,
-    *,
-    out: Path | None,
-    count: int | None,
-    seed: int,
-    step: int | None,
-    label: str | None,
-    **__: Any,
-) -> None:
+def _sample(request: Request) -> None:
     from gan_jax.evaluate import sample
     from gan_jax.runs import visualize
 
-    visualize.check_ending(out or workdir / "samples.png")
-    gan, state, step = _restore(workdir, step)
-    out = out or _in(workdir, "samples.png")
-    count = count or 100
-    labels, names = _labels(gan, workdir, count, label)
+    workdir, seed = request.workdir, request.seed
+    visualize.check_ending(request.out or workdir / "samples.png")
+    gan, state, step = _restore(workdir, request.step)
+    out = request.out or _in(workdir, "samples.png")
+    count = request.num_samples or 100
+    labels, names = _labels(gan, workdir, count, request.label)
     images = sample.sample(gan, state, seed, labels)
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"{count:,} samples of step {step:,}, seed {seed}: {out}")
 
 
-def _interpolate(
-    _: ConfigDict | None, workdir: Path, *, out: Path | None, seed: int, step: int | None, label: str | None, **__: Any
-) -> None:
+def _interpolate(request: Request) -> None:
     from gan_jax.evaluate import sample
     from gan_jax.runs import visualize
 
-    visualize.check_ending(out or workdir / "interpolations.png")
-    gan, state, step = _restore(workdir, step)
-    out = out or _in(workdir, "interpolations.png")
-    labels, names = _labels(gan, workdir, 100, label)
+    workdir, seed = request.workdir, request.seed
+    visualize.check_ending(request.out or workdir / "interpolations.png")
+    gan, state, step = _restore(workdir, request.step)
+    out = request.out or _in(workdir, "interpolations.png")
+    labels, names = _labels(gan, workdir, 100, request.label)
     images = sample.interpolate(gan, state, seed, labels)
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
@@ -189,17 +150,7 @@ def _labels(gan: Any, workdir: Path, count: int, label: str | None) -> tuple[Any
     return labels, names
 
 
-def _evaluate(
-    _: ConfigDict | None,
-    workdir: Path,
-    *,
-    out: Path | None,
-    count: int | None,
-    step: int | None,
-    classifiers: int,
-    overrides: Mapping[str, Any] | None = None,
-    **__: Any,
-) -> None:
+def _evaluate(request: Request) -> None:
     import jax
     import numpy as np
 
@@ -209,15 +160,14 @@ def _evaluate(
     from gan_jax.runs.workdir import Workdir
     from gan_jax.util.files import keep
 
+    workdir, out, count, classifiers = request.workdir, request.out, request.num_samples, request.classifiers
     if count is not None and count < FEWEST_SAMPLES:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
-    gan, state, step = _restore(workdir, step)
+    gan, state, step = _restore(workdir, request.step)
     place = Workdir(workdir)
-    config = place.config()
-    for key, value in (overrides or {}).items():
-        override(config, key, value)
+    config = _of_run(place, request.overrides)
     dataset = build.build_dataset(config, place.cache, reading=True)
     place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
@@ -260,26 +210,48 @@ def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | No
     return None if features else "features: set eval.features to classifier"
 
 
-def _doctor(config: ConfigDict | None, workdir: Path, **_: Any) -> None:
+def _doctor(request: Request) -> None:
     from gan_jax.cli.doctor import examine
 
-    examine(config, workdir)
+    examine(request.config, request.workdir)
 
 
-OWN_CONFIG: dict[str, tuple[str, ...]] = {  # modes that take the config of the run, but for these keys
-    "sample": (),
-    "interpolate": (),
-    "evaluate": ("eval.features", "data.dir"),
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """What a ``--mode`` does.
+
+    Attributes:
+      run: does it.
+      reads: the flags that it reads, beside ``--config`` and ``--workdir``.
+      changes: keys of the run's own config that flags may change, where it takes that; None: it takes any config.
+    """
+
+    run: Callable[[Request], None]
+    reads: tuple[str, ...]
+    changes: tuple[str, ...] | None = None
+
+
+_HOSTS = ("coordinator", "processes", "process")
+_SAMPLES = ("out", "seed", "step", "label")
+MODES: dict[str, Mode] = {
+    "train": Mode(_train, ("fallback", "change", *_HOSTS)),
+    "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", *_HOSTS)),
+    "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", *_HOSTS)),
+    "sample": Mode(_sample, (*_SAMPLES, "num_samples", *_HOSTS), changes=()),
+    "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
+    "evaluate": Mode(
+        _evaluate, ("out", "step", "num_samples", "classifiers", *_HOSTS), changes=("eval.features", "data.dir")
+    ),
+    "doctor": Mode(_doctor, _HOSTS),
 }
-MODES: dict[str, Callable[..., None]] = {
-    "train": _train,
-    "sweep": _sweep,
-    "search": _search,
-    "sample": _sample,
-    "interpolate": _interpolate,
-    "evaluate": _evaluate,
-    "doctor": _doctor,
-}
+
+
+def _of_run(place: Any, overrides: Mapping[str, Any]) -> ConfigDict:
+    """The config of the run in ``place``, with ``overrides``."""
+    config: ConfigDict = place.config()
+    for key, value in overrides.items():
+        override(config, key, value)
+    return config
 
 
 def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> ConfigDict:

@@ -52,7 +52,7 @@ def unknown_key(key: str, known: Collection[str]) -> UserError:
         return UserError(f"unknown config key {key!r}; did you mean {either(near)}?")
     group = [k for k in known if k.startswith(f"{key.partition('.')[0]}.")]
     has = f"; config.{key.partition('.')[0]} has {listed(k.partition('.')[2] for k in group)}" if group else ""
-    return UserError(f"unknown config key {key!r}{has}; gan_jax/config.py and the config's file explain all keys")
+    return UserError(f"unknown config key {key!r}{has}; docs/config.md explains all keys")
 
 
 def likely(key: str, known: Collection[str]) -> list[str]:

@@ -259,7 +259,7 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
 
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:
-    assert "--config.KEY=VALUE: gan_jax/config.py" in launch("--help", code=0)
+    assert "--config.KEY=VALUE: docs/config.md" in launch("--help", code=0)
 
 
 def test_help_and_mistakes_answer_before_jax_is_imported() -> None:

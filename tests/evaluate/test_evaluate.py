@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 
 from gan_jax import build, data
 from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
 from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
@@ -210,8 +211,7 @@ def test_a_run_is_evaluated_on_its_own_images_wherever_they_lie(tmp_path: Path) 
     def evaluate(**overrides: Any) -> dict[str, Any]:
         for old in (tmp_path / "run").glob("evaluation_*.json"):
             old.unlink()
-        flags: dict[str, Any] = {"out": None, "count": 12, "step": None, "classifiers": 0}
-        MODES["evaluate"](None, tmp_path / "run", overrides=overrides, **flags)
+        MODES["evaluate"].run(Request(tmp_path / "run", num_samples=12, overrides=overrides))
         (found,) = (tmp_path / "run").glob("evaluation_*.json")
         figures: dict[str, Any] = json.loads(found.read_text())
         return figures

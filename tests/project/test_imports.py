@@ -14,6 +14,7 @@ ORDER = [
     {"ops"},
     {"layers"},
     {"core", "models"},
+    {"keys"},
     {"config"},
     {"runtime"},
     {"data"},

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_jax.cli import doctor, modes
+from gan_jax.cli.request import Request
 from gan_jax.evaluate import classifier
 from gan_jax.training import train
 from gan_jax.util.errors import UserError
@@ -68,8 +69,7 @@ def files(place: Path) -> dict[Path, bytes]:
 
 
 def mode(name: str, place: Path, **others: Any) -> None:
-    given = {"out": None, "count": 20, "seed": 0, "step": None, "label": None, "classifiers": 0}
-    modes.MODES[name](None, place / "runs" / "a", **given | others)
+    modes.MODES[name].run(Request(place / "runs" / "a", num_samples=20, **others))
 
 
 def test_an_evaluation_gives_its_figures_and_picture(

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from gan_jax.cli import arguments, modes
+from gan_jax.cli.request import Request
 from gan_jax.sweeps import jobs, sweep
 from gan_jax.util.errors import UserError
 from tests.helpers import ROOT, SMALL, assert_identical, records, saved, small
@@ -210,6 +211,6 @@ def test_without_submitit_the_command_says_what_to_install(tmp_path: Path, monke
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.delattr("gan_jax.sweeps.jobs")
-    others = {"config_path": "configs/gan.py", "trials": None, "population": 1}
+    request = Request(tmp_path, small("gan"), "configs/gan.py", population=1, executor="local")
     with pytest.raises(UserError, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):
-        modes.MODES["sweep"](small("gan"), tmp_path, **others, executor="local", executor_args="")
+        modes.MODES["sweep"].run(request)

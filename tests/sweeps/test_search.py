@@ -25,6 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from gan_jax.cli import arguments, modes
+from gan_jax.cli.request import Request
 from gan_jax.config import to_plain
 from gan_jax.evaluate import Evaluator
 from gan_jax.runs.workdir import Workdir
@@ -357,9 +358,9 @@ def test_without_optuna_the_command_says_what_to_install(tmp_path: Path, monkeyp
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delattr("gan_jax.sweeps.search")
-    others = {"config_path": "configs/gan.py", "space": None, "number": 1, "population": 1, "objective": "fid"}
+    request = Request(tmp_path, measured(), "configs/gan.py", trials=1, population=1)
     with pytest.raises(UserError, match=r"needs optuna, which is not installed: pip install -e '\.\[search\]'"):
-        modes.MODES["search"](measured(), tmp_path, **others)
+        modes.MODES["search"].run(request)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
@@ -368,8 +369,7 @@ def test_the_best_is_printed_with_the_command_that_trains_it_alone(
 ) -> None:
     rates_as_figures(monkeypatch)
     config, path = measured(), "configs/gan.py:mnist5k"
-    others = {"config_path": path, "space": None, "number": 2, "population": 2, "objective": "fid"}
-    modes.MODES["search"](config, tmp_path / "found", **others)
+    modes.MODES["search"].run(Request(tmp_path / "found", config, path, trials=2, population=2))
     best, said = capsys.readouterr().out.splitlines()[-2:]
     number = min(study(tmp_path / "found"), key=lambda trial: trial["values"])["number"]
     assert best.startswith(f"best: trial {tmp_path / 'found' / f'{number:03d}'}, fid ")

@@ -46,8 +46,7 @@ def test_home_is_understood_in_all_flags_and_keys(tmp_path: Path) -> None:
     code = (
         "import json, sys; from absl import app, flags; import launch;"
         "from gan_jax.cli import command; from gan_jax.util import named;"
-        "command.run = lambda mode, config, workdir, hosts, **o: print(json.dumps([str(workdir), o['config_path'],"
-        " str(o['out']), str(o['fallback'])]));"
+        "command.run = lambda mode, r: print(json.dumps([str(r.workdir), r.config_path, str(r.out), str(r.fallback)]));"
         "app.run(launch.main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))"
     )
 

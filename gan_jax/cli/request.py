@@ -1,0 +1,47 @@
+"""What a command line asks for: one object, its fields named as the flags."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax.runtime.signals import Stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A parsed command line; `launch.py` explains the flags.
+
+    Attributes:
+      workdir: of the run, sweep or search.
+      config: what ``--config`` gave, or None.
+      config_path: where it is from, with what stands behind its colon.
+      overrides: each ``--config.KEY=VALUE``, by key.
+      stop: whether somebody asked for the end; None where nobody listens.
+    """
+
+    workdir: Path
+    config: ConfigDict | None = None
+    config_path: str = ""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stop: Stop | None = None
+    out: Path | None = None
+    num_samples: int | None = None
+    step: int | None = None
+    seed: int = 0
+    label: str | None = None
+    classifiers: int = 0
+    sweep: str | None = None
+    search: str | None = None
+    trials: int = 64
+    population: int | None = None
+    objective: str = "fid"
+    executor: str | None = None
+    executor_args: str = ""
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    fallback: Path | None = None
+    change: bool = False

@@ -1,0 +1,270 @@
+"""The table of config keys: of each its default, what it means, what it may be, and what a change of it means to a run.
+
+`gan_jax.config` makes defaults and checks of it, ``docs/config.md`` is generated from it (`gan_jax.cli.reference`), and
+what may change in a run that goes on follows from it. Nothing here imports JAX.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+RESULT = "result"  # another value makes another run
+LEAF = "leaf"  # as a result, but a begun run may go on with another by --change; numbers sweep without compiling
+OBSERVES = "observes"  # how often and how a run is looked at and kept: it may change freely
+FREE = "free"  # where data lies and how it is read: nothing that is computed depends on it
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What a value must be: ``holds(value)``, and the ``rule`` in words."""
+
+    holds: Callable[[Any], bool]
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of the config.
+
+    Attributes:
+      default: its value, whose type it keeps.
+      meaning: in a sentence or two, with its unit.
+      check: what it must be, beside its type.
+      role: RESULT, LEAF, OBSERVES or FREE.
+    """
+
+    default: Any
+    meaning: str
+    check: Check | None = None
+    role: str = RESULT
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of term or schedule.
+
+    Attributes:
+      meaning: what it is, in a sentence.
+      numbers: what it takes beside what all of its sort take: default and meaning of each. True and False are options,
+        which choose another function; numbers sweep.
+    """
+
+    meaning: str
+    numbers: dict[str, tuple[float | bool, str]] = dataclasses.field(default_factory=dict)
+
+    def defaults(self) -> dict[str, float | bool]:
+        """Return the numbers' defaults."""
+        return {name: default for name, (default, _) in self.numbers.items()}
+
+
+def at_least(low: int) -> Check:
+    """Return the check of values from ``low`` up."""
+    return Check(lambda value: value >= low, f"at least {low}")
+
+
+def one_of(*names: Any) -> Check:
+    """Return the check of values among ``names``."""
+    *first, last = map(str, names)
+    return Check(names.__contains__, f"{', '.join(first)} or {last}")
+
+
+FINITE = Check(math.isfinite, "finite")
+FROM_0 = Check(lambda value: 0 <= value < math.inf, "finite and from 0 up")
+BELOW_1 = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
+FEWEST_SAMPLES = 10  # of an evaluation
+
+_GRADIENT = {
+    "finite_difference": (False, "Whether (D(x + s n) - D(x))^2 / s^2 stands for the gradient: no second derivative."),
+    "sigma": (0.01, "The step s of the finite difference, in pixel values from -1 to 1."),
+}
+# Terms of the losses (gan_jax/core/terms.py), in the order in which they are summed.
+TERMS: dict[str, Kind] = {
+    "wgan_gp": Kind("Gradient penalty about norm 1, between reals and fakes (Gulrajani et al. 2017); of D."),
+    "dragan": Kind("Gradient penalty about norm 1, around reals (Kodali et al. 2017); of D."),
+    "r1": Kind("Squared gradient at reals, weighted by half (Mescheder et al. 2018); of D.", _GRADIENT),
+    "r2": Kind("Squared gradient at fakes, weighted by half (Mescheder et al. 2018); of D.", _GRADIENT),
+    "drift": Kind("D's squared output at reals (Karras et al. 2018); of D."),
+    "lecam": Kind(
+        "Distance of D's outputs from moving means of the other's (Tseng et al. 2021); of D.",
+        {
+            "decay": (0.99, "Of the moving means, a step."),
+            "start": (1000.0, "The step from which on it counts."),
+        },
+    ),
+    "consistency": Kind(
+        "D says the same of an image and its augmentation (CR, bCR), of a latent and its neighbour (zCR); of both.",
+        {
+            "real": (10.0, "Weight for reals."),
+            "fake": (10.0, "Weight for fakes (bCR)."),
+            "latent": (5.0, "Weight for neighbouring latents in D (zCR)."),
+            "diversity": (0.5, "Weight by which G's images of neighbouring latents are driven apart (zCR)."),
+            "noise": (0.05, "Standard deviation of a neighbour's distance."),
+        },
+    ),
+    "orthogonal": Kind("Products of different filters of a kernel (Brock et al. 2019, eq. 3); of both."),
+    "auxiliary_discriminator": Kind("Cross-entropy of the classes that D's second head names (Odena et al. 2017)."),
+    "auxiliary_generator": Kind("The same of fakes, in G's loss."),
+    "feature_matching": Kind("Squared distance of mean features of reals and fakes (Salimans et al. 2016); of G."),
+    "path_length": Kind(
+        "Variance of the length of w's path to the image (Karras et al. 2020, eq. 4); of G.",
+        {"decay": (0.01, "Share of the newest mean length in the moving one.")},
+    ),
+    "reconstruction": Kind("Squared error of an autoencoder's reconstruction; of G."),
+}
+_ON = ("auxiliary_discriminator", "auxiliary_generator", "reconstruction")  # wherever there is what they work on
+
+_COURSE: dict[str, tuple[float | bool, str]] = {
+    "final": (0.0, "The value that it ends at; of warm_up, begins at."),
+    "begin": (0.0, "The step, or number of images, from which on it moves."),
+    "length": (0.0, "For how many steps, or images, it moves; 0: to the run's end."),
+}
+# Schedules (gan_jax/core/schedules.py).
+SCHEDULES: dict[str, Kind] = {
+    "linear": Kind("A straight line from the configured value to ``final``.", _COURSE),
+    "cosine": Kind("Half a cosine from the configured value to ``final``.", _COURSE),
+    "warm_up": Kind("A straight line from ``final`` up to the configured value.", _COURSE),
+    "ada": Kind(
+        "Up while D's sign on reals is above the target, else down (Karras et al. 2020); numbers for batches of 64.",
+        {
+            "target": (0.6, "Of the mean sign of D's outputs at reals."),
+            "every": (4.0, "Steps between two moves."),
+            "length": (7812.5, "Steps in which it would move from 0 to 1."),
+            "most": (1.0, "The highest value."),
+        },
+    ),
+    "critic_first": Kind(
+        "0 in steps in which only the critic moves, as in WGAN's authors' code; else the configured value.",
+        {
+            "moves": (25.0, "G's first moves, each of which waits for the critic."),
+            "factor": (20.0, "Steps in which such a G moves once."),
+            "period": (500.0, "Steps between two later waits."),
+        },
+    ),
+}
+
+# Beside these, groups that other code checks: generator, discriminator (the fields of a model's modules), optimizer
+# (the arguments of an optimizer), schedules and averages (entries with names of one's own).
+KEYS: dict[str, Key] = {
+    "seed": Key(
+        0,
+        "Of all random numbers: the same seed gives the same run.",
+        Check(lambda value: 0 <= value < 2**32, "from 0 to 2^32 - 1"),
+    ),
+    "steps": Key(1000, "Steps of training: d_steps of the discriminator each, and one of the generator.", at_least(1)),
+    "batch_size": Key(128, "Images in a batch, over all devices.", at_least(1)),
+    "d_steps": Key(1, "The discriminator's steps in a step.", at_least(1)),
+    "g_batches": Key(
+        0,
+        "Batches of fresh latents in the generator's step; 0: those of the last discriminator step once more.",
+        at_least(0),
+    ),
+    "steps_per_dispatch": Key(
+        0,
+        "Steps that one call of the compiled program makes; 0: as many as take a quarter of a second.",
+        at_least(0),
+        FREE,
+    ),
+    "compute_dtype": Key(
+        "float32",
+        "Of the networks' arithmetic; parameters are float32 or wider.",
+        one_of("float32", "bfloat16", "float64"),
+    ),
+    "model": Key("dcgan", "The family of networks: a module of gan_jax/models/."),
+    "task": Key("images", "What D tells apart: images, or, for ``autoencoder``, codes from draws of the prior."),
+    "prior": Key("normal", "What a latent's numbers are drawn from: normal, uniform, or another of core/priors.py."),
+    "latent_dim": Key(100, "Numbers in a latent.", at_least(1)),
+    "classes": Key(0, "Classes that G and D are told of, where their key ``conditional`` isn't none.", at_least(0)),
+    "loss": Key("non_saturating", "A function of gan_jax/core/losses.py."),
+    "terms.adversarial.weight": Key(1.0, "Weight of the adversarial loss in G's loss.", FROM_0, LEAF),
+    **{
+        key: value
+        for name, kind in TERMS.items()
+        for key, value in {
+            f"terms.{name}.weight": Key(1.0 if name in _ON else 0.0, f"{kind.meaning} 0: off.", FROM_0, LEAF),
+            f"terms.{name}.every": Key(
+                1, "Steps between two of it; it weighs as many times as much.", at_least(1), LEAF
+            ),
+            **{
+                f"terms.{name}.{number}": Key(default, meaning, None, LEAF)
+                for number, (default, meaning) in kind.numbers.items()
+            },
+        }.items()
+    },
+    "augment.name": Key("none", "Of all that D sees: color, translation, cutout, or several with commas between them."),
+    "augment.p": Key(
+        1.0, "The chance of each transformation.", Check(lambda value: 0 <= value <= 1, "from 0 to 1"), LEAF
+    ),
+    "labels.real": Key(1.0, "D's target for reals, where the loss has one.", FINITE, LEAF),
+    "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),
+    "labels.generator": Key(1.0, "What G wants D to say (least_squares alone); it follows labels.real.", FINITE, LEAF),
+    "data.source": Key("embedded", "Where images come from: embedded, tfds, folder or npz."),
+    "data.name": Key("", "Of the embedded source mnist5k (if empty), shapes32 or shapes64; of tfds any of its names."),
+    "data.dir": Key(
+        "", "The folder, the .npz file, or where TFDS keeps its data (if empty: ~/tensorflow_datasets).", None, FREE
+    ),
+    "data.image_size": Key(28, "The side of every image, in pixels.", at_least(1)),
+    "data.channels": Key(1, "1 (grey) or 3 (RGB).", one_of(1, 3)),
+    "data.fit": Key(
+        "crop",
+        "What becomes of images of another shape: crop (the centred square, resized), resize (the proportions change) "
+        "or none (an error).",
+        one_of("crop", "resize", "none"),
+    ),
+    "data.background": Key("white", "What shows through transparent images: a colour by its CSS name, or #rrggbb."),
+    "data.labels": Key(False, "Whether classes are needed; then a folder's subfolders are its classes."),
+    "data.image_key": Key("", "The TFDS feature or npz array with the images; empty: found by itself."),
+    "data.label_key": Key("", "The TFDS feature or npz array with the labels; empty: found by itself."),
+    "data.test_fraction": Key(
+        0.05, "Share of the images that is held out to test on, where a source has none of its own.", BELOW_1
+    ),
+    "data.follow_links": Key(
+        False, "Whether links may lead out of the folder of images; else they are an error.", None, FREE
+    ),
+    "data.strict": Key(False, "Whether an unreadable image is an error; else it is named, and left out.", None, FREE),
+    "data.flip": Key(False, "Whether half of the images, by chance, are mirrored, left for right."),
+    "data.device_budget_mb": Key(
+        1024, "MB of images, as uint8, that are kept on each device; larger sets are streamed.", at_least(0), FREE
+    ),
+    "data.cache_budget_mb": Key(
+        16384, "MB of decoded images that are kept on disk beside the workdir; 0: never.", at_least(0), FREE
+    ),
+    "data.workers": Key(0, "Processes that read a stream; 0: threads.", at_least(0), FREE),
+    "log.every": Key(50, "Steps in a line of metrics.jsonl.", at_least(1), OBSERVES),
+    "sample.every": Key(200, "Steps between two grids of samples.", at_least(1), OBSERVES),
+    "sample.rows": Key(10, "Rows, and columns, of such a grid.", at_least(1), OBSERVES),
+    "eval.every": Key(500, "Steps between two evaluations.", at_least(1), OBSERVES),
+    "eval.samples": Key(2000, "Samples of an evaluation.", at_least(FEWEST_SAMPLES), OBSERVES),
+    "eval.features": Key(
+        "auto",
+        "What compares images: auto, none, classifier, inception, inception:FILE, FILE.py:function or "
+        "package.module:function.",
+        None,
+        OBSERVES,
+    ),
+    "checkpoint.every": Key(500, "Steps between two checkpoints.", at_least(1), OBSERVES),
+    "checkpoint.keep": Key(3, "Checkpoints that are kept, the newest.", at_least(1), OBSERVES),
+    "parallel.logical_shards": Key(
+        0,
+        "In how many parts a batch is computed: with 8, the same bits on 1, 2, 4 and 8 devices, and a large batch in "
+        "little memory. 0: one a device.",
+        Check(lambda value: value >= 0 and value & (value - 1) == 0, "0 or a power of two"),
+    ),
+    "parallel.population": Key(
+        "auto",
+        "In sweeps, how a device makes steps of its trials: vmap (at once), map (in turn), auto (as measured).",
+        one_of("auto", "vmap", "map"),
+    ),
+    "on_divergence": Key(
+        "stop",
+        "What happens where loss or state are no longer finite: stop, or rollback, to the last checkpoint and on with "
+        "another seed.",
+        one_of("stop", "rollback"),
+        FREE,
+    ),
+}
+
+
+def with_role(role: str) -> tuple[str, ...]:
+    """Return the keys of that role."""
+    return tuple(name for name, key in KEYS.items() if key.role == role)
