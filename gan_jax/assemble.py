@@ -3,6 +3,9 @@
 Each function returns what is static, and a dict of numbers: leaves of the state, under the section's own name.
 """
 
+import dataclasses
+import difflib
+import fnmatch
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -70,7 +73,39 @@ def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Re
     values |= {"active": active} if paused else {}
     static = tuple((key, values.pop(key)) for key in sorted(flags & values.keys()))
     recipe = optimizers.Recipe(name, historical=historical > 0, clipped=clip > 0, paused=paused, flags=static)
-    return recipe, _leaves(values, wide)
+    still = tuple(map(fnmatch.translate, _patterns(config, player)))
+    return dataclasses.replace(recipe, frozen=still), _leaves(values, wide)
+
+
+def _patterns(config: ConfigDict, player: str) -> list[str]:
+    """The shell patterns of parameters that stand still."""
+    return [pattern for part in config.freeze[player].split(",") if (pattern := part.strip())]
+
+
+def frozen(config: ConfigDict, player: str, names: Collection[str]) -> list[str]:
+    """Return those of the dotted ``names`` of a player's parameters that stand still."""
+    patterns = _patterns(config, player)
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def check_frozen(config: ConfigDict, player: str, names: Collection[str]) -> None:
+    """Refuses patterns of ``config.freeze`` that match none of the parameters' dotted ``names``, or all of them.
+
+    Raises:
+      UserError: names the pattern, and the nearest names.
+    """
+    patterns, where = _patterns(config, player), f"config.freeze.{player}"
+    parts = [name.split(".") for name in names]
+    groups = sorted({f"{'.'.join(part[:depth])}.*" for part in parts for depth in range(1, len(part))})
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern, [*groups, *names], n=3, cutoff=0.6)
+            raise unknown_name(f"parameters in {where}:", pattern, names, near)
+    if patterns and len(frozen(config, player, names)) == len(names):
+        raise UserError(
+            f"{where}={config.freeze[player]!r} is all of the {player}'s parameters: leave some out, or set "
+            f"config.optimizer.{player}.active=0"
+        )
 
 
 def labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> Numbers:

@@ -17,7 +17,7 @@ from gan_jax import config as configuration
 from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.priors import PRIORS
-from gan_jax.core.state import init_state
+from gan_jax.core.state import init_state, named_leaves
 from gan_jax.core.tasks import TASKS
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, find
@@ -98,10 +98,12 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
         dtype=wide,
     )
     try:
-        jax.eval_shape(lambda: init_state(gan, 0, hyper))
+        state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
     except (ValueError, TypeError, ZeroDivisionError, FlaxError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {config.model!r} can't be built: {reason}") from error
+    for player in players:
+        assemble.check_frozen(config, player, named_leaves(getattr(state, player).params))
     return gan, hyper
 
 

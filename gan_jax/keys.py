@@ -173,6 +173,12 @@ KEYS: dict[str, Key] = {
     "model": Key("dcgan", "The family of networks: a module of gan_jax/models/."),
     "task": Key("images", "What D tells apart: images, or, for ``autoencoder``, codes from draws of the prior."),
     "prior": Key("normal", "What a latent's numbers are drawn from: normal, uniform, or another of core/priors.py."),
+    "freeze.generator": Key(
+        "",
+        "Parameters of G that keep their values: shell patterns of their dotted names, with commas between them, as "
+        "``Dense_0.*,*.bias``.",
+    ),
+    "freeze.discriminator": Key("", "The same of D: its first layers, of a run from another's weights, are FreezeD."),
     "latent_dim": Key(100, "Numbers in a latent.", at_least(1)),
     "classes": Key(0, "Classes that G and D are told of, where their key ``conditional`` isn't none.", at_least(0)),
     "loss": Key("non_saturating", "A function of gan_jax/core/losses.py."),

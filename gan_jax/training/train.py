@@ -13,9 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import build
+from gan_jax.assemble import frozen
 from gan_jax.config import is_leaf, open_ended
 from gan_jax.core.gan import GAN, Hyperparams
-from gan_jax.core.state import GANState, init_state, parameter_count
+from gan_jax.core.state import GANState, init_state, named_leaves, parameter_count
 from gan_jax.data import Dataset
 from gan_jax.data.feed import Feed
 from gan_jax.evaluate import Evaluator
@@ -287,8 +288,9 @@ def describe(
         f"{name:<14}{text}"
         for name, text in {
             "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
-            "parameters": f"generator {parameter_count(state.generator.params):,}, "
-            f"discriminator {parameter_count(state.discriminator.params):,}",
+            "parameters": ", ".join(
+                describe_parameters(config, state, player) for player in ("generator", "discriminator")
+            ),
             "data": f"{dataset.name}, {images} of {size}; {place}",
             **dataset.description,
             "evaluation": evaluator.description,
@@ -298,3 +300,11 @@ def describe(
             "program": "is being compiled, unless it is in the cache",
         }.items()
     )
+
+
+def describe_parameters(config: ConfigDict, state: GANState, player: str) -> str:
+    """How many parameters a player has, and how many of them stand still."""
+    leaves = named_leaves(getattr(state, player).params)
+    standing = sum(leaves[name].size for name in frozen(config, player, leaves))
+    text = f"{player} {parameter_count(leaves):,}"
+    return f"{text} ({standing:,} of them stand still)" if standing else text

@@ -56,4 +56,20 @@ FAULTS = (
         (f"{_AVERAGE}[gan]",),
         "Averaged kernels are divided by what isn't their largest singular value.",
     ),
+    Fault(
+        "frozen-parameters-are-learnt",
+        "gan_jax/assemble.py",
+        "dataclasses.replace(recipe, frozen=still)",
+        "recipe",
+        ("tests/core/test_freeze.py::test_frozen_layers_keep_their_values_and_all_others_learn",),
+        "What freeze names is trained all the same.",
+    ),
+    Fault(
+        "mistyped-freeze-is-passed-over",
+        "gan_jax/assemble.py",
+        "        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):",
+        "        if not names:",
+        ("tests/core/test_freeze.py::test_patterns_that_match_nothing_or_everything_are_refused",),
+        "A pattern with a slip in it freezes nothing, and nobody is told.",
+    ),
 )
