@@ -1,6 +1,7 @@
 """The one way to draw from a generator: for grids in training, sampling, interpolation, evaluation and export."""
 
 import inspect
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ from gan_jax.core.networks import ARGUMENTS, call
 
 
 def latents(gan: GAN, keys: Array, **options: Any) -> Array:
-    """Draw latents ``[B, latent_dim]`` by ``keys`` ``[B]``; ``options`` are the prior's, as ``truncation``."""
-    z: Array = gan.prior(keys, gan.latent_dim, gan.dtype, **options)
+    """Draw latents ``[B, latent_dim]`` by ``keys`` ``[B]``; of ``options`` the prior gets its own, as ``truncation``."""
+    z: Array = gan.prior(keys, gan.latent_dim, gan.dtype, **_own(options, options_of(gan)[0]))
     return z
 
 
@@ -21,11 +22,12 @@ def generate(gan: GAN, variables: Variables, inputs: tuple[Array, Array, Array],
     Args:
       gan: the static half.
       variables: of the generator, for instance `GANState.ema`.
-      inputs: latents, labels, and the keys of whatever the network draws by itself (noise in its layers).
-      **options: of the network, if its signature has them: ``truncation``, ``noise_mode``.
+      inputs: latents, labels, and the examples' keys, from which come those of whatever the network draws by itself.
+      **options: the network gets its own, as ``noise_mode``.
     """
     z, label, keys = inputs
-    return images_of(call(gan.generator, variables, z, label=label, keys=keys, train=False, **options))
+    told = {"label": label, "keys": of_the_network(keys), "train": False, **_own(options, options_of(gan)[1])}
+    return images_of(call(gan.generator, variables, z, **told))
 
 
 def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: Any) -> Array:
@@ -37,19 +39,25 @@ def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: A
       label: int32; ignored by a GAN without classes.
       **options: of the prior or of the network, whoever takes them; see `options_of`.
     """
-    of_prior, of_network = options_of(gan)
-    z = latents(gan, keys, **{name: value for name, value in options.items() if name in of_prior})
-    own = {name: value for name, value in options.items() if name in of_network}
-    return generate(gan, variables, (z, label, _of_the_network(keys)), **own)
+    return generate(gan, variables, (latents(gan, keys, **options), label, keys), **options)
 
 
-def options_of(gan: GAN) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of what may be chosen in drawing: of the prior, and of the generator."""
-    prior = [*inspect.signature(gan.prior).parameters][3:]
-    network = inspect.signature(type(gan.generator).__call__).parameters
-    return tuple(prior), tuple(name for name in [*network][2:] if name not in ARGUMENTS)
+def options_of(gan: GAN) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what may be chosen in drawing, with its default: of the prior, and of the generator."""
+    prior = [*inspect.signature(gan.prior).parameters.values()][3:]
+    network = [*inspect.signature(type(gan.generator).__call__).parameters.values()][2:]
+    return _chosen(prior), _chosen(network)
 
 
-def _of_the_network(keys: Array) -> Array:
-    """Keys for what a network draws by itself, other than those of the latents."""
+def of_the_network(keys: Array) -> Array:
+    """Return keys for what a network draws by itself, other than those of the latents."""
     return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+
+
+def _own(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _chosen(parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {one.name: one.default for one in parameters if one.kind not in several and one.name not in ARGUMENTS}

@@ -9,20 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core import draw
-from gan_jax.core.gan import GAN, Array
+from gan_jax.core.gan import GAN, Array, Variables
 from gan_jax.core.pixels import to_float, to_uint8
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.util import progress
 
 _BATCH = 256
+Inputs = tuple[Array, np.ndarray, Array]  # latents, labels, keys: of `draw.generate`
 
 
 @partial(jax.jit, static_argnums=0)
-def generate(gan: GAN, state: GANState, z: Array, label: Array) -> Array:
-    """Images uint8 ``[B, H, W, C]`` of latents ``[B, latent_dim]`` and labels ``[B]``, by the averaged weights."""
-    keys = example_keys(random_key(state.seed, "noise"), jnp.arange(len(z)))
-    return to_uint8(draw.generate(gan, state.ema, (z, label, keys)))
+def _generate(gan: GAN, variables: Variables, inputs: Inputs) -> Array:
+    return to_uint8(draw.generate(gan, variables, inputs))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -37,27 +36,44 @@ def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
+def fixed_keys(seed: int, numbers: Array | np.ndarray) -> Array:
+    """Return the keys ``[N]`` of the samples ``numbers`` of ``seed``."""
+    return example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
+
+
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
     """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``."""
-    keys = example_keys(random_key(jnp.uint32(seed), "samples"), start + jnp.arange(count, dtype=jnp.int32))
-    return draw.latents(gan, keys)
+    return draw.latents(gan, fixed_keys(seed, start + np.arange(count)))
+
+
+def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
+    """Images uint8 ``[N, H, W, C]`` of the first samples of ``seed``, with ``labels`` ``[N]``, all in one batch."""
+    keys = fixed_keys(seed, np.arange(len(labels)))
+    return np.asarray(_generate(gan, state.ema, (draw.latents(gan, keys), labels, keys)))
 
 
 def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i and its
     label."""
-    return _in_batches(gan, state, labels, lambda start: fixed_latents(gan, seed, _BATCH, start))
+
+    def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
+        keys = fixed_keys(seed, numbers)
+        return draw.latents(gan, keys), keys
+
+    return _in_batches(gan, state.ema, labels, drawn)
 
 
 def interpolate(gan: GAN, state: GANState, seed: int, labels: np.ndarray, columns: int = 10) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
-    one sample of ``seed`` to another."""
+    one sample of ``seed`` to another. What the network draws by itself is that of the first in the whole row."""
     rows = len(labels) // columns
     ends = fixed_latents(gan, seed, 2 * rows).reshape(rows, 2, -1)
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
     z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
     padded = jnp.pad(z, ((0, _BATCH), (0, 0)))
-    return _in_batches(gan, state, labels, lambda start: padded[start : start + _BATCH])
+    return _in_batches(
+        gan, state.ema, labels, lambda numbers: (padded[numbers], fixed_keys(seed, 2 * (numbers // columns)))
+    )
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
@@ -74,8 +90,13 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
     return jnp.where(parallel, (1 - t) * a + t * b, spherical)
 
 
-def _in_batches(gan: GAN, state: GANState, labels: np.ndarray, latents: Callable[[int], Array]) -> np.ndarray:
-    """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are."""
+def _in_batches(
+    gan: GAN, variables: Variables, labels: np.ndarray, inputs: Callable[[np.ndarray], tuple[Array, Array]]
+) -> np.ndarray:
+    """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are.
+
+    ``inputs(numbers)`` are latents and keys of the images ``numbers``.
+    """
     count = len(labels)
     labels = np.pad(labels, (0, _BATCH))
     out = np.empty((count, *gan.image_shape), np.uint8)
@@ -83,9 +104,8 @@ def _in_batches(gan: GAN, state: GANState, labels: np.ndarray, latents: Callable
     waiting = progress.elapsed("drawing") if few else nullcontext()
     with waiting, progress.bar(total=count, unit="image", disable=few) as bar:
         for start in range(0, count, _BATCH):
-            stop = min(count, start + _BATCH)
-            out[start:stop] = np.asarray(generate(gan, state, latents(start), labels[start : start + _BATCH]))[
-                : stop - start
-            ]
+            numbers, stop = np.arange(start, start + _BATCH), min(count, start + _BATCH)
+            z, keys = inputs(numbers)
+            out[start:stop] = np.asarray(_generate(gan, variables, (z, labels[numbers], keys)))[: stop - start]
             bar.update(stop - start)
     return out

@@ -18,7 +18,7 @@ from gan_jax.core.gan import GAN
 from gan_jax.core.state import GANState, finite, named_leaves
 from gan_jax.core.update import intervals
 from gan_jax.evaluate import Evaluator, monitors
-from gan_jax.evaluate.sample import fixed_latents, generate, reconstruct, row_labels
+from gan_jax.evaluate.sample import grid, reconstruct, row_labels
 from gan_jax.runs import visualize
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.logs import Logs
@@ -65,7 +65,6 @@ class Trial:
             Workdir(fallback)  # refuses one that can't be, now
         self.trouble: OSError | None = None  # with the disk, when it was waited for in vain
         self.lost = False  # whether the last checkpoint could not be written
-        self.latents = fixed_latents(gan, config.seed, config.sample.rows**2)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.images_per_step = config.batch_size * config.d_steps
         self.begin = self.clock()
@@ -244,11 +243,11 @@ class Trial:
         return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
 
     def draw(self, step: int, state: GANState) -> None:
-        """Saves the grid of the fixed latents; of an autoencoder also unseen images beside their reconstructions."""
+        """Saves the grid of the fixed samples; of an autoencoder also unseen images beside their reconstructions."""
         rows = self.config.sample.rows
         names = self.workdir.class_names(self.gan.classes)
         captions = visualize.captions(self.labels[::rows], names)
-        picture = visualize.grid(np.asarray(generate(self.gan, state, self.latents, self.labels)), rows, captions)
+        picture = visualize.grid(grid(self.gan, state, self.config.seed, self.labels), rows, captions)
         self.workdir.save_grid(step, picture)
         images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
         if self.gan.task.reconstruct and len(images):

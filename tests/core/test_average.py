@@ -72,7 +72,7 @@ def test_all_that_draws_draws_with_the_averages() -> None:
     labels = np.zeros(40, np.int32)
     z = sample.fixed_latents(gan, 3, 40)
     desired = as_uint8(jax.jit(lambda z: gan.generator.apply(state.ema, z, train=False))(z))
-    assert_same_pictures(sample.generate(gan, state, z, labels), desired)  # of a run's grids
+    assert_same_pictures(sample.grid(gan, state, 3, labels), desired)  # of a run's grids
     assert_same_pictures(sample.sample(gan, state, 3, labels), desired)
     assert_same_pictures(sample.interpolate(gan, state, 3, labels, columns=40)[[0, 39]], desired[:2])
     dataset = data.load(data_options(), None)

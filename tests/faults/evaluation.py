@@ -82,8 +82,8 @@ FAULTS = (
     Fault(
         "judged-in-training-mode",
         "gan_jax/core/draw.py",
-        "train=False, **options)",
-        "train=True, **options)",
+        '"train": False,',
+        '"train": True,',
         _DRAWN,
         "Batch norm takes the moments of 50 samples that happen to be drawn together.",
     ),

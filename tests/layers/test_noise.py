@@ -87,4 +87,4 @@ def test_options_of_drawing_are_the_priors_and_the_networks() -> None:
     from tests.helpers import small
 
     gan, _ = build_gan(small("gan"))
-    assert options_of(gan) == (("truncation",), ())
+    assert options_of(gan) == ({"truncation": None}, {})
