@@ -11,7 +11,7 @@ from gan_jax.core.networks import ARGUMENTS, call
 
 
 def latents(gan: GAN, keys: Array, **options: Any) -> Array:
-    """Draw latents ``[B, latent_dim]`` by ``keys`` ``[B]``; of ``options`` the prior gets its own, as ``truncation``."""
+    """Draw latents ``[B, latent_dim]`` by ``keys`` ``[B]``; of ``options`` the prior takes its own: ``truncation``."""
     z: Array = gan.prior(keys, gan.latent_dim, gan.dtype, **_own(options, options_of(gan)[0]))
     return z
 

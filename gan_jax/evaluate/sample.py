@@ -16,7 +16,7 @@ from gan_jax.core.state import GANState
 from gan_jax.util import progress
 
 _BATCH = 256
-Inputs = tuple[Array, np.ndarray, Array]  # latents, labels, keys: of `draw.generate`
+Inputs = tuple[Array, Array, Array]  # of `draw.generate`: latents, labels, keys
 
 
 @partial(jax.jit, static_argnums=0)
