@@ -106,16 +106,16 @@ class StopError(Exception):
 
 
 def run_until(config: ConfigDict, path: Path, devices: list[jax.Device], dies: str, at: int | None = None) -> None:
-    """Runs until ``dies``, a method of `gan_jax.training.run.Trial`, is called (for step ``at``), and dies there."""
-    honest = getattr(a_run.Trial, dies)
+    """Runs until ``dies``, a method of `gan_jax.training.run.Run`, is called (for step ``at``), and dies there."""
+    honest = getattr(a_run.Run, dies)
 
-    def dying(self: a_run.Trial, *arguments: Any) -> Any:
+    def dying(self: a_run.Run, *arguments: Any) -> Any:
         if at in (None, arguments[0]):
             raise StopError
         return honest(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(a_run.Trial, dies, dying)
+        patch.setattr(a_run.Run, dies, dying)
         with pytest.raises(StopError):
             run(config, path, devices)
 

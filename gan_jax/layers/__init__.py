@@ -1,6 +1,9 @@
 """Building blocks of the networks: convolutions, dense layers, normalisations, the discriminator's head."""
 
 from gan_jax.layers.common import (
+    Discriminator,
+    Generator,
+    Norm,
     discriminator_input,
     discriminator_output,
     generator_input,
@@ -33,10 +36,13 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "Dense",
+    "Discriminator",
     "Dtype",
     "Embedding",
+    "Generator",
     "Judgement",
     "LayerNorm",
+    "Norm",
     "StridedConv",
     "TransposedConv",
     "VirtualBatchNorm",

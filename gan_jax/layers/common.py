@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.layers.head import CONDITIONALS, Judgement, check_conditional, judged, with_label
 from gan_jax.layers.norms import NORMS, REFERENCES, normalized, with_references
 
 Array = jax.Array
+Dtype = Any
+Norm = Callable[[Array], Array]  # normalises activations, by a new layer at each call
 
 
 def weight_types(module: Any) -> dict[str, Any]:
@@ -127,3 +130,81 @@ def sides(image_shape: tuple[int, int, int], doublings: int) -> list[int]:
     if found[-2] == 1:
         raise ValueError(f"{doublings} generator.widths are too many for images of side {height}: give fewer")
     return found[::-1]
+
+
+class Generator(nn.Module):
+    """Base of generators: latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1]. A family writes `body`.
+
+    Attributes:
+      image_shape: (height, width, channels).
+      classes: number of classes, 0 if there are none.
+      norm: between a hidden layer and its activation, one of `gan_jax.layers.normalized`'s.
+      conditional: how it is told the label: none, concat (one-hot code beside z), norm (batch norm's gains and
+        offsets).
+      initializer, spectral: see `gan_jax.layers.Dense`.
+      remat: see `gan_jax.layers.rematerialized`.
+      dtype, param_dtype: of the arithmetic, and of the parameters.
+      gain_spread: standard deviation of batch norm's initial gains; of the class.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int = 0
+    norm: str = "none"
+    conditional: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
+    remat: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    gain_spread: ClassVar[float] = 0.0
+
+    @nn.compact
+    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+        z, _, norm = generator_input(self, z, label, train, axis_name, self.gain_spread)
+        return generator_output(self, self.body(z, norm))
+
+    def body(self, z: Array, norm: Norm) -> Array:
+        """Return images ``[B, H, W, C]`` of latents ``[B, Z]``, labels already beside them if so told."""
+        raise NotImplementedError
+
+
+class Discriminator(nn.Module):
+    """Base of discriminators: images ``[B, H, W, C]`` in [-1, 1] -> `gan_jax.layers.Judgement`. A family writes `body`.
+
+    Attributes:
+      classes: number of classes, 0 if there are none.
+      norm: of hidden layers, one of `gan_jax.layers.normalized`'s.
+      conditional, minibatch: see `gan_jax.layers.judged`.
+      initializer, spectral, remat, dtype, param_dtype, gain_spread: as of `Generator`.
+      head_bias: whether the last unit has a bias; of the class.
+    """
+
+    classes: int = 0
+    norm: str = "none"
+    conditional: str = "none"
+    minibatch: str = "none"
+    initializer: str = "xavier"
+    spectral: bool = False
+    remat: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    gain_spread: ClassVar[float] = 0.0
+    head_bias: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
+    ) -> Judgement:
+        x = self.flat(x)
+        x, norm = discriminator_input(self, x, label, train, axis_name, batches, self.gain_spread)
+        return discriminator_output(self, self.body(x, norm), label, axis_name, batches, use_bias=self.head_bias)
+
+    def flat(self, x: Array) -> Array:
+        """Return what it looks at of ``x``: all of it, as it is."""
+        return x
+
+    def body(self, x: Array, norm: Norm) -> Array:
+        """Return the last hidden layer ``[B, F]``."""
+        raise NotImplementedError

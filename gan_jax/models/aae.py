@@ -16,27 +16,18 @@ from gan_jax.models import mlp
 Discriminator = mlp.Discriminator
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """Decoder: codes ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1], by `gan_jax.models.mlp.Generator`.
 
     Attributes:
-      image_shape, classes, widths, norm, conditional, initializer, spectral, remat: the decoder's.
       latent_dim: length of the code.
-      encoder_widths: of the encoder's hidden layers.
+      widths: of the decoder's hidden layers.
+      encoder_widths: of the encoder's.
     """
 
-    image_shape: tuple[int, int, int]
-    latent_dim: int
-    classes: int = 0
+    latent_dim: int = 8
     widths: Sequence[int] = (512, 512)
     encoder_widths: Sequence[int] = (512, 512)
-    norm: str = "none"
-    conditional: str = "none"
-    initializer: str = "xavier"
-    spectral: bool = False
-    remat: bool = False
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
         """Both networks."""

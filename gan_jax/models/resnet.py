@@ -10,19 +10,18 @@ the ReLUs, and 1 on shortcuts, at the start and at the end.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from flax import linen as nn
 
 from gan_jax import layers
-from gan_jax.layers import Array, Conv, Dense, Dtype, Judgement
+from gan_jax.layers import Array, Conv, Dense
 
 POOLINGS = {"sum": jnp.sum, "mean": jnp.mean}
 
 
-class Generator(nn.Module):
+class Generator(layers.Generator):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
     Dense to ``side·side·first``; for each width a residual block that doubles the side by repeating pixels; norm,
@@ -31,7 +30,6 @@ class Generator(nn.Module):
     last norm, which does).
 
     Attributes:
-      image_shape, classes, norm, conditional, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       first: channels before them; 0: as many as the first block's.
       gain: of the blocks' initial kernels.
@@ -40,23 +38,14 @@ class Generator(nn.Module):
       ValueError: see `gan_jax.layers.sides`.
     """
 
-    image_shape: tuple[int, int, int]
-    classes: int = 0
     widths: Sequence[int] = (256, 256, 256)
     first: int = 0
     norm: str = "batch"
-    conditional: str = "none"
-    initializer: str = "xavier"
     gain: float = math.sqrt(2)
-    spectral: bool = False
-    remat: bool = False
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
 
-    @nn.compact
-    def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
+    def body(self, z: Array, norm: layers.Norm) -> Array:
+        """Return images."""
         side, *larger = layers.sides(self.image_shape, len(self.widths))
-        z, label, norm = layers.generator_input(self, z, label, train, axis_name)
         types = layers.weight_types(self)
         inner = {"use_bias": layers.bias_before(self.norm), "gain": self.gain, **types}
         first = self.first or self.widths[0]
@@ -64,17 +53,16 @@ class Generator(nn.Module):
         for features, side in zip(self.widths, larger, strict=True):
             x = layers.rematerialized(self, _up_block, x, features, side, norm, inner)
         x = Conv(self.image_shape[-1], use_bias=True, **types)(layers.relu(x, norm))
-        return layers.generator_output(self, jnp.tanh(x))
+        return jnp.tanh(x)
 
 
-class Discriminator(nn.Module):
+class Discriminator(layers.Discriminator):
     """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
 
     A residual block for each width, of which the first ``downs`` halve the side by averaging; ReLU; the sum or the mean
     over all pixels; one dense unit. The first of a block's two convolutions keeps the width, but for that at the image.
 
     Attributes:
-      classes, norm, conditional, minibatch, initializer, spectral, remat: as in `gan_jax.models.mlp`.
       widths: of the blocks.
       downs: how many of them halve the side.
       wide: whether a block's first convolution has the new width already, as in SAGAN and BigGAN.
@@ -82,39 +70,26 @@ class Discriminator(nn.Module):
       gain: of the blocks' initial kernels.
     """
 
-    classes: int = 0
     widths: Sequence[int] = (128, 128, 128, 128)
     downs: int = 2
     wide: bool = False
     pooling: str = "sum"
-    norm: str = "none"
-    conditional: str = "none"
-    minibatch: str = "none"
-    initializer: str = "xavier"
     gain: float = math.sqrt(2)
-    spectral: bool = False
-    remat: bool = False
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
-    ) -> Judgement:
+    def body(self, x: Array, norm: layers.Norm) -> Array:
+        """Return the last hidden layer."""
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {self.pooling!r}")
-        x, norm = layers.discriminator_input(self, x, label, train, axis_name, batches)
         types: dict[str, Any] = {"use_bias": True, "gain": self.gain, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
         for block, features in enumerate(self.widths):
             within = features if self.wide or block == 0 else x.shape[-1]
             rest = (within, features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-        pooled = POOLINGS[self.pooling](layers.relu(x), axis=(1, 2))
-        return layers.discriminator_output(self, pooled, label, axis_name, batches, use_bias=True)
+        return POOLINGS[self.pooling](layers.relu(x), axis=(1, 2))
 
 
-def _up_block(x: Array, features: int, side: int, norm: Callable[[Array], Array], types: dict[str, Any]) -> Array:
+def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[str, Any]) -> Array:
     """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution."""
 
     def doubled(x: Array) -> Array:
@@ -136,7 +111,7 @@ def _down_block(
     features: int,
     down: bool,
     first: bool,
-    norm: Callable[[Array], Array],
+    norm: layers.Norm,
     types: dict[str, Any],
     inner: dict[str, Any],
 ) -> Array:

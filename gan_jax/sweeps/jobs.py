@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from submitit.helpers import Checkpointable
 
 from gan_jax.runs.report import counted
-from gan_jax.sweeps import sweep
+from gan_jax.sweeps import planning, sweep
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError
 from gan_jax.util.files import read_json, write_json
@@ -62,9 +62,9 @@ def sweep_by_jobs(
       UserError: anything that the user can mend, in any trial or in ``arguments``, before the first job is submitted;
         at the end, with all other jobs done, that some failed.
     """
-    members = sweep.plan(config, trials, path)
+    members = planning.plan(config, trials, path)
     parts = []
-    for group in sweep.grouped(members):
+    for group in planning.grouped(members):
         size = most or len(group)
         parts += [group[start : start + size] for start in range(0, len(group), size)]
     waiting = [part for part in parts if not _done(part)]
@@ -94,10 +94,10 @@ class _Jobs:
                 "none of them waits or runs any more, for all that aren't finished would be submitted again"
             )
 
-    def go(self, parts: Sequence[Sequence[sweep.Member]], pause: float) -> int:
+    def go(self, parts: Sequence[Sequence[planning.Trial]], pause: float) -> int:
         """All ``parts``; returns how many failed."""
         queue, failed = list(parts), 0
-        running: list[tuple[Sequence[sweep.Member], submitit.Job[None]]] = []
+        running: list[tuple[Sequence[planning.Trial], submitit.Job[None]]] = []
         try:
             with progress.bar(total=len(parts), unit="job", dynamic_ncols=True) as bar:
                 while queue or running:
@@ -121,7 +121,7 @@ class _Jobs:
                     job.cancel()
         return failed
 
-    def job(self, part: Sequence[sweep.Member]) -> "submitit.Job[None]":
+    def job(self, part: Sequence[planning.Trial]) -> "submitit.Job[None]":
         """The job that has ``part`` already, from an earlier start of the same command, or a new one."""
         name = part[0].name
         if name in self.submitted:
@@ -168,9 +168,9 @@ def _goes_on(job: "submitit.Job[None]") -> bool:
     return not job.done()
 
 
-def _done(part: Sequence[sweep.Member]) -> bool:
+def _done(part: Sequence[planning.Trial]) -> bool:
     return all(member.workdir.finished(member.config.steps) for member in part)
 
 
-def _names(part: Sequence[sweep.Member]) -> str:
+def _names(part: Sequence[planning.Trial]) -> str:
     return part[0].name if len(part) == 1 else f"{part[0].name} to {part[-1].name}, {len(part)} trials"

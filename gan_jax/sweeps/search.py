@@ -26,7 +26,7 @@ from gan_jax.config import OBSERVING, WITHOUT_EFFECT, differences, to_plain
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import program
 from gan_jax.runtime.signals import Stop
-from gan_jax.sweeps import sweep
+from gan_jax.sweeps import planning, population, sweep
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, unknown_name
 from gan_jax.util.files import read_regular
@@ -77,7 +77,7 @@ def search(
       UserError: anything that the user can mend; also a ``path`` that holds another search.
     """
     devices = jax.local_devices() if devices is None else devices
-    sweep.refuse_a_run(path)
+    planning.refuse_a_run(path)
     if objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     if config.eval.features == "none":
@@ -86,7 +86,7 @@ def search(
         study = _study(config, path, objective)
         while asked := _generation(study, space, trials, population, config.seed):
             numbers, overrides = list(asked), [trial.user_attrs["overrides"] for trial in asked.values()]
-            members = sweep.plan(config, overrides, path, numbers)
+            members = planning.plan(config, overrides, path, numbers)
             print(f"generation of trials {listed(member.name for member in members)}")
             sweep.train(members, devices, _judge(asked, objective), stop=stop, fallback=fallback)
             found = study.get_trials(deepcopy=False)
@@ -187,10 +187,10 @@ def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
         )
 
 
-def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> sweep.Observe:
+def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> population.Observe:
     """Reports every evaluation to Optuna, and says why a trial is pruned, if it is."""
 
-    def observe(member: sweep.Member, step: int, figures: Mapping[str, float]) -> str | None:
+    def observe(member: planning.Trial, step: int, figures: Mapping[str, float]) -> str | None:
         trial = trials[int(member.name)]
         name, value = _figure(figures, objective)
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
@@ -203,7 +203,7 @@ def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> sweep.Observe:
     return observe
 
 
-def _tell(study: optuna.Study, member: sweep.Member, objective: str) -> None:
+def _tell(study: optuna.Study, member: planning.Trial, objective: str) -> None:
     """Says how a trial ended, as its summary has it."""
     summary = member.workdir.summary() or {}
     if summary.get("verdict") == "pruned":

@@ -26,15 +26,14 @@ from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime.signals import Stop
 from gan_jax.training.dispatch import Pending
+from gan_jax.training.loop import ATTEND
 from gan_jax.training.means import Means
 from gan_jax.util import progress
-from gan_jax.util.errors import DivergedError, EndedError, UserError
+from gan_jax.util.errors import DivergedError, UserError
 from gan_jax.util.files import PATIENCE, insist
 
-ATTEND = "the disk"
 
-
-class Trial:
+class Run:
     """A run's own affairs, whoever makes its steps: `gan_jax.training.train` of one, `gan_jax.sweeps.sweep` of many.
 
     Args:
@@ -308,8 +307,3 @@ class Trial:
 
 
 _finite = jax.jit(finite)
-
-
-def ended(stop: Stop, step: int) -> EndedError:
-    """What is raised when a run was saved because ``stop`` asked for it."""
-    return EndedError(f"{stop.asked}: ended at step {step:,} with a checkpoint; the same command resumes")

@@ -1,4 +1,4 @@
-"""The training loop of one run."""
+"""One run, from its last checkpoint to its end."""
 
 import sys
 import time
@@ -26,8 +26,9 @@ from gan_jax.runs.workdir import Onlooker, Workdir, told
 from gan_jax.runtime import distributed, placement, program
 from gan_jax.runtime.signals import Stop
 from gan_jax.training import resources
-from gan_jax.training.dispatch import Pace, Pending, chunks, due
-from gan_jax.training.run import ATTEND, Trial, ended
+from gan_jax.training.dispatch import Pace, Pending, chunks
+from gan_jax.training.loop import loop
+from gan_jax.training.run import Run
 from gan_jax.util import progress
 from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.util.files import keep
@@ -175,10 +176,10 @@ def _attempt(
         feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
         print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
-        trial = Trial(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
-        state, used = steps(trial, feed, placement.replicated(state, devices), devices)
+        run = Run(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
+        state, used = steps(run, feed, placement.replicated(state, devices), devices)
     if distributed.is_first():
-        print(trial.finish(used))
+        print(run.finish(used))
     distributed.barrier()  # nobody leaves before all is written
     print(f"finished: {config.steps:,} steps; see {workdir.path / 'report.html'}")
     return state
@@ -204,8 +205,46 @@ def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
     )
 
 
-def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Device]) -> tuple[GANState, dict[str, Any]]:
-    """Trains ``trial`` to its last step.
+class Alone:
+    """A run that has the devices for itself, as `gan_jax.training.loop` wants it."""
+
+    trials = 1
+
+    def __init__(self, run: Run, chunk: program.Chunk, state: GANState, data: Any) -> None:
+        self.run, self.chunk, self.state, self.data = run, chunk, state, data
+        self.config, self.first, self.stop = run.config, run.first, run.stop
+        self._shown = ""
+
+    def dispatch(self, count: int, share: Any) -> Any:
+        """Start ``count`` steps."""
+        self.state, metrics = self.chunk(self.state, count, self.data, share)
+        return metrics
+
+    def report(self, pending: Pending) -> None:
+        """Log what is pending."""
+        self._shown = self.run.report(pending)
+
+    def pause(self, step: int, pending: Pending) -> None:
+        """Do what is due; print the distances, if there are new ones."""
+        self._shown = self.run.pause(step, placement.on_first(self.state), pending)
+        for line in self.run.distances(self.run.figures):
+            progress.say(f"{f'step {step:,}':<14}{line}")
+
+    def shown(self) -> str:
+        """Return what `gan_jax.training.run.Run` says of itself."""
+        return self._shown
+
+    def needs_attention(self, step: int) -> str:
+        """Return why to look after it."""
+        return self.run.needs_attention(step)
+
+    def attend(self, step: int) -> None:
+        """Save it."""
+        self.run.attend(step, placement.on_first(self.state))
+
+
+def steps(run: Run, feed: Feed, state: GANState, devices: Sequence[jax.Device]) -> tuple[GANState, dict[str, Any]]:
+    """Trains ``run`` to its last step.
 
     Returns:
       The final state, and what the steps cost (`gan_jax.training.resources.figures`).
@@ -215,56 +254,23 @@ def steps(trial: Trial, feed: Feed, state: GANState, devices: Sequence[jax.Devic
       EndedError: the run was asked to end, and saved.
       UserError: its workdir can't be written any more.
     """
-    config = trial.config
-    chunk = program.compile_chunk(trial.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
+    config = run.config
+    chunk = program.compile_chunk(run.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
     begin = time.perf_counter()
     state, _ = jax.block_until_ready(chunk(state, 0, feed.data, feed.nothing))
     compiling = {"compile_seconds": round(time.perf_counter() - begin, 3)}
-    trial.start(placement.on_first(state))
-    trial.stop.looked_at = True
-    calls = distributed.Calls()
-    pending: Pending | None = None
-    pace = Pace(config.steps_per_dispatch, feed.capacity)
-    with (
-        progress.bar(total=config.steps, initial=trial.first, unit="step", dynamic_ncols=True) as bar,
-        closing(feed.shares(chunks(config, trial.first, pace))) as shares,
-    ):
-
-        def show(pending: Pending, text: str) -> None:
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(pending.count)
-
+    run.start(placement.on_first(state))
+    run.stop.looked_at = True
+    alone, pace = Alone(run, chunk, state, feed.data), Pace(config.steps_per_dispatch, feed.capacity)
+    with closing(feed.shares(chunks(config, run.first, pace))) as shares:
         try:
-            for (step, count), share in shares:
-                begin = time.perf_counter()
-                state, metrics = chunk(state, count, feed.data, share)
-                new, end = Pending(step, count, metrics, begin), step + count
-                if pending:  # looked at while the next chunk runs
-                    pace.wait(pending)
-                    show(pending, trial.report(pending))
-                pending = new
-                if due(config, end):
-                    pace.wait(pending)
-                    show(pending, trial.pause(end, placement.on_first(state), pending))
-                    for line in trial.distances(trial.figures):
-                        progress.say(f"{f'step {end:,}':<14}{line}")
-                    pending = None
-                told = trial.needs_attention(end)
-                if told := calls.due(end, told, config.steps if end == config.steps else end + pace.ahead):
-                    if pending:
-                        show(pending, trial.report(pending))
-                        pending = None
-                    trial.stop.asked = trial.stop.asked or told.removeprefix(ATTEND)
-                    trial.attend(end, placement.on_first(state))
-                    if trial.stop.asked and end < config.steps:
-                        distributed.barrier()  # nobody leaves before all are saved
-                        raise ended(trial.stop, end)
+            loop(alone, shares, pace)
         except DivergedError as error:
-            raise trial.apart(error, placement.on_first(state)) from error
+            raise run.apart(error, placement.on_first(alone.state)) from error
     programs = config.parallel.logical_shards or len(devices)  # XLA counts the loop over shards once
-    cost = resources.cost(trial.gan, chunk, state, config.batch_size, programs)
-    used = resources.figures(cost, trial.rates, trial.images_per_step, devices, config.compute_dtype)
-    return state, compiling | used
+    cost = resources.cost(run.gan, chunk, alone.state, config.batch_size, programs)
+    used = resources.figures(cost, run.rates, run.images_per_step, devices, config.compute_dtype)
+    return alone.state, compiling | used
 
 
 def describe(

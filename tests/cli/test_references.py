@@ -14,7 +14,7 @@ from ml_collections.config_dict import placeholder, required_placeholder
 
 from gan_jax import config
 from gan_jax.cli import arguments, command, modes
-from gan_jax.sweeps import sweep
+from gan_jax.sweeps import planning, sweep
 from gan_jax.util.errors import UserError
 from tests.helpers import SMALL, launch, small
 
@@ -87,7 +87,7 @@ def test_a_flag_a_sweep_and_a_job_give_the_same_values(
     line = ["launch.py", f"--config={file}", *(f"--config.{key}={value}" for key, value in overrides.items())]
     assert values(by_flags(line, monkeypatch)["config"].value) == pytest.approx(expected, abs=0)
     whole = own(file).lock()
-    (other, member) = sweep.plan(whole, [{"seed": 1}, overrides], tmp_path)
+    (other, member) = planning.plan(whole, [{"seed": 1}, overrides], tmp_path)
     assert values(member.config) == pytest.approx(expected, abs=0)
     assert values(other.config) == values(whole) == pytest.approx(CASES[0][1], abs=0)  # nobody changed those
     assert float(member.hyperparams["optimizer"]["discriminator"]["learning_rate"]) == pytest.approx(
@@ -100,7 +100,7 @@ def test_flags_and_the_trials_of_a_job_add_up(file: Path, tmp_path: Path, monkey
     cloudpickle = pytest.importorskip("cloudpickle", reason="comes with submitit: pip install -e '.[slurm]'")
     line = ["launch.py", f"--config={file}", "--config.steps=40", f"--config.{G}=1e-3"]
     whole = by_flags(line, monkeypatch)["config"].value
-    trained: list[sweep.Member] = []
+    trained: list[planning.Trial] = []
     monkeypatch.setattr(sweep, "train", lambda members, devices: trained.extend(members))
     trials: list[dict[str, Any]] = [{}, {G: 2e-3}, {"steps": 60}]
     sweep.job(*pickle.loads(cloudpickle.dumps((whole, trials, tmp_path, [0, 1, 2]))))
@@ -126,7 +126,7 @@ def test_the_command_of_the_best_trial_trains_its_config(
 def test_two_values_for_keys_that_are_one_are_refused(file: Path, tmp_path: Path) -> None:
     both = {"optimizer.generator.b1": 0.5, "optimizer.discriminator.b1": 0.6}
     with pytest.raises(UserError, match=r"trial 000 .*config.optimizer.generator.b1 can't be 0.5: it is one with"):
-        sweep.plan(own(file), [both], tmp_path)
+        planning.plan(own(file), [both], tmp_path)
     same = dict.fromkeys(both, 0.5)
     assert values(config.changed(own(file), same))[-2:] == (0.5, 0.5)
     printed = launch(f"--config={file}", *(f"--config.{key}={value}" for key, value in both.items()), code=2)

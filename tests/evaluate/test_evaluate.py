@@ -25,7 +25,7 @@ from gan_jax.evaluate import Evaluator, classifier, find, gan_train, inception, 
 from gan_jax.evaluate.extractors import Extractor
 from gan_jax.evaluate.gan_train import Joined
 from gan_jax.evaluate.held_out import held_out
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
 from tests.helpers import MEANS, data_options, fidelity_without_torchvision, small, trained_gan
@@ -459,7 +459,7 @@ def test_the_verdict_is_told_what_was_trained(monkeypatch: pytest.MonkeyPatch) -
         return "healthy", ""
 
     monkeypatch.setattr(monitors, "verdict", verdict)
-    run = Trial.__new__(Trial)
+    run = Run.__new__(Run)
     run.config, run.gan, run.evaluator = config, gan, SimpleNamespace(itself={"duplicates": 0.5})  # type: ignore[assignment]
     run.verdict([])
     assert told == {"updates": 25 + 481, "data": {"duplicates": 0.5}, "critic": True, "scale": 30.0}

@@ -200,7 +200,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "an-evaluation-isnt-printed",
         "gan_jax/training/train.py",
-        "for line in trial.distances(trial.figures):",
+        "for line in self.run.distances(self.run.figures):",
         "for line in ():",
         _PRINTED,
         "FIDs are seen at the end alone.",
@@ -215,9 +215,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a-sweep-is-silent",
-        _SWEEP,
-        "            self.tell(pending.first + pending.count)",
-        "            pass",
+        "gan_jax/sweeps/population.py",
+        "        self.tell(step)",
+        "        pass",
         _LISTED,
         "A sweep of a night says nothing before the morning.",
     ),

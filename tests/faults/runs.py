@@ -210,7 +210,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "all-trials-have-the-sweeps-seed",
-        _SWEEP,
+        "gan_jax/sweeps/population.py",
         "(m.gan, m.config.seed, m.hyperparams) for m in self.members]",
         "(m.gan, self.config.seed, m.hyperparams) for m in self.members]",
         _ALONE,
@@ -218,7 +218,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "all-trials-have-the-first-ones-rates",
-        _SWEEP,
+        "gan_jax/sweeps/population.py",
         "(m.gan, m.config.seed, m.hyperparams) for m in self.members]",
         "(m.gan, m.config.seed, self.members[0].hyperparams) for m in self.members]",
         _ALONE,
@@ -234,9 +234,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "programs-that-differ-are-taken-for-one",
-        _SWEEP,
-        "self.gan == other.gan and _static",
-        "_static",
+        "gan_jax/sweeps/planning.py",
+        "self.gan == other.gan and self.static",
+        "self.static",
         ("tests/sweeps/test_sweep.py::test_trials_are_parted_by_what_is_compiled",),
         "Trials of other rates' clips train by the first one's program.",
     ),

@@ -11,9 +11,9 @@ import pytest
 
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import placement
-from gan_jax.sweeps import sweep
+from gan_jax.sweeps import planning, sweep
 from gan_jax.training.dispatch import Pending
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util.errors import UserError
 from tests.evaluate.test_drawn import CLASSES, told
 from tests.helpers import small
@@ -40,7 +40,7 @@ def test_a_line_has_the_speed_of_this_process_and_a_grid_a_class_a_row(
     evaluator: Any = SimpleNamespace(preparing=0.0)
     checkpoints: Any = SimpleNamespace(log=lambda _: None)
     lines: Any = Lines()
-    run = Trial(config, told()[0], evaluator, Workdir(tmp_path), checkpoints, lines, 100)
+    run = Run(config, told()[0], evaluator, Workdir(tmp_path), checkpoints, lines, 100)
     np.testing.assert_array_equal(run.labels, np.repeat(np.arange(4) % CLASSES, 4))
     clock[0] = 2.0
     metrics: dict[str, Any] = {name: np.arange(4.0) for name in ("d_loss", "g_loss")}
@@ -138,7 +138,7 @@ def test_a_job_is_done_when_all_of_its_trials_are(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed: pip install -e '.[slurm]'")
     from gan_jax.sweeps import jobs
 
-    members = sweep.plan(small("gan"), [{"seed": 1}, {"seed": 2}], tmp_path)
+    members = planning.plan(small("gan"), [{"seed": 1}, {"seed": 2}], tmp_path)
     done = []
     for member in members:
         member.workdir.save_summary({"verdict": "healthy", "steps": member.config.steps})

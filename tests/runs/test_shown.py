@@ -15,7 +15,7 @@ from gan_jax.runs.report import write_report, write_sweep_report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.sweeps import sweep
 from gan_jax.training import train
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, ROOT, SMALL, small
@@ -88,7 +88,7 @@ def test_a_workdir_whose_name_is_no_utf8_is_refused_at_the_start(tmp_path: Path)
         Workdir(Path("runs/a"))
     os.chdir(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trial, "start", lambda *_: pytest.fail("it began"))
+        patch.setattr(Run, "start", lambda *_: pytest.fail("it began"))
         with pytest.raises(UserError, match=refused):
             train.train(small("gan"), tmp_path / "run", ONE, fallback=path)
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from gan_jax.sweeps import planning
+
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 import csv
@@ -30,7 +32,7 @@ from gan_jax.config import to_plain
 from gan_jax.evaluate import Evaluator
 from gan_jax.runs.workdir import Workdir
 from gan_jax.sweeps import search, sweep
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util.errors import UserError
 from tests.helpers import MEANS, NAMES, StopError, assert_identical, records, saved, small
 
@@ -159,12 +161,12 @@ def killed(cut: str, patch: pytest.MonkeyPatch) -> Callable[[Any], dict[str, Any
         raise StopError
 
     if cut == "training":
-        honest = Trial.pause
+        honest = Run.pause
 
-        def pause(self: Trial, step: int, *rest: Any) -> str:
+        def pause(self: Run, step: int, *rest: Any) -> str:
             return die() if step == 8 and self.workdir.path.name > "001" else honest(self, step, *rest)
 
-        patch.setattr(Trial, "pause", pause)
+        patch.setattr(Run, "pause", pause)
     elif cut == "telling":
         tell = search._tell
         patch.setattr(search, "_tell", lambda *given: die() if given[1].name == "003" else tell(*given))
@@ -288,7 +290,7 @@ def test_a_line_of_the_journal_that_was_cut_off_is_dropped(tmp_path: Path) -> No
 def test_all_that_a_configs_search_can_propose_can_be_built(name: str, end: int, tmp_path: Path) -> None:
     module = importlib.import_module(f"configs.{name}")
     if hasattr(module, "get_search"):
-        (member,) = sweep.plan(module.get_config(), [module.get_search(End(end))], tmp_path)
+        (member,) = planning.plan(module.get_config(), [module.get_search(End(end))], tmp_path)
         assert len(member.overrides) == 3
 
 
@@ -335,7 +337,7 @@ def test_a_mended_function_takes_up_the_trial_that_it_failed_in(tmp_path: Path) 
         search._generation(begun, broken, 1, 1, seed=0)
     ((number, trial),) = search._generation(begun, wide, 1, 1, seed=0).items()
     assert number == 0
-    (member,) = sweep.plan(config, [trial.user_attrs["overrides"]], tmp_path, [number])
+    (member,) = planning.plan(config, [trial.user_attrs["overrides"]], tmp_path, [number])
     assert member.gan.generator.widths == (48, 32)
 
 

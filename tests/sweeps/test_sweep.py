@@ -19,9 +19,9 @@ from gan_jax.core.state import init_state
 from gan_jax.runs import report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import program
-from gan_jax.sweeps import hyper, sweep
+from gan_jax.sweeps import hyper, planning, population, sweep
 from gan_jax.training import train
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util.errors import UserError
 from tests.helpers import StopError, assert_identical, distance, records, run, saved, small
 
@@ -119,10 +119,10 @@ def test_trials_that_are_added_leave_the_others_where_they_are(tmp_path: Path) -
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}], tmp_path / "sweep", TWO[:1])
     before = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
     config.steps = 10
-    members = sweep.plan(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep")
-    assert [[m.name for m in going] for going, _ in sweep.in_step(members)] == [["002"], ["000", "001"]]
+    members = planning.plan(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep")
+    assert [[m.name for m in going] for going, _ in planning.in_step(members)] == [["002"], ["000", "001"]]
     members[2].workdir.claim(members[2].config)  # as one that began with them, and was killed when they had saved
-    assert [[m.name for m in going] for going, _ in sweep.in_step(members)] == [["000", "001", "002"]]
+    assert [[m.name for m in going] for going, _ in planning.in_step(members)] == [["000", "001", "002"]]
     (members[2].workdir.path / "config.json").unlink()
     sweep.sweep(config, [{"seed": 1}, {"seed": 2}, {"seed": 3}], tmp_path / "sweep", TWO[:1])
     log = (tmp_path / "sweep" / "000" / "metrics.jsonl").read_bytes()
@@ -134,15 +134,15 @@ def test_trials_that_are_added_leave_the_others_where_they_are(tmp_path: Path) -
 def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     config, trials = small("gan"), [{"seed": 1}, {"seed": 2}, {"seed": 3}]
     sweep.sweep(config, trials, tmp_path / "whole", TWO)
-    honest = Trial.pause
+    honest = Run.pause
 
-    def dying(self: Trial, step: int, *rest: Any) -> str:
+    def dying(self: Run, step: int, *rest: Any) -> str:
         if step == 8 and self.config.seed == 2:  # when the first trial has a checkpoint that the others lack
             raise StopError
         return honest(self, step, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trial, "pause", dying)
+        patch.setattr(Run, "pause", dying)
         with pytest.raises(StopError):
             sweep.sweep(config, trials, tmp_path / "cut", TWO)
     sweep.sweep(config, trials, tmp_path / "cut", TWO)
@@ -170,8 +170,8 @@ def test_trials_that_a_shorter_sweep_leaves_out_are_named(tmp_path: Path, capsys
 
 
 def test_a_plan_says_what_each_trial_has(tmp_path: Path) -> None:
-    members = sweep.plan(small("gan"), hyper.sweep("seed", range(22)), tmp_path)
-    lines = sweep.describe(members, sweep.split(members, TWO), TWO).splitlines()
+    members = planning.plan(small("gan"), hyper.sweep("seed", range(22)), tmp_path)
+    lines = planning.describe(members, planning.split(members, TWO), TWO).splitlines()
     assert lines[2:4] == ["  000  seed=0", "  001  seed=1"]
     assert lines[-2:] == ["  019  seed=19", "  and 2 more"]
 
@@ -181,24 +181,24 @@ def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pyte
     trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
     trials += [{}, {"terms.feature_matching.weight": 1.0}, {"optimizer.discriminator.clip": 0.1}]
     trials += [{"generator.widths": (8,)}]
-    members = sweep.plan(config, trials, tmp_path)
-    numbers = [[int(m.name) for m in part] for part in sweep.split(members, TWO)]
+    members = planning.plan(config, trials, tmp_path)
+    numbers = [[int(m.name) for m in part] for part in planning.split(members, TWO)]
     assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8], [9]]
     monkeypatch.setattr("gan_jax.runtime.placement.memory", lambda devices: 3 * members[0].nbytes() + 1)
-    assert [len(part) for part in sweep.split(members, TWO[:1])] == [1] * 10
+    assert [len(part) for part in planning.split(members, TWO[:1])] == [1] * 10
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_programs_are_forgotten_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their code lies in thousands of mappings, of which a process may have 65,530."""
-    alive, honest = [], sweep._Population.go
+    alive, honest = [], population.Population.go
 
     def go(self: Any) -> None:
         honest(self)
         alive.append(len(jax.devices()[0].client.live_executables()))
 
-    monkeypatch.setattr(sweep._Population, "go", go)
+    monkeypatch.setattr(population.Population, "go", go)
     jax.clear_caches()
     sweep.sweep(small("gan"), hyper.sweep("generator.widths", [(8,), (9,), (10,), (11,)]), tmp_path, TWO[:1])
     assert max(alive) <= alive[0] + 5, alive
@@ -216,7 +216,7 @@ def test_programs_are_forgotten_one_after_another(tmp_path: Path, monkeypatch: p
 )
 def test_a_sweep_that_cannot_be_says_which_trial(trials: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        sweep.plan(small("gan"), trials, tmp_path)
+        planning.plan(small("gan"), trials, tmp_path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -17,7 +17,7 @@ from gan_jax.runs.workdir import Workdir
 from gan_jax.sweeps import hyper, sweep
 from gan_jax.training import train
 from gan_jax.training.dispatch import Pending
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util.errors import DivergedError, UserError
 from tests.helpers import MEANS, ONE, assert_identical, records, run, run_until, saved, small
 
@@ -117,14 +117,14 @@ def test_a_changed_run_that_is_cut_off_ends_bit_identical(begun: Path, tmp_path:
     config = changed(small("gan"), steps=14, **{RATE: 1e-3})
     whole = go_on(config, begun)
     with pytest.MonkeyPatch.context() as patch:
-        honest = Trial.report
+        honest = Run.report
 
-        def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+        def report(self: Run, pending: Pending, figures: Any = None) -> str:
             if pending.first >= 8:
                 raise KeyboardInterrupt
             return honest(self, pending, figures)
 
-        patch.setattr(Trial, "report", report)
+        patch.setattr(Run, "report", report)
         with pytest.raises(KeyboardInterrupt):
             go_on(changed(config, **{RATE: 5e-3}), tmp_path / "other")  # changed once more before it is saved
     assert Workdir(tmp_path / "other").saved() == [4, 8]
@@ -146,14 +146,14 @@ def test_a_change_holds_from_where_the_run_really_goes_on(begun: Path, capsys: p
 
 @pytest.mark.slow
 def test_a_rollback_keeps_what_was_changed(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, diverged = Trial.report, iter([True])
+    honest, diverged = Run.report, iter([True])
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         if pending.first >= 9 and next(diverged, False):
             raise DivergedError("by chance")
         return honest(self, pending, figures)
 
-    monkeypatch.setattr(Trial, "report", report)
+    monkeypatch.setattr(Run, "report", report)
     before = saved(small("gan"), begun)
     after = go_on(changed(small("gan"), steps=12, on_divergence="rollback", **{RATE: 0.0}), begun)
     assert int(after.seed) != 0

@@ -31,10 +31,10 @@ from gan_jax.data import stream
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime.signals import RESUME_ME, Stop
-from gan_jax.sweeps import hyper, sweep
+from gan_jax.sweeps import hyper, population, sweep
 from gan_jax.training import train
 from gan_jax.training.dispatch import Pending
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util import files
 from gan_jax.util.errors import DivergedError, EndedError, UserError
 from tests.conftest import ORBAX_THREADS
@@ -54,14 +54,14 @@ def gan(**changed: Any) -> ConfigDict:
 
 def stops_at(step: int, stop: Stop, patch: pytest.MonkeyPatch) -> None:
     """Lets a signal arrive while the chunk that contains ``step`` is reported."""
-    honest = Trial.report
+    honest = Run.report
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         if pending.first < step <= pending.first + pending.count:
             stop.asked = "SIGTERM"
         return honest(self, pending, figures)
 
-    patch.setattr(Trial, "report", report)
+    patch.setattr(Run, "report", report)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -115,15 +115,15 @@ def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
 def test_a_signal_between_two_programs_ends_a_sweep_before_the_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, stop, honest = hyper.sweep("loss", ["hinge", "minimax"]), Stop(), Trial.finish
+    trials, stop, honest = hyper.sweep("loss", ["hinge", "minimax"]), Stop(), Run.finish
 
-    def finish(self: Trial, resources: Any) -> str:
+    def finish(self: Run, resources: Any) -> str:
         assert stop.looked_at
         stop.asked = "SIGTERM"
         return honest(self, resources)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "finish", finish)
+        patch.setattr(Run, "finish", finish)
         with pytest.raises(EndedError, match="SIGTERM: ended before the next program; the same command resumes"):
             sweep.sweep(gan(), trials, tmp_path, ONE, stop=stop)
     assert not stop.looked_at  # a second one ends the process at once
@@ -349,14 +349,14 @@ def test_a_sweep_goes_on_from_the_step_before_a_damaged_checkpoint(three: Path, 
     def opened() -> list[Checkpoints]:
         return [Checkpoints(path, 3, tmp_path / "damaged") for path in (three / "checkpoints", tmp_path / "other")]
 
-    step, states = sweep.together(opened(), [TREE, TREE])  # type: ignore[list-item]
+    step, states = population.together(opened(), [TREE, TREE])  # type: ignore[list-item]
     assert step == 2
     assert_identical(states, [tree(2), tree(2)])
     assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["3"]
     for number in (1, 2):
         (tmp_path / "other" / str(number) / "state" / "manifest.ocdbt").unlink()
     with pytest.raises(UserError, match="no step has a whole checkpoint of all trials"):
-        sweep.together(opened(), [TREE, TREE])  # type: ignore[list-item]
+        population.together(opened(), [TREE, TREE])  # type: ignore[list-item]
     assert sorted(path.name for path in (three / "checkpoints").iterdir()) == ["1", "2"]
 
 
@@ -496,14 +496,14 @@ def test_a_workdir_that_is_removed_ends_the_run_in_its_fallback(
 ) -> None:
     config = gan(**{"steps_per_dispatch": 1})
     whole = run(config, tmp_path / "whole")
-    honest = Trial.report
+    honest = Run.report
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         if pending.first == 4:
             shutil.rmtree(tmp_path / "runs")
         return honest(self, pending, figures)
 
-    monkeypatch.setattr(Trial, "report", report)
+    monkeypatch.setattr(Run, "report", report)
     with pytest.raises(UserError, match="it was removed; the run ended at step 6, saved in"):
         train.train(config, tmp_path / "runs" / "a", ONE, fallback=tmp_path / "else")
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.jsonl"))
@@ -547,18 +547,18 @@ def test_a_file_system_that_becomes_read_only_ends_the_run_in_its_fallback(
     monkeypatch.setattr(files, "PATIENCE", 0.2)
     config = gan(**{"steps_per_dispatch": 1, "checkpoint.every": 2})
     whole = run(config, tmp_path / "whole")
-    honest, sealed = Trial.report, tmp_path / "sealed"
+    honest, sealed = Run.report, tmp_path / "sealed"
     sealed.mkdir()
     subprocess.run(["mount", "--bind", str(little), str(sealed)], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(sealed)], check=True)
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         if pending.first == 4:
             subprocess.run(["mount", "--bind", str(sealed), str(little)], check=True)
         return honest(self, pending, figures)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "report", report)
+        patch.setattr(Run, "report", report)
         try:
             with pytest.raises(UserError, match=r"Read-only file system.*saved in .*else/a") as error:
                 train.train(config, little / "a", ONE, fallback=tmp_path / "else")
@@ -655,14 +655,14 @@ def test_a_rollback_goes_on_with_another_order_and_so_does_its_resumption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = gan(on_divergence="rollback", **{"checkpoint.every": 4})
-    plain, honest = run(config, tmp_path / "plain"), Trial.report
+    plain, honest = run(config, tmp_path / "plain"), Run.report
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         if pending.first == 7 and not (self.workdir.diverged / "rollbacks.json").exists():
             raise DivergedError("by chance")
         return honest(self, pending, figures)
 
-    monkeypatch.setattr(Trial, "report", report)
+    monkeypatch.setattr(Run, "report", report)
     back, stop = run(config, tmp_path / "back"), Stop()
     assert [record["step"] for record in records(tmp_path / "back")] == [2, 4, 6, 8, 10]
     assert int(back.seed) == json.loads((tmp_path / "back" / "diverged" / "rollbacks.json").read_text())[0]["seed"]

@@ -9,7 +9,7 @@ import pytest
 
 from gan_jax.data.stream import Reader
 from gan_jax.training.dispatch import Pending
-from gan_jax.training.run import Trial
+from gan_jax.training.run import Run
 from gan_jax.util.errors import DivergedError
 from tests.helpers import StopError, assert_identical, run
 from tests.training.test_faults import gan
@@ -24,9 +24,9 @@ def config(**changed: Any) -> Any:
 @contextmanager
 def diverging(dies_at: int | None = None) -> Iterator[None]:
     """Lets a run diverge once, in the chunk after step `TO`, and then die in the chunk after step ``dies_at``."""
-    honest = Trial.report
+    honest = Run.report
 
-    def report(self: Trial, pending: Pending, figures: Any = None) -> str:
+    def report(self: Run, pending: Pending, figures: Any = None) -> str:
         back = (self.workdir.diverged / "rollbacks.json").exists()
         if pending.first == TO and not back:
             raise DivergedError("by chance")
@@ -35,7 +35,7 @@ def diverging(dies_at: int | None = None) -> Iterator[None]:
         return honest(self, pending, figures)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trial, "report", report)
+        patch.setattr(Run, "report", report)
         yield
 
 

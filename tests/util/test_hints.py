@@ -6,7 +6,7 @@ import pytest
 
 from gan_jax import config
 from gan_jax.runs.workdir import Workdir
-from gan_jax.sweeps import sweep
+from gan_jax.sweeps import planning
 from gan_jax.training import train
 from gan_jax.util import hints
 from gan_jax.util.errors import UserError
@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_there_is_said_before_what_else_differs(begun: Work
     dogs.data.source = "folder"
     begun.path.rename(tmp_path / "000")
     with pytest.raises(UserError, match=r"data.dir: .*dgos' is not there"):
-        sweep.plan(dogs, [{}], tmp_path)
+        planning.plan(dogs, [{}], tmp_path)
     (tmp_path / "dgos").mkdir()
     said = r"holds a run with other settings \(loss: non_saturating -> hinge; data.dir: /.*\): give another --workdir"
     with pytest.raises(
