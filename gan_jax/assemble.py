@@ -19,10 +19,12 @@ from gan_jax import config as configuration
 from gan_jax.core import augment, losses, optimizers
 from gan_jax.core.averages import AVERAGES, Average
 from gan_jax.core.gan import Term, leaf
+from gan_jax.core.plain import PlainAverage, PlainSchedule, PlainTerm
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
 from gan_jax.keys import BELOW_1, FROM_0, Check, at_least
-from gan_jax.util.errors import UserError, clipped, unknown_name
+from gan_jax.util import named
+from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
 
 Numbers = dict[str, ArrayLike]
@@ -34,6 +36,39 @@ _OF_AVERAGES = {
     "ramp_up": FROM_0,
 }
 _BELOW_1 = ("b1", "b2", "decay", "momentum")
+# Metrics of a player that no term has: a term of one of these names would take their place.
+_TAKEN = ("loss", "real", "fake", "margin", "accuracy_real", "accuracy_fake", "grad_norm", "param_norm")
+
+
+def chosen(what: str, name: str, known: Mapping[str, Any]) -> Any:
+    """Return what ``name``, the value of the config's key ``what``, means: one of ours, or something of the user's own.
+
+    Raises:
+      UserError: neither has such a name, or the user's own code can't be run.
+    """
+    if name in known:
+        return known[name]
+    if not named.is_function(name):
+        raise unknown_name(what, name, known)
+    key = f"config.{what.removeprefix('config.')}"
+    found = named.thing(name, key)
+    if not (callable(found) or hasattr(found, "apply") or isinstance(found, Schedule)):
+        raise UserError(f"{key}={name} is of type {type(found).__name__}: name a function")
+    return found
+
+
+def _check_call(where: str, name: str, function: Callable[..., Any], call: tuple[int, Collection[str]]) -> None:
+    """Refuses a function of the user's own that can't be called with so many arguments and these numbers by name."""
+    first, numbers = call
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled ones may have none
+        return
+    try:
+        signature.bind(*[None] * first, **dict.fromkeys(numbers))
+    except TypeError as error:
+        told = f"{first} arguments" + (f" and, by name, {listed(numbers)}" if numbers else "")
+        raise UserError(f"{where}: {name}{signature} is called with {told}, and that can't be: {error}") from error
 
 
 def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Recipe, Numbers]:
@@ -132,7 +167,34 @@ def terms(config: ConfigDict, wide: Any) -> tuple[tuple[Term, ...], tuple[Term, 
         d_terms += [of_d] if of_d else []
         g_terms += [of_g] if of_g else []
         numbers[name] = _leaves(values, wide)
+    for name in configuration.own_terms(config):
+        player, term, values = _own_term(name, config.terms[name].to_dict())
+        if values["weight"]:
+            (d_terms if player == "discriminator" else g_terms).append(term)
+            numbers[name] = _leaves(values, wide)
     return tuple(d_terms), tuple(g_terms), numbers
+
+
+def _own_term(name: str, values: dict[str, Any]) -> tuple[str, Term, dict[str, float]]:
+    """Whose loss a term of the user's own is added to, the term, and its numbers."""
+    where = f"config.terms.{name}"
+    if not name.isidentifier() or name in _TAKEN:
+        raise UserError(f"{where}: a term can't be called so, as its metric has its name: call it otherwise")
+    if missing := [key for key in ("function", "player", "weight", "every") if key not in values]:
+        raise UserError(f"{where}.{missing[0]} is missing: make the entry by gan_jax.config.term(...)")
+    text, player, every = values.pop("function"), values.pop("player"), values.pop("every")
+    if player not in ("discriminator", "generator"):
+        raise unknown_name(f"{where}.player", str(player), ("discriminator", "generator"))
+    if type(every) is not int or every < 1:
+        raise UserError(f"{where}.every must be a whole number from 1 up, not {clipped(repr(every))}")
+    for key, value in values.items():
+        _check_number(f"{where}.{key}", value)
+    found = chosen(f"{where}.function", str(text), {})
+    taken, init = tuple(key for key in values if key != "weight"), getattr(found, "init", None)
+    apply = getattr(found, "apply", found) if init else found
+    _check_call(where, str(text).rpartition("/")[2], apply, (2 if init else 1, taken))
+    plain = PlainTerm(apply, name, taken, remembers=init is not None)
+    return player, Term(name, plain, init, every) if init else Term(name, plain, every=every), values
 
 
 # What a term works on, where not every GAN has it.
@@ -158,8 +220,7 @@ def schedules(
         kind, key = values.get("kind", "constant"), values.get("key", "")
         if kind == "constant":
             continue
-        if kind not in SCHEDULES:
-            raise unknown_name(f"{where}.kind", str(kind), ("constant", *SCHEDULES))
+        schedule = chosen(f"{where}.kind", str(kind), {"constant": None, **SCHEDULES})
         try:
             start = leaf(hyperparams, key)
         except (KeyError, TypeError):
@@ -167,13 +228,22 @@ def schedules(
         if start is None or isinstance(start, dict):
             known = sorted(configuration.flat(dict(hyperparams)))
             raise unknown_name(f"{where}.key, which must be a number of this run:", key, known)
-        taken = ("key", "kind", "unit", *configuration.SCHEDULES["linear"], *configuration.SCHEDULES[kind])
-        _check_keys(where, values, taken)
+        wanted = _wanted(kind, values)
+        _check_keys(where, values, ("key", "kind", "unit", *configuration.SCHEDULES["linear"], *wanted))
         if key in [other for _, other, _ in found]:
             raise UserError(f"{where}: another schedule moves {key} already: leave one out")
-        found.append((name, key, SCHEDULES[kind]))
-        numbers[name] = _leaves(_in_steps(config, where, values, configuration.SCHEDULES[kind]), wide)
+        if not isinstance(schedule, Schedule):
+            _check_call(where, kind.rpartition("/")[2], schedule, (2, wanted))
+            schedule = Schedule(PlainSchedule(schedule))
+        found.append((name, key, schedule))
+        numbers[name] = _leaves(_in_steps(config, where, values, wanted), wide)
     return tuple(found), numbers
+
+
+def _wanted(kind: str, values: Mapping[str, Any]) -> Mapping[str, float]:
+    """The numbers of a kind of schedule, with their defaults; of the user's own those that its entry has."""
+    own: dict[str, float] = {key: value for key, value in values.items() if key not in ("key", "kind", "unit")}
+    return configuration.SCHEDULES.get(kind, own)
 
 
 def generator_updates(config: ConfigDict) -> int:
@@ -197,7 +267,7 @@ def _in_steps(config: ConfigDict, where: str, values: dict[str, Any], wanted: Ma
     for name in ("begin", "length"):
         if name in found and unit == "images":
             found[name] /= config.batch_size * config.d_steps
-    if "begin" in found and not found["length"]:
+    if "begin" in found and not found.get("length", 1):
         found["length"] = max(config.steps - found["begin"], 1)
     return found
 
@@ -207,10 +277,19 @@ def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], 
     found, numbers = [], {}
     per_step = config.batch_size * config.d_steps
     for name, entry in config.averages.items():
-        _check_keys(f"config.averages.{name}", entry.to_dict(), list(configuration.average()), every=True)
-        if entry.rule not in AVERAGES:
-            raise unknown_name(f"config.averages.{name}.rule", str(entry.rule), AVERAGES)
-        found.append((name, AVERAGES[entry.rule]))
+        where = f"config.averages.{name}"
+        if named.is_function(text := str(entry.get("rule", ""))):
+            rule, own = chosen(f"{where}.rule", text, {}), entry.to_dict()
+            del own["rule"]
+            _check_keys(where, own, own)
+            if not isinstance(rule, Average):
+                _check_call(where, text.rpartition("/")[2], rule, (1, own))
+                rule = Average(PlainAverage(rule))
+            found.append((name, rule))
+            numbers[name] = _leaves(own, wide)
+            continue
+        _check_keys(where, entry.to_dict(), list(configuration.average()), every=True)
+        found.append((name, chosen(f"{where}.rule", text, AVERAGES)))
         for key, check in _OF_AVERAGES.items():
             if not check.holds(entry[key]):
                 raise UserError(f"config.averages.{name}.{key} must be {check.rule}, not {clipped(repr(entry[key]))}")
@@ -223,15 +302,16 @@ def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], 
 
 def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, Numbers]:
     """Return what the names with commas between them stand for, and the chance of each transformation."""
-    chosen = [] if config.augment.name == "none" else [name.strip() for name in config.augment.name.split(",")]
-    for name in chosen:
-        if name not in augment.__all__:
-            raise unknown_name("augment.name", name, sorted({"none", *augment.__all__}))
-        if chosen.count(name) > 1:
+    names = [] if config.augment.name == "none" else [name.strip() for name in config.augment.name.split(",")]
+    known, functions = {name: getattr(augment, name) for name in augment.__all__}, []
+    for name in names:
+        if name not in known and not named.is_function(name):
+            raise unknown_name("augment.name", name, ("none", *known))
+        if names.count(name) > 1:
             raise UserError(f"config.augment.name names {name} twice")
+        functions.append(chosen("augment.name", name, known))
     by_chance = config.augment.p != 1 or "augment.p" in _moved(config)
-    functions = tuple(getattr(augment, name) for name in chosen)
-    return augment.Augment(functions, by_chance), _leaves({"p": config.augment.p}, wide)
+    return augment.Augment(tuple(functions), by_chance), _leaves({"p": config.augment.p}, wide)
 
 
 def _check_keys(where: str, values: Mapping[str, Any], known: Collection[str], every: bool = False) -> None:
@@ -239,12 +319,15 @@ def _check_keys(where: str, values: Mapping[str, Any], known: Collection[str], e
     for key, value in values.items():
         if key not in known:
             raise unknown_name(f"key of {where}:", key, known)
-        if key not in ("key", "kind", "unit", "rule") and (
-            isinstance(value, bool) or not isinstance(value, int | float)
-        ):
-            raise UserError(f"{where}.{key} must be a number, not {clipped(repr(value))}")
+        if key not in ("key", "kind", "unit", "rule"):
+            _check_number(f"{where}.{key}", value)
     if every and (missing := [key for key in known if key not in values]):
         raise UserError(f"{where}.{missing[0]} is missing: make the entry by gan_jax.config.average(...)")
+
+
+def _check_number(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{key} must be a number, not {clipped(repr(value))}")
 
 
 def _moved(config: ConfigDict) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.priors import PRIORS
 from gan_jax.core.state import init_state, named_leaves
 from gan_jax.core.tasks import TASKS
+from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, find
 from gan_jax.keys import FEWEST_SAMPLES
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
 
@@ -43,19 +46,15 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
     wide = jnp.promote_types(compute, jnp.float32)
     if config.compute_dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise UserError("compute_dtype=float64 needs 64-bit mode: call gan_jax.build.enable_float64 first")
-    if config.model not in models.__all__:
-        raise unknown_name("model", config.model, models.__all__)
-    if config.loss not in losses.__all__:
-        raise unknown_name("loss", config.loss, losses.__all__)
+    family = _family(config)
+    loss = assemble.chosen("loss", config.loss, {name: getattr(losses, name) for name in losses.__all__})
+    prior = assemble.chosen("prior", config.prior, PRIORS)
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
-    if config.prior not in PRIORS:
-        raise unknown_name("prior", config.prior, PRIORS)
     if config.steps * config.d_steps * config.batch_size >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
     if config.g_batches * config.batch_size >= 2**31:
         raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
-    family, loss = getattr(models, config.model), getattr(losses, config.loss)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     players = ("generator", "discriminator")
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
@@ -74,7 +73,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
         raise UserError(f"model {config.model!r} has no encoder, and task 'autoencoder' needs one: set model to 'aae'")
     if config.model == "aae" and config.task != "autoencoder":
         raise UserError("model 'aae' has an encoder that only the task 'autoencoder' trains: set config.task to it")
-    _check_classes(config)
+    _check_classes(config, family)
     _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
     gan = GAN(
@@ -86,7 +85,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
         latent_dim=config.latent_dim,
         image_shape=shape,
         task=TASKS[config.task],
-        prior=PRIORS[config.prior],
+        prior=prior,
         d_steps=config.d_steps,
         g_batches=config.g_batches,
         augment=augmentation,
@@ -97,19 +96,75 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
         averages=averages,
         dtype=wide,
     )
-    try:
-        state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
-    except (ValueError, TypeError, ZeroDivisionError, FlaxError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"model {config.model!r} can't be built: {reason}") from error
+    state = _shapes(config, gan, hyper)
     for player in players:
         assemble.check_frozen(config, player, named_leaves(getattr(state, player).params))
+    _check_step(config, gan, state)
     return gan, hyper
 
 
-def _check_classes(config: ConfigDict) -> None:
-    told = [player for player in ("generator", "discriminator") if config[player].get("conditional", "none") != "none"]
-    if config.classes and not told:
+def _family(config: ConfigDict) -> Any:
+    """What has the classes Generator and Discriminator of the config's model: a module of ours, or the user's own."""
+    if config.model in models.__all__:
+        return getattr(models, config.model)
+    if not (named.is_function(config.model) or named.is_module(config.model)):
+        raise unknown_name("model", config.model, models.__all__)
+    family = named.thing(config.model, "config.model")
+    for player in ("Generator", "Discriminator"):
+        kind = getattr(family, player, None)
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            raise UserError(
+                f"config.model={config.model} has no {player} that is a flax.linen.Module: "
+                'see "Add a GAN" in docs/extending.md'
+            )
+    return family
+
+
+def _own(config: ConfigDict) -> list[str]:
+    """The names of what a step has of the user's own."""
+    return [name for name in configuration.names_outside(config) if name != config.data.source]
+
+
+def _shapes(config: ConfigDict, gan: GAN, hyper: Hyperparams) -> Any:
+    """The state's shapes; raises `UserError` if the networks can't be made."""
+    own = _own(config)
+    expected = (Exception,) if own else (ValueError, TypeError, ZeroDivisionError, FlaxError)
+    try:
+        return jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    except expected as error:
+        text = f"model {config.model!r} can't be built"
+        if own:
+            raise named.failed(text, error) from error
+        raise UserError(f"{text}: {str(error).splitlines()[0]}") from error
+
+
+def _check_step(config: ConfigDict, gan: GAN, state: Any) -> None:
+    """Raises `UserError` if, with code of the user's own, no step can be made."""
+    known = gan, config.batch_size, jax.tree.structure(state)
+    if not (own := _own(config)) or known in _traced:
+        return
+    batch = {
+        "image": jax.ShapeDtypeStruct((gan.d_steps, config.batch_size, *gan.image_shape), gan.dtype),
+        "label": jax.ShapeDtypeStruct((gan.d_steps, config.batch_size), jnp.int32),
+        "index": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+    }
+    try:
+        jax.eval_shape(partial(update, gan), state, batch)
+    except Exception as error:  # the user's own code: anything may come
+        places = dict.fromkeys(named.parts(name)[0].rpartition("/")[2] for name in own)
+        raise named.failed(f"no step can be made with what is in {listed(places)}", error) from error
+    _traced.add(known)
+
+
+_traced: set[Any] = set()  # of which a step is known to work: trials of a sweep are alike
+
+
+def _check_classes(config: ConfigDict, family: Any) -> None:
+    """Refuses classes that no player is told of; those of the user's own may have no key ``conditional``."""
+    players = ("generator", "discriminator")
+    told = [player for player in players if config[player].get("conditional", "none") != "none"]
+    fields = [{f.name for f in dataclasses.fields(getattr(family, player.capitalize()))} for player in players]
+    if config.classes and not told and not any("classes" in own and "conditional" not in own for own in fields):
         raise UserError(
             f"config.classes is {config.classes}, but neither player is told of classes: "
             "set config.generator.conditional and config.discriminator.conditional, or config.classes to 0"
@@ -218,8 +273,11 @@ def _module(
             'see "Add a GAN" in docs/extending.md'
         )
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in GIVEN_BY_US}
-    values = config[player].to_dict()
-    for name, value in values.items():
+    values, switches = config[player].to_dict(), configuration.default()[player]
+    for name, value in list(values.items()):
+        if name not in fields and name in switches and value == switches[name]:
+            del values[name]  # a switch of our own models, as `default` has it
+            continue
         if name not in fields:
             what = f"key of config.{player} for model {config.model!r}:"
             raise unknown_name(what, name, fields, likely(name, fields))
@@ -227,4 +285,13 @@ def _module(
         if name.endswith("widths") and not all(type(w) is int and w > 0 for w in values[name]):
             raise UserError(f"config.{player}.{name} must be positive whole numbers, not {clipped(repr(value))}")
     own = {f.name for f in dataclasses.fields(kind)}
-    return kind(**values, **{k: v for k, v in given.items() if k in own}, dtype=compute, param_dtype=wide)
+    given = given | {"dtype": compute, "param_dtype": wide}
+    if compute != jnp.float32 and not {"dtype", "param_dtype"} <= own:
+        raise UserError(
+            f"{player.capitalize()} of model {config.model!r} has no fields dtype and param_dtype, which "
+            f"compute_dtype={config.compute_dtype} is told by: add them, or leave it at float32"
+        )
+    try:
+        return kind(**values, **{name: value for name, value in given.items() if name in own})
+    except TypeError as error:
+        raise UserError(f"config.{player} of model {config.model!r}: {named.one_line(error)}") from error

@@ -8,7 +8,9 @@ they are built (`gan_jax.build`). All others are checked here.
 import copy
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
@@ -16,6 +18,7 @@ from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
 from gan_jax import keys
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import unknown_key
 
@@ -41,8 +44,13 @@ SCHEDULES: dict[str, dict[str, float]] = {name: kind.defaults() for name, kind i
 WITHOUT_EFFECT, OBSERVING = keys.with_role(keys.FREE), keys.with_role(keys.OBSERVES)
 # Keys, and groups of them, that are leaves of the state (`gan_jax.build.build_gan`): a begun run may go on with others,
 # if it is told to. Those of an optimizer that aren't (its name, its switches) make another `gan_jax.core.gan.GAN`.
-LEAVES = ("optimizer", "averages", "schedules", *keys.with_role(keys.LEAF))
+# ``code`` is no key: it stands for the files that a run's config names, see `gan_jax.runs.code`.
+LEAVES = ("optimizer", "averages", "schedules", "terms", "code", *keys.with_role(keys.LEAF))
 _OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator", "schedules", "averages")
+# Keys whose value is a name of ours or of something of the user's own, FILE.py:NAME or package.module:NAME.
+_NAMES = re.compile(
+    r"model|loss|prior|augment\.name|data\.source|schedules\.[^.]+\.kind|averages\.[^.]+\.rule|terms\.[^.]+\.function"
+)
 
 
 def default(dataset: str = "mnist5k") -> ConfigDict:
@@ -91,11 +99,14 @@ def schedule(key: str, kind: str, **numbers: float | str) -> ConfigDict:
 
     Args:
       key: of the number that moves, as ``optimizer.generator.learning_rate`` or ``terms.r1.weight``.
-      kind: constant, linear, cosine, warm_up, critic_first or ada; see gan_jax/core/schedules.py.
+      kind: constant, linear, cosine, warm_up, critic_first or ada; see gan_jax/core/schedules.py. Or one's own, of
+        `outside`.
       **numbers: of that kind: where it ends (``final``), from when (``begin``), how long (``length``; 0: to the run's
-        end), and their ``unit``, steps or images.
+        end), and their ``unit``, steps or images. Of one's own kind all that it takes.
     """
-    shared = {"key": key, "kind": kind, "unit": "steps", "final": 0.0, "begin": 0.0, "length": 0.0}
+    shared: dict[str, float | str] = {"key": key, "kind": kind, "unit": "steps"}
+    if not named.is_function(kind):
+        shared |= {"final": 0.0, "begin": 0.0, "length": 0.0}
     return ConfigDict(shared | SCHEDULES.get(kind, {}) | numbers)
 
 
@@ -103,11 +114,49 @@ def average(rule: str = "decay", **numbers: float) -> ConfigDict:
     """Return an entry of ``config.averages``.
 
     Args:
-      rule: decay or half_life.
+      rule: decay or half_life; or one's own, of `outside`.
       **numbers: ``decay`` and from which step on (``start``); or ``half_life`` in images, and the share of the images
-        seen that it may be at most (``ramp_up``; 0: no bound).
+        seen that it may be at most (``ramp_up``; 0: no bound). Of one's own rule all that it takes.
     """
-    return ConfigDict({"rule": rule, "decay": 0.999, "start": 0, "half_life": 500e3, "ramp_up": 0.05} | numbers)
+    shared = {"decay": 0.999, "start": 0, "half_life": 500e3, "ramp_up": 0.05}
+    return ConfigDict({"rule": rule, **({} if named.is_function(rule) else shared), **numbers})
+
+
+def term(function: str, player: str, weight: float = 1.0, every: int = 1, **numbers: float) -> ConfigDict:
+    """Return an entry of ``config.terms``, under a name of its own.
+
+    Args:
+      function: one's own, of `outside`; see "Terms of your own" in docs/extending.md for what it takes.
+      player: whose loss it is added to, discriminator or generator.
+      weight: of it; it is the number ``terms.NAME.weight``.
+      every: steps between two of it; it weighs as many times as much.
+      **numbers: that the function takes by name; they sweep, and schedules move them.
+    """
+    return ConfigDict({"function": function, "player": player, "weight": float(weight), "every": every, **numbers})
+
+
+def outside(thing: Any) -> str:
+    """Return the name of something of one's own, ``FILE.py:NAME``, as a config may hold it.
+
+    Args:
+      thing: what stands at the top of the file that calls this, or of a module that can be imported: a function, a
+        class, any object.
+
+    Raises:
+      UserError: it stands elsewhere.
+    """
+    caller = sys._getframe(1).f_globals
+    name, file = getattr(thing, "__name__", ""), caller.get("__file__")
+    module = sys.modules.get(getattr(thing, "__module__", None) or "")
+    importable = module is not None and module.__spec__ is not None and getattr(module, "__file__", None) != file
+    if module is not None and importable and getattr(module, name, None) is thing:
+        return f"{module.__name__}:{name}"
+    found = name if caller.get(name) is thing else next((key for key, of in caller.items() if of is thing), None)
+    if found is None or file is None:
+        raise UserError(
+            f"outside({clipped(repr(thing))}): a run must find it again: give what has a name at the top of a file"
+        )
+    return f"{os.path.abspath(file)}:{found}"
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> ConfigDict:
@@ -167,8 +216,9 @@ def validate(config: ConfigDict) -> None:
     """
     check_references(config)
     given, known = flat(config.to_dict()), flat(default().to_dict())
+    free = (*_OPEN, *(f"terms.{name}" for name in own_terms(config)))
     for key in given:
-        if key not in known and not key.startswith(tuple(f"{name}." for name in _OPEN)):
+        if key not in known and not key.startswith(tuple(f"{name}." for name in free)):
             raise unknown_key(key, known)
     for key in known:
         if key not in given and not key.startswith(tuple(f"{name}." for name in _OPEN)):
@@ -185,18 +235,56 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {entry.check.rule}, not {clipped(repr(given[key]))}")
 
 
+def own_terms(config: ConfigDict) -> list[str]:
+    """Return the names of the entries of ``config.terms`` that are the user's own; see `term`."""
+    entries = config.get("terms", {}).items()
+    ours = {key.split(".")[1] for key in keys.KEYS if key.startswith("terms.")}
+    return [
+        name for name, entry in entries if name not in ours and isinstance(entry, ConfigDict) and "function" in entry
+    ]
+
+
 def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order, to be kept: files are named for any folder."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    plain = with_names(plain, named.anywhere)
     plain["data"]["dir"] = _anywhere(plain["data"]["dir"])
     features = plain["eval"]["features"]
     kind, colon, file = features.partition(":")
     if kind == "inception" and file:
         plain["eval"]["features"] = kind + colon + _anywhere(file)
     elif ".py:" in features:
-        file, colon, function = features.rpartition(":")
-        plain["eval"]["features"] = _anywhere(file) + colon + function
+        plain["eval"]["features"] = named.anywhere(features)
     return plain
+
+
+def with_names(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of ``plain``, of `to_plain`, with ``change`` made to the name of each thing of the user's own."""
+    values = flat(plain)
+    return replaced(plain, {key: _renamed(key, value, change) for key, value in values.items() if _is_name(key, value)})
+
+
+def names_outside(config: ConfigDict | dict[str, Any]) -> list[str]:
+    """Return the names, ``FILE.py:NAME`` and the like, of all that a config has of the user's own; see `outside`."""
+    found: dict[str, None] = {}
+
+    def note(name: str) -> str:
+        found[name] = None
+        return name
+
+    with_names(config.to_dict() if isinstance(config, ConfigDict) else config, note)
+    return list(found)
+
+
+def _is_name(key: str, value: Any) -> bool:
+    return isinstance(value, str) and _NAMES.fullmatch(key) is not None
+
+
+def _renamed(key: str, value: str, change: Callable[[str], str]) -> str:
+    """``value`` with ``change`` made to the names in it that aren't ours."""
+    parts = [part.strip() for part in value.split(",")] if key == "augment.name" else [value]
+    own = [named.is_function(part) or (key == "model" and named.is_module(part)) for part in parts]
+    return ",".join(change(part) if yes else part for part, yes in zip(parts, own, strict=True)) if any(own) else value
 
 
 def _anywhere(path: str) -> str:
@@ -205,8 +293,11 @@ def _anywhere(path: str) -> str:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:
-    """``["batch_size: 64 -> 128", ...]``: every dotted key, but those ``ignored``, that differs in the two configs."""
-    a, b = flat(one), flat(other)
+    """``["batch_size: 64 -> 128", ...]``: every dotted key, but those ``ignored``, that differs in the two configs.
+
+    The name of a file of the user's own is the same in any folder: what is in it is compared by `gan_jax.runs.code`.
+    """
+    a, b = (flat(with_names(of, lambda name: name.rpartition("/")[2])) for of in (one, other))
     keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
     return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
 

@@ -170,9 +170,11 @@ KEYS: dict[str, Key] = {
         "Of the networks' arithmetic; parameters are float32 or wider.",
         one_of("float32", "bfloat16", "float64"),
     ),
-    "model": Key("dcgan", "The family of networks: a module of gan_jax/models/."),
+    "model": Key(
+        "dcgan", "The family of networks: a module of gan_jax/models/, or one's own: a config file's ``__file__``."
+    ),
     "task": Key("images", "What D tells apart: images, or, for ``autoencoder``, codes from draws of the prior."),
-    "prior": Key("normal", "What a latent's numbers are drawn from: normal, uniform, or another of core/priors.py."),
+    "prior": Key("normal", "What a latent's numbers are drawn from: normal, uniform, or one's own."),
     "freeze.generator": Key(
         "",
         "Parameters of G that keep their values: shell patterns of their dotted names, with commas between them, as "
@@ -181,7 +183,7 @@ KEYS: dict[str, Key] = {
     "freeze.discriminator": Key("", "The same of D: its first layers, of a run from another's weights, are FreezeD."),
     "latent_dim": Key(100, "Numbers in a latent.", at_least(1)),
     "classes": Key(0, "Classes that G and D are told of, where their key ``conditional`` isn't none.", at_least(0)),
-    "loss": Key("non_saturating", "A function of gan_jax/core/losses.py."),
+    "loss": Key("non_saturating", "A function of gan_jax/core/losses.py, or one's own."),
     "terms.adversarial.weight": Key(1.0, "Weight of the adversarial loss in G's loss.", FROM_0, LEAF),
     **{
         key: value
@@ -197,7 +199,9 @@ KEYS: dict[str, Key] = {
             },
         }.items()
     },
-    "augment.name": Key("none", "Of all that D sees: color, translation, cutout, or several with commas between them."),
+    "augment.name": Key(
+        "none", "Of all that D sees: color, translation, cutout, one's own, or several with commas between them."
+    ),
     "augment.p": Key(
         1.0, "The chance of each transformation.", Check(lambda value: 0 <= value <= 1, "from 0 to 1"), LEAF
     ),

@@ -25,6 +25,9 @@ Every key is a flag: `--config.KEY=VALUE`. This page is written by `python -m ga
 "May change" says whether a begun run goes on with another value: freely, by `--change` (which is recorded), or, where
 nothing stands, not at all. `steps` may change where no schedule ends with the run. Numbers that may change by
 `--change` are leaves of the state: a sweep over them compiles nothing.
+
+Where a key names something of gan_jax, "one's own" is `FILE.py:NAME` or `package.module:NAME`; see
+[Extending](extending.md#bring-your-own).
 """
 
 
@@ -65,14 +68,15 @@ def _schedules() -> str:
     text = (
         "## Schedules\n\nAn entry `schedules.NAME` moves one number of the run: its `key`, a `kind`, and a `unit` "
         "(`steps` or `images`) of `begin` and `length`. `generator_rate` and `discriminator_rate` are there, constant; "
-        "a config file adds others by `gan_jax.config.schedule`. They may change by `--change`.\n\n"
+        "a config file adds others by `gan_jax.config.schedule`, whose kind may be one's own. They may change by "
+        "`--change`.\n\n"
     )
     return text + _table(("kind", "meaning", "numbers (default)"), rows)
 
 
 def _averages() -> str:
     meanings = {
-        "rule": "decay, or half_life.",
+        "rule": "decay, half_life, or one's own.",
         "decay": "Of rule decay: the share of the old average that a step keeps; less in the first steps.",
         "start": "Of rule decay: the step from which on it averages.",
         "half_life": "Of rule half_life: images by which half of it is newer.",

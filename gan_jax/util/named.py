@@ -3,21 +3,27 @@
 What runs there may raise anything; whatever it is becomes one line, with the file and the line that it came from.
 """
 
+import hashlib
 import importlib
+import importlib.util
 import os
 import re
 import runpy
+import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from gan_jax.util.errors import UserError, clipped
+from gan_jax.util.errors import UserError, clipped, unknown_name
+from gan_jax.util.files import read_regular
 
 # Where code lies that isn't the user's.
 _OTHERS = tuple(
-    f"{path}{os.sep}" for path in (Path(__file__).parent, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    f"{path}{os.sep}"
+    for path in (Path(__file__).parents[1], *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 )
 
 
@@ -52,9 +58,40 @@ def check_regular(what: str, file: str) -> None:
 
 
 def is_function(text: str) -> bool:
-    """Whether ``text`` can be the name of a function, ``FILE.py:function`` or ``package.module:function``."""
+    """Whether ``text`` can name what lies in a file or module, ``FILE.py:function`` or ``package.module:function``."""
     place, colon, name = text.rpartition(":")
     return bool(colon) and name.isidentifier() and (_is_file(place) or re.fullmatch(r"\w+(\.\w+)*", place) is not None)
+
+
+def is_module(text: str) -> bool:
+    """Whether ``text`` can name a whole file or module, ``FILE.py`` or ``package.module``."""
+    return text.endswith(".py") or re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text) is not None
+
+
+def parts(text: str) -> tuple[str, str]:
+    """Return the file or module that ``text`` names, and the name in it; ``""`` where it names the whole."""
+    place, _, name = text.rpartition(":") if is_function(text) else (text, "", "")
+    return place, name
+
+
+def anywhere(text: str) -> str:
+    """Return ``text``, as of `parts`, so that it is found from any folder."""
+    place, name = parts(text)
+    if not _is_file(place):
+        return text
+    return os.path.abspath(os.path.expanduser(place)) + (f":{name}" if name else "")
+
+
+def source(text: str) -> Path | None:
+    """Return the file in which the code lies that ``text`` names, there or gone; None: it can't be known."""
+    place, _ = parts(text)
+    if _is_file(place):
+        return Path(os.path.abspath(os.path.expanduser(place)))
+    try:
+        found = importlib.util.find_spec(place)
+    except Exception:  # its package can't be imported, as whoever imports it will say
+        return None
+    return Path(found.origin) if found and found.origin and found.has_location else None
 
 
 def function(text: str, what: str, argument: str) -> Callable[[Any], Any]:
@@ -68,27 +105,68 @@ def function(text: str, what: str, argument: str) -> Callable[[Any], Any]:
     Raises:
       UserError: there is none, or what it lies in can't be run.
     """
-    place, _, name = text.rpartition(":")
+    place, name = parts(text)
     if not is_function(text):
         raise UserError(f"{what}={text!r}: give FILE.py:function or package.module:function")
-    if _is_file(place):
-        place = str(path(place, what))
-        check_regular(f"{what}={text}: {place}", place)
-        if not Path(place).is_file():
-            raise UserError(f"{what}={text}: there is no file {place}")
-        found = run(place, f"{what}: the file").get(name)
-    else:
-        try:
-            found = getattr(importlib.import_module(place), name, None)
-        except Exception as error:  # the user's own code: anything may come
-            raise failed(f"{what}={text}", error) from error
+    found = getattr(_module(text, what), name, None)
     if not callable(found):
+        place = str(path(place, what)) if _is_file(place) else place
         raise UserError(
             f"{what}: {place} has no function {name}({argument}): write it, or give {what}=FILE.py:function or "
             "package.module:function"
         )
     own: Callable[[Any], Any] = found
     return own
+
+
+def thing(text: str, what: str) -> Any:
+    """Return what ``text`` names, anything that ``FILE.py:NAME`` or ``package.module:NAME`` has, or the whole module.
+
+    Within a process it is one and the same for as long as its file is, so that programs compiled with it are, too.
+
+    Args:
+      text: its name.
+      what: what names it, e.g. ``config.loss``.
+
+    Raises:
+      UserError: there is none, or what it lies in can't be run.
+    """
+    module, (place, name) = _module(text, what), parts(text)
+    if name and not hasattr(module, name):
+        own = [known for known, value in vars(module).items() if not (known[0] == "_" or isinstance(value, ModuleType))]
+        raise unknown_name(f"name in {place}, which {what} names:", name, own)
+    return getattr(module, name) if name else module
+
+
+_files: dict[tuple[str, bytes], ModuleType] = {}  # by place and content
+
+
+def _module(text: str, what: str) -> ModuleType:
+    """The file or module in which ``text`` lies; a file is run once in a process, and again when it has changed."""
+    place, _ = parts(text)
+    if not _is_file(place):
+        try:
+            return importlib.import_module(place)
+        except Exception as error:  # the user's own code: anything may come
+            raise failed(f"{what}={text}", error) from error
+    place = str(path(place, what))
+    check_regular(f"{what}={text}: {place}", place)
+    if not Path(place).is_file():
+        raise UserError(f"{what}={text}: there is no file {place}")
+    content = read_regular(Path(place))
+    key = os.path.abspath(place), hashlib.sha256(content).digest()
+    if key not in _files:
+        name = f"{Path(place).stem} {hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"  # no import finds it
+        module = ModuleType(name)
+        module.__file__ = key[0]
+        sys.modules[name] = module  # dataclasses look for theirs
+        try:
+            exec(compile(content, place, "exec", dont_inherit=True), module.__dict__)
+        except Exception as error:  # the user's own code: anything may come
+            del sys.modules[name]
+            raise failed(f"{what}: the file {place}", error, place) from error
+        _files[key] = module
+    return _files[key]
 
 
 def failed(what: str, error: BaseException, file: str = "") -> UserError:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from gan_jax import models
 from gan_jax.build import build_gan
 from gan_jax.cli.arguments import load_config
+from gan_jax.config import term
 from gan_jax.core.state import init_state
 from gan_jax.core.update import update
 from gan_jax.evaluate import sample
@@ -25,20 +26,16 @@ from gan_jax.training import train
 from gan_jax.util.errors import UserError
 from tests.helpers import QUICKLY, ROOT
 
-NETWORKS, CONFIG = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.S | re.M)
+PAGE, TERM = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.S | re.M)
 CALLS = {
     "Generator": "module(z, train=..., label=..., axis_name=...)",
     "Discriminator": "module(x, train=..., label=..., axis_name=..., batches=...)",
 }
 
 
-def saved(monkeypatch: pytest.MonkeyPatch, folder: Path, networks: str = NETWORKS) -> ConfigDict:
-    """The example's config, its files being where the page says: the first among the models, made small."""
-    module = types.ModuleType("gan_jax.models.mine")
-    exec(compile(networks, "mine.py", "exec"), module.__dict__)
-    monkeypatch.setattr(models, "mine", module, raising=False)
-    monkeypatch.setattr(models, "__all__", [*models.__all__, "mine"])
-    (folder / "mine.py").write_text(CONFIG)
+def saved(folder: Path, page: str = PAGE) -> ConfigDict:
+    """The example's config, made small, its file being anywhere."""
+    (folder / "mine.py").write_text(page)
     config = load_config(str(folder / "mine.py"))
     config.generator.width = config.discriminator.width = 4
     config.update({"steps": 2, "batch_size": 8, "steps_per_dispatch": 2})
@@ -48,7 +45,7 @@ def saved(monkeypatch: pytest.MonkeyPatch, folder: Path, networks: str = NETWORK
 
 def test_the_documented_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word: two steps move all of it, and it can be called as on GPUs, with both batches at once."""
-    config = saved(monkeypatch, tmp_path)
+    config = saved(tmp_path)
     gan, hyper = build_gan(config)
     begin = jax.jit(init_state, static_argnums=0)(gan, 0, hyper)
     images = jax.random.uniform(jax.random.key(0), (1, 8, 28, 28, 1), minval=-1)
@@ -63,10 +60,17 @@ def test_the_documented_example_trains(tmp_path: Path, monkeypatch: pytest.Monke
     assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, end)
 
 
+def test_the_documented_term_that_remembers_is_one(tmp_path: Path) -> None:
+    config = saved(tmp_path, PAGE + TERM)
+    config.terms.mean = term(f"{tmp_path}/mine.py:MeanScore", "discriminator", decay=0.9)
+    gan, hyper = build_gan(config)
+    assert jax.eval_shape(lambda: init_state(gan, 0, hyper)).memory["terms"].keys() == {"mean"}
+
+
 @pytest.mark.slow
-def test_the_documented_example_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_example_is_a_run(tmp_path: Path) -> None:
     """Two steps on two devices, checkpoints, pictures and all; then it is sampled."""
-    config = saved(monkeypatch, tmp_path)
+    config = saved(tmp_path)
     gan, _ = build_gan(config)
     state = train.train(config, tmp_path / "run", jax.devices()[:2])
     assert state is not None
@@ -87,19 +91,23 @@ def test_the_contract_is_one_in_the_page_the_models_and_the_code(player: str) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ((", batches=1):", "):"), "Discriminator of model 'mine' is called with batches too"),
-        ((", axis_name=None):", "):"), "Generator of model 'mine' is called with axis_name too"),
-        (("return Judgement(logits.astype(self.param_dtype), features)", "return logits"), "must return a .*Judgement"),
-        (("features)[:, 0]", "features)"), r"logits \[B\] and features \[B, F\], but made \[1, 1\]"),
+        ((", batches=1):", "):"), "Discriminator of model '/.*/mine.py' is called with batches too"),
+        ((", axis_name=None):", "):"), "Generator of model '/.*/mine.py' is called with axis_name too"),
+        (
+            ("return Judgement(Dense(1, use_bias=True)(features)[:, 0], features)", "return features"),
+            "must return a .*Judgement",
+        ),
+        (
+            ("(features)[:, 0], features", "(features), features"),
+            r"logits \[B\] and features \[B, F\], but made \[1, 1\]",
+        ),
         (("(self.width // 2, channels)", "(channels,)"), r"makes images \[14, 14, 1\] of data \[28, 28, 1\]"),
-        (("TransposedConv(features, **types)", "TransposedConv(features, name='one', **types)"), "Name in use"),
+        (("TransposedConv(features)", "TransposedConv(features, name='one')"), "line 22: NameInUseError: .*one"),
     ],
 )
-def test_what_does_not_keep_the_contract_is_one_line(
-    change: tuple[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert change[0] in NETWORKS
-    config = saved(monkeypatch, tmp_path, NETWORKS.replace(*change, 1))
+def test_what_does_not_keep_the_contract_is_one_line(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    assert change[0] in PAGE
+    config = saved(tmp_path, PAGE.replace(*change, 1))
     with pytest.raises(UserError, match=message) as error:
         build_gan(config)
     assert "\n" not in str(error.value)
