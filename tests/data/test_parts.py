@@ -14,6 +14,16 @@ from gan_jax.data.parts import Part, hold_out
 from tests.data.test_sources import load, noise, pixels, png
 
 
+def test_what_is_held_out_without_labels_is_from_all_over() -> None:
+    """Images that lie in the order of what they show: of each fifth of them some are held out."""
+    whole = Part(np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1), None)
+    train, test = hold_out(whole, 0.2)
+    held = pixels(test.images).ravel()
+    assert len(train.images) == 160
+    assert len(held) == 40
+    assert (np.bincount(held // 40, minlength=5) >= 2).all()
+
+
 def test_what_is_held_out_is_of_all_classes_wherever_they_lie() -> None:
     labels = np.repeat(np.arange(4), 50).astype(np.int32)
     train, test = hold_out(Part(np.arange(200).reshape(200, 1, 1, 1).astype(np.uint8), labels), 0.2)

@@ -36,8 +36,8 @@ FAULTS: tuple[Fault, ...] = (
         _PARTS,
         "order = shuffled(count, 0)",
         "order = np.arange(count)",
-        ("tests/data/test_parts.py::test_what_is_held_out_is_of_all_classes_wherever_they_lie",),
-        "Of a folder that lies class by class all test images are of the first class.",
+        ("tests/data/test_parts.py::test_what_is_held_out_without_labels_is_from_all_over",),
+        "Of a folder without labels that is sorted, all test images are alike.",
     ),
     Fault(
         "a-share-is-held-out-of-unreadable-ones-too",

@@ -181,11 +181,13 @@ def test_trials_are_parted_by_what_is_compiled(tmp_path: Path, monkeypatch: pyte
     trials = hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("loss", ["hinge", "minimax"])])
     trials += [{}, {"terms.feature_matching.weight": 1.0}, {"optimizer.discriminator.clip": 0.1}]
     trials += [{"generator.widths": (8,)}]
+    moved = {"augment.name": "translation"}  # by chance they are another program, though a chance is a number
+    trials += [moved, moved | {"augment.p": 0.5}, moved | {"augment.p": 0.25}]
     members = planning.plan(config, trials, tmp_path)
     numbers = [[int(m.name) for m in part] for part in planning.split(members, TWO)]
-    assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8], [9]]
+    assert numbers == [[0, 2, 4], [1, 3, 5], [6], [7], [8], [9], [10], [11, 12]]
     monkeypatch.setattr("gan_jax.runtime.placement.memory", lambda devices: 3 * members[0].nbytes() + 1)
-    assert [len(part) for part in planning.split(members, TWO[:1])] == [1] * 10
+    assert [len(part) for part in planning.split(members, TWO[:1])] == [1] * 13
     assert not list(tmp_path.iterdir())
 
 
