@@ -60,6 +60,11 @@ _FALLBACK = flags.DEFINE_string(
     "fallback", None, "A directory for the state in memory, should training no longer be able to write to its workdir."
 )
 
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "The workdir of a run whose weights this one begins with, wherever they fit; RUN@STEP for another checkpoint.",
+)
 _CHANGE = flags.DEFINE_boolean(
     "change",
     False,
@@ -70,7 +75,7 @@ _CHANGE = flags.DEFINE_boolean(
 
 _READ = (
     *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _CLASSIFIERS, _SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE),
-    *(_EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE),
+    *(_EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
 )
 
 
@@ -88,6 +93,8 @@ def main(argv: list[str]) -> None:
     command.check_flags(_MODE.value, [flag.name for flag in _READ if flag.present])
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
     overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
+    if _INIT_FROM.value:
+        overrides = command.with_origin(_INIT_FROM.value, overrides, _CONFIG.value)
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
     values |= {name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback")}

@@ -248,7 +248,7 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order, to be kept: files are named for any folder."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
     plain = with_names(plain, named.anywhere)
-    plain["data"]["dir"] = _anywhere(plain["data"]["dir"])
+    plain["data"]["dir"], plain["init_from"] = _anywhere(plain["data"]["dir"]), _anywhere(plain["init_from"])
     features = plain["eval"]["features"]
     kind, colon, file = features.partition(":")
     if kind == "inception" and file:

@@ -18,7 +18,7 @@ from ml_collections.config_dict import RequiredValueError
 from gan_jax.cli.arguments import load_config, read_override
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
-from gan_jax.config import check_held, dotted_keys
+from gan_jax.config import check_held, dotted_keys, override
 from gan_jax.runtime import distributed, environment, signals
 from gan_jax.util import named
 from gan_jax.util.errors import EndedError, UserError, clipped, listed, printable
@@ -136,6 +136,15 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
         raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
     config = Workdir(workdir).config() if changes else ConfigDict()
     return dict(read_override(change, config) for change in changes)
+
+
+def with_origin(run: str, overrides: Mapping[str, Any], config: ConfigDict | None) -> dict[str, Any]:
+    """``overrides`` with ``--init_from=RUN``, which is ``--config.init_from=RUN``; a ``config`` gets it too."""
+    if overrides.get("init_from", run) != run:
+        raise UserError(f"--init_from={run}, and --config.init_from={overrides['init_from']}: leave one out")
+    if config is not None:
+        override(config, "init_from", run)
+    return {**overrides, "init_from": run}
 
 
 def run(mode: str, request: Request) -> None:

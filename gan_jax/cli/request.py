@@ -45,3 +45,4 @@ class Request:
     process: int | None = None
     fallback: Path | None = None
     change: bool = False
+    init_from: str | None = None

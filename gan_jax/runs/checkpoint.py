@@ -197,28 +197,52 @@ class Checkpoints:
           DamagedError: it isn't what was saved.
           UserError: it is, but it is another state than ``like``.
         """
+        leaves = self._listed(step)
+        _compare(
+            {name: text.split(" ")[0] for name, text in leaves.items()}, _leaves(like, _shape), step, self.directory
+        )
+        return self._whole(step, leaves, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like))
+
+    def leaves(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of what was saved after ``step``, by dotted names; see `arrays`."""
+        try:
+            return {name: _described(text) for name, text in self._listed(step).items()}
+        except (ValueError, TypeError) as error:
+            raise DamagedError(_reason(error)) from error
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of the state of ``step`` by their dotted names, whatever GAN it is of.
+
+        Raises:
+          DamagedError: they aren't what was saved.
+        """
+        return named_leaves(self._whole(step, self._listed(step)))
+
+    def _listed(self, step: int) -> dict[str, str]:
+        """Each leaf's `_checksum`."""
         if not (self.directory / str(step) / "leaves").exists():
             raise DamagedError("its list of leaves is missing")
         try:
             written = self._written(step)
-            leaves = written["leaves"]
+            leaves: dict[str, str] = written["leaves"]
             if written != _signed(leaves, written.get("log", {})):
                 raise DamagedError("its list of leaves has another checksum")
+            return leaves
         except DamagedError:
             raise
         except Exception as error:  # of damaged files, orbax and its parsers raise anything
             raise DamagedError(_reason(error)) from error
-        _compare(
-            {name: text.split(" ")[0] for name, text in leaves.items()}, _leaves(like, _shape), step, self.directory
-        )
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+
+    def _whole(self, step: int, leaves: dict[str, str], template: Any = None) -> Any:
+        """The state of ``step``, of the ``leaves`` with these checksums; without ``template`` nested dicts."""
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
             state = self._manager.restore(step, args=args).state
         except Exception as error:
             raise DamagedError(_reason(error)) from error
-        for name, text in _leaves(state, _checksum).items():
-            if leaves[name] != text:
+        found = _leaves(state, _checksum)
+        for name in leaves.keys() | found.keys():
+            if leaves.get(name) != found.get(name):
                 raise DamagedError(f"{name} has another checksum")
         return state
 
@@ -240,6 +264,12 @@ def _leaves(tree: Any, describe: Callable[[Any], str]) -> dict[str, str]:
 def _shape(leaf: Any) -> str:
     """``float32[8,32]``, nothing for what has no shape."""
     return f"{np.dtype(leaf.dtype)}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "shape") else ""
+
+
+def _described(text: str) -> jax.ShapeDtypeStruct:
+    """The shape and type that `_checksum` begins with."""
+    kind, _, sides = text.split(" ")[0].rstrip("]").partition("[")
+    return jax.ShapeDtypeStruct(tuple(map(int, filter(None, sides.split(",")))), np.dtype(kind))
 
 
 def _checksum(leaf: Any) -> str:

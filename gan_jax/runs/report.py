@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gan_jax
+from gan_jax.runs import origin
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
 from gan_jax.util.files import write_atomically
@@ -30,6 +31,7 @@ _SHOWN = (
     *("duplicates", "class_distance", "d_loss", "g_loss", "steps"),
 )
 _CLASSES = 50  # that are listed
+_ARRAYS = 200  # likewise, not taken from another run
 _LOWER_IS_BETTER = ("fid", "kid")  # figures whose lowest point is marked
 _GRIDS = 6  # shown through time, besides the last
 _POINTS = 300  # of a curve
@@ -103,6 +105,7 @@ def write_report(workdir: Workdir) -> Path:
         "What it cost": _table(summary.get("resources", {})),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
         "Changed on the way": "".join(f"{html.escape(line)}<br>" for line in told(workdir.changes())),
+        "Weights at the start": "".join(f"{html.escape(line)}<br>" for line in _origin(workdir)),
         "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
         "Versions": _table({"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}),
     }
@@ -117,6 +120,11 @@ def write_report(workdir: Workdir) -> Path:
     path = workdir.path / "report.html"
     write_atomically(path, lambda file: file.write(page.encode(errors="backslashreplace")))
     return path
+
+
+def _origin(workdir: Workdir) -> list[str]:
+    found = origin.kept(workdir)
+    return origin.described(found, _ARRAYS) if found else []
 
 
 def _classes(workdir: Workdir) -> dict[str, str]:

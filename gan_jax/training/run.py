@@ -82,6 +82,8 @@ class Run:
         """Before the first step of this process, compilation behind it: the clock starts."""
         if self.first == 0:
             self.persist("the samples", lambda: self.draw(0, state))
+            if self.config.init_from:  # from here on the other run isn't needed any more
+                self.persist("a checkpoint", lambda: self.save(0, state))
         self.begin = self.clock()
 
     def clock(self) -> float:

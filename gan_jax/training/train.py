@@ -20,6 +20,7 @@ from gan_jax.core.state import GANState, init_state, named_leaves, parameter_cou
 from gan_jax.data import Dataset
 from gan_jax.data.feed import Feed
 from gan_jax.evaluate import Evaluator
+from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Onlooker, Workdir, told
@@ -85,9 +86,12 @@ def train(
                     keep(lambda: write_report(workdir), f"the report in {path}")
                 print(f"{path} holds {_ending(config, workdir)}")
                 return None
+            shapes = jax.eval_shape(lambda: init_state(gan, config.seed, hyper))
+            if config.init_from and not workdir.saved():
+                origin.check(config.init_from, shapes)
             if known := path.is_dir():  # else not before it is clear that the run can start
                 stack.enter_context(workdir.locked())
-            placement.check_memory(jax.eval_shape(lambda: init_state(gan, config.seed, hyper)), own)
+            placement.check_memory(shapes, own)
             dataset = build.build_dataset(config, workdir.cache)
             if not known:
                 stack.enter_context(workdir.locked())
@@ -171,10 +175,15 @@ def _attempt(
             resumed = int(state.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
             state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
+        begun: list[str] = []
+        if resumed is None and config.init_from:
+            state, begun = origin.begin(origin.read(config.init_from), state, workdir)
         for line in told(workdir.record_changes(config, resumed)):
             print(f"{'changed':<14}{line}")
         feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
         print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
+        for number, line in enumerate(begun):
+            print(f"{'' if number else 'init_from':<14}{line}")
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
         run = Run(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
         state, used = steps(run, feed, placement.replicated(state, devices), devices)
