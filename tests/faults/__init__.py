@@ -1,6 +1,6 @@
 """Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
 
-from tests.faults import core, data, evaluation, games, losses, networks, reports, runs, sampling
+from tests.faults import core, data, evaluation, games, losses, networks, reports, runs, sampling, transfer
 from tests.faults.fault import Fault
 
 AREAS: dict[str, tuple[Fault, ...]] = {
@@ -13,5 +13,6 @@ AREAS: dict[str, tuple[Fault, ...]] = {
     "reports": reports.FAULTS,
     "runs": runs.FAULTS,
     "sampling": sampling.FAULTS,
+    "transfer": transfer.FAULTS,
 }
 EVERY = {f"{area}.{fault.name}": fault for area, faults in AREAS.items() for fault in faults}
