@@ -235,8 +235,8 @@ _HOSTS = ("coordinator", "processes", "process")
 _SAMPLES = ("out", "seed", "step", "label")
 MODES: dict[str, Mode] = {
     "train": Mode(_train, ("fallback", "change", "init_from", *_HOSTS)),
-    "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", *_HOSTS)),
-    "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", *_HOSTS)),
+    "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", "init_from", *_HOSTS)),
+    "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", "init_from", *_HOSTS)),
     "sample": Mode(_sample, (*_SAMPLES, "num_samples", *_HOSTS), changes=()),
     "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
     "evaluate": Mode(
@@ -261,8 +261,6 @@ def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> Config
     if config is None:
         raise UserError(f"{what} needs a config: --config=configs/dcgan.py{otherwise}")
     check_references(config)
-    if config.init_from and what != "training":
-        raise UserError(f"config.init_from: {what} can't begin with another run's weights: leave it out")
     build.enable_float64(config)
     return config
 

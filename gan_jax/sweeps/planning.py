@@ -13,6 +13,7 @@ from gan_jax import build
 from gan_jax.config import changed, flat, to_plain
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.state import init_state, named_leaves
+from gan_jax.runs import origin
 from gan_jax.runs.report import counted
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import placement
@@ -48,9 +49,13 @@ class Trial:
         same_leaves = bool(jax.tree.structure(self.hyperparams) == jax.tree.structure(other.hyperparams))  # type: ignore[operator]
         return same_leaves and self.gan == other.gan and self.static == other.static
 
+    def shapes(self) -> Any:
+        """Of its state."""
+        return jax.eval_shape(lambda: init_state(self.gan, 0, self.hyperparams))
+
     def nbytes(self) -> int:
         """Of its state."""
-        return placement.nbytes(jax.eval_shape(lambda: init_state(self.gan, 0, self.hyperparams)))
+        return placement.nbytes(self.shapes())
 
 
 def refuse_a_run(path: Path) -> None:
@@ -75,7 +80,7 @@ def plan(
     if not trials:
         raise UserError("the sweep has no trials")
     refuse_a_run(path)
-    members = []
+    members, sources = [], set()
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
         try:
             own = changed(config, overrides)
@@ -92,6 +97,9 @@ def plan(
             build.check_data_place(own)  # if that is mistaken, it is what is to be said
             raise
         members.append(Trial(overrides, own, gan, hyper, workdir))
+        if own.init_from and not workdir.saved() and (own.init_from, gan) not in sources:
+            origin.check(own.init_from, members[-1].shapes())
+            sources.add((own.init_from, gan))
     return members
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from gan_jax import build
 from gan_jax.config import OBSERVING
 from gan_jax.core.state import GANState, init_state
+from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints, DamagedError
 from gan_jax.runs.report import write_report
 from gan_jax.runtime import placement, program
@@ -87,6 +88,8 @@ class Population:
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyperparams) for m in self.members]
             states = jax.device_get(begun)
+            if config.init_from and not set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)):
+                states = self.inherited(states)
             first, found = together(kept, [states[number] for number in self.going])
             if first:
                 print(f"resumed from the checkpoints of step {first:,}")
@@ -98,6 +101,14 @@ class Population:
             used = self.train(states, feed, first)
         for number, run in self.runs.items():
             print(f"{self.members[number].name}: {run.finish(used)}")
+
+    def inherited(self, states: list[GANState]) -> list[GANState]:
+        """Return states before their first step, those that go on with the weights of ``config.init_from``."""
+        source = origin.read(self.config.init_from)
+        for number, member in self.going.items():
+            states[number], told = origin.begin(source, states[number], member.workdir)
+        print("\n".join(f"init_from: {line}" for line in told))
+        return states
 
     def train(self, begun: Sequence[GANState], feed: Any, first: int) -> dict[str, Any]:
         """All steps from ``first`` on; returns what they cost."""

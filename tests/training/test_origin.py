@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from gan_jax import build
 from gan_jax.core.state import GANState, init_state, named_leaves
 from gan_jax.runs import origin
+from gan_jax.sweeps.sweep import sweep
 from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, assert_identical, launch, run, run_until, saved, small
@@ -79,6 +80,17 @@ def test_a_run_resumes_without_the_one_that_it_began_with(source: tuple[Path, GA
     page = (path / "report.html").read_text()
     assert "Weights at the start" in page
     assert "arrays taken; 0 other shape, 0 not there, 0 left over" in page
+
+
+def test_each_trial_of_a_sweep_begins_so(source: tuple[Path, GANState], tmp_path: Path) -> None:
+    config = of_side(8, like=source[0])
+    sweep(config, [{"seed": 0}, {"seed": 1}], tmp_path / "sweep", ONE)
+    alone = run(of_side(8, like=source[0]), tmp_path / "alone")
+    assert_identical(saved(config, tmp_path / "sweep/000"), alone)
+    assert (tmp_path / "sweep/001/init_from.json").exists()
+    config.init_from = str(tmp_path / "none")
+    with pytest.raises(UserError, match="there is no such run"):
+        sweep(config, [{"seed": 0}], tmp_path / "another", ONE)
 
 
 def test_a_checkpoint_is_chosen_and_a_damaged_one_passed_over(
