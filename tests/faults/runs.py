@@ -139,8 +139,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "checksums-are-not-compared",
         _CHECKPOINT,
-        "if leaves[name] != text:",
-        "if name not in leaves:",
+        "if leaves.get(name) != found.get(name):",
+        "if (name in leaves) != (name in found):",
         _DAMAGED,
         "A flipped bit on the disk is trained on.",
     ),
