@@ -31,6 +31,12 @@ _NUM_SAMPLES = flags.DEFINE_integer(
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
 _LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
+_SAMPLING = flags.DEFINE_string(
+    "sampling",
+    None,
+    "How to draw: 'truncation=0.7 noise_mode=const', whatever the prior and G take; default of an evaluation "
+    "eval.sampling of the run.",
+)
 _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
@@ -74,8 +80,8 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _CLASSIFIERS, _SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE),
-    *(_EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _SAMPLING, _CLASSIFIERS, _SWEEP, _SEARCH, _TRIALS, _POPULATION),
+    *(_OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
 )
 
 

@@ -22,7 +22,7 @@ from gan_jax.core.state import init_state, named_leaves
 from gan_jax.core.tasks import TASKS
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
-from gan_jax.evaluate import Evaluator, find
+from gan_jax.evaluate import Evaluator, find, sampling
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
@@ -100,6 +100,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
     for player in players:
         assemble.check_frozen(config, player, named_leaves(getattr(state, player).params))
     _check_step(config, gan, state)
+    sampling.of_evaluations(gan, config.eval)  # refuses what can't be
     return gan, hyper
 
 
@@ -237,8 +238,9 @@ def build_evaluator(
     cache: Path | None,
     devices: Sequence[jax.Device],
     samples: int | None = None,
+    how: sampling.Sampling | None = None,
 ) -> Evaluator:
-    """What judges the GAN by the config's features, on ``samples`` samples (or as many as the config says).
+    """What judges the GAN by the config's features, on ``samples`` samples drawn as ``how`` says (or as the config).
 
     Raises:
       UserError: there are too few images to compare with; or see `gan_jax.evaluate.extractors.find`.
@@ -249,7 +251,8 @@ def build_evaluator(
             f"{dataset.name} has {len(dataset.train_images)} images to compare samples with, and an evaluation needs "
             f"{FEWEST_SAMPLES} or more: give more of them, or set config.eval.features='none'"
         )
-    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache)
+    how = how or sampling.of_evaluations(gan, config.eval)
+    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache, how=how)
 
 
 def _options(config: ConfigDict) -> data.Options:

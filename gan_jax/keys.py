@@ -257,6 +257,12 @@ KEYS: dict[str, Key] = {
         None,
         OBSERVES,
     ),
+    "eval.sampling": Key(
+        "",
+        "How an evaluation's samples are drawn, if not as usual: truncation=0.7, or whatever the prior and G take.",
+        None,
+        OBSERVES,
+    ),
     "checkpoint.every": Key(500, "Steps between two checkpoints.", at_least(1), OBSERVES),
     "checkpoint.keep": Key(3, "Checkpoints that are kept, the newest.", at_least(1), OBSERVES),
     "parallel.logical_shards": Key(

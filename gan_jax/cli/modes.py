@@ -99,12 +99,13 @@ def _sample(request: Request) -> None:
     workdir, seed = request.workdir, request.seed
     visualize.check_ending(request.out or workdir / "samples.png")
     gan, state, step = _restore(workdir, request.step)
+    how = _how(gan, request.sampling)
     out = request.out or _in(workdir, "samples.png")
     count = request.num_samples or 100
     labels, names = _labels(gan, workdir, count, request.label)
-    images = sample.sample(gan, state, seed, labels)
+    images = sample.sample(gan, state, seed, labels, how=how)
     visualize.save_images(images, out, labels if gan.classes else None, names)
-    print(f"{count:,} samples of step {step:,}, seed {seed}: {out}")
+    print(f"{count:,} samples of step {step:,}, seed {seed}{_said(how)}: {out}")
 
 
 def _interpolate(request: Request) -> None:
@@ -114,11 +115,23 @@ def _interpolate(request: Request) -> None:
     workdir, seed = request.workdir, request.seed
     visualize.check_ending(request.out or workdir / "interpolations.png")
     gan, state, step = _restore(workdir, request.step)
+    how = _how(gan, request.sampling)
     out = request.out or _in(workdir, "interpolations.png")
     labels, names = _labels(gan, workdir, 100, request.label)
-    images = sample.interpolate(gan, state, seed, labels)
+    images = sample.interpolate(gan, state, seed, labels, how=how)
     visualize.save_images(images, out, labels if gan.classes else None, names)
-    print(f"10 spherical interpolations of step {step:,}, seed {seed}: {out}")
+    print(f"10 spherical interpolations of step {step:,}, seed {seed}{_said(how)}: {out}")
+
+
+def _how(gan: Any, text: str | None) -> Any:
+    """How to draw by ``--sampling``."""
+    from gan_jax.evaluate import sampling
+
+    return sampling.read(gan, text or "", "--sampling")
+
+
+def _said(how: Any) -> str:
+    return f", {how}" if str(how) else ""
 
 
 def _in(workdir: Path, name: str) -> Path:
@@ -168,9 +181,10 @@ def _evaluate(request: Request) -> None:
     gan, state, step = _restore(workdir, request.step)
     place = Workdir(workdir)
     config = _of_run(place, request.overrides)
+    how = evaluate.sampling.of_evaluations(gan, config.eval, request.sampling)
     dataset = build.build_dataset(config, place.cache, reading=True)
     place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
-    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000)
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
     if classifiers:
         reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
         if reason:
@@ -181,12 +195,14 @@ def _evaluate(request: Request) -> None:
         labels = evaluator.labels(np.arange(len(drawn[2])))
         figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
     print(f"step {step:,}, {evaluator.description}")
+    width = max(60, *map(len, figures))
     if evaluator.floor:
-        print(f"{'':60}{'samples':>12}{'fresh images':>15}")
+        print(f"{'':{width}}{'samples':>12}{'fresh images':>15}")
     for name, value in figures.items():
         fresh = f"{evaluator.floor[name]:15.5g}" if name in evaluator.floor else ""
-        print(f"{name:60}{value:12.5g}{fresh}")
+        print(f"{name:{width}}{value:12.5g}{fresh}")
     described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
+    described |= {"sampling": str(how)} if str(how) else {}
     found = {**described, "floor": evaluator.floor, **figures}
     keep(lambda: place.save_evaluation(found), f"the figures in {workdir}")  # one may read runs of others
     if drawn is not None:
@@ -232,7 +248,7 @@ class Mode:
 
 
 _HOSTS = ("coordinator", "processes", "process")
-_SAMPLES = ("out", "seed", "step", "label")
+_SAMPLES = ("out", "seed", "step", "label", "sampling")
 MODES: dict[str, Mode] = {
     "train": Mode(_train, ("fallback", "change", "init_from", *_HOSTS)),
     "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", "init_from", *_HOSTS)),
@@ -240,7 +256,9 @@ MODES: dict[str, Mode] = {
     "sample": Mode(_sample, (*_SAMPLES, "num_samples", *_HOSTS), changes=()),
     "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
     "evaluate": Mode(
-        _evaluate, ("out", "step", "num_samples", "classifiers", *_HOSTS), changes=("eval.features", "data.dir")
+        _evaluate,
+        ("out", "step", "num_samples", "sampling", "classifiers", *_HOSTS),
+        changes=("eval.features", "data.dir"),
     ),
     "doctor": Mode(_doctor, _HOSTS),
 }

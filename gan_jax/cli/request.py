@@ -32,6 +32,7 @@ class Request:
     step: int | None = None
     seed: int = 0
     label: str | None = None
+    sampling: str | None = None
     classifiers: int = 0
     sweep: str | None = None
     search: str | None = None

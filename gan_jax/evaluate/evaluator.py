@@ -22,6 +22,7 @@ from gan_jax.evaluate import metrics, monitors
 from gan_jax.evaluate.extractors import Extractor, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
+from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.runtime import distributed, program
 from gan_jax.util import progress
 from gan_jax.util.files import keep, read_arrays, write_arrays
@@ -61,6 +62,7 @@ class Evaluator:
       samples: number of samples that are drawn each time.
       devices: those that draw and extract, each example by itself: any number gives the same figures.
       cache: the directory where the features of the data are kept; None: nowhere.
+      how: the samples are drawn; figures of those drawn otherwise have other names.
     """
 
     def __init__(
@@ -71,7 +73,10 @@ class Evaluator:
         samples: int,
         devices: Sequence[jax.Device],
         cache: Path | None = None,
+        *,
+        how: Sampling = USUAL,
     ) -> None:
+        self._how = how
         self._gan, self._dataset, self.samples, self._devices, self._cache = gan, dataset, samples, devices, cache
         self._extractor = extractor
         self.preparing = 0.0  # seconds that `prepare` took
@@ -148,15 +153,15 @@ class Evaluator:
             needs = f"inception (a classifier needs labels of two classes or more, and {lacking})"
             told = f"set config.eval.features to {needs if lacking else 'classifier or inception'}"
             return f"only what D says of images seen and unseen; for FID and the like {told}"
+        how = f" with {self._how}" if str(self._how) else ""
+        samples = f"{self.samples:,} samples{how}"
         if not self.ready:
-            return f"{self.samples:,} samples"
+            return samples
         assert self.extractor is not None
         accuracy = self.extractor.accuracy
         known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
         seen = ", on which it was trained" if self.extractor.classes else ""
-        said = (
-            f"{self.samples:,} samples by {self.extractor.name}{known}, against {len(self.real):,} train images{seen}"
-        )
+        said = f"{samples} by {self.extractor.name}{known}, against {len(self.real):,} train images{seen}"
         fid, count = self.floor.get(self.named("fid")), round(self.floor.get("images", 0))
         if fid is None:
             return said
@@ -164,8 +169,13 @@ class Evaluator:
         return f"{said}; {self.samples:,} fresh images have an FID of {fid:.3g}{estimated}"
 
     def named(self, figure: str) -> str:
-        """The figure's name with that of its features: ``fid[classifier:embedded:mnist5k:3f2a0c1d]``."""
-        return figure if self.extractor is None else f"{figure}[{self.extractor.name}]"
+        """The figure's name with that of its features and how samples are drawn, if not as usual.
+
+        For instance ``fid[classifier:embedded:mnist5k:3f2a0c1d]`` or ``fid[inception, truncation=0.7]``.
+        """
+        if self.extractor is None:
+            return figure
+        return f"{figure}[{', '.join(filter(None, (self.extractor.name, str(self._how))))}]"
 
     def figures(self, state: GANState, drawn: Drawn | None = None) -> dict[str, float]:
         """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched.
@@ -218,7 +228,7 @@ class Evaluator:
     def _drawn(self, common: Any, examples: Any) -> Any:
         assert self.extractor is not None
         (variables, weights, key), (index, label) = common, examples
-        images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label))
+        images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label, **dict(self._how.options)))
         return *self.extractor.apply(weights, images), images
 
 

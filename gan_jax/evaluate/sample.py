@@ -13,15 +13,16 @@ from gan_jax.core.gan import GAN, Array, Variables
 from gan_jax.core.pixels import to_float, to_uint8
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
+from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.util import progress
 
 _BATCH = 256
 Inputs = tuple[Array, Array, Array]  # of `draw.generate`: latents, labels, keys
 
 
-@partial(jax.jit, static_argnums=0)
-def _generate(gan: GAN, variables: Variables, inputs: Inputs) -> Array:
-    return to_uint8(draw.generate(gan, variables, inputs))
+@partial(jax.jit, static_argnums=(0, 1))
+def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs) -> Array:
+    return to_uint8(draw.generate(gan, variables, inputs, **dict(how.options)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -49,31 +50,36 @@ def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
 def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of the first samples of ``seed``, with ``labels`` ``[N]``, all in one batch."""
     keys = fixed_keys(seed, np.arange(len(labels)))
-    return np.asarray(_generate(gan, state.ema, (draw.latents(gan, keys), labels, keys)))
+    return np.asarray(_generate(gan, USUAL, state.ema, (draw.latents(gan, keys), labels, keys)))
 
 
-def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
-    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i and its
-    label."""
+def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray, *, how: Sampling = USUAL) -> np.ndarray:
+    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and
+    ``how`` it is drawn."""
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
         keys = fixed_keys(seed, numbers)
-        return draw.latents(gan, keys), keys
+        return draw.latents(gan, keys, **dict(how.options)), keys
 
-    return _in_batches(gan, state.ema, labels, drawn)
+    return _in_batches(gan, how, state.ema, labels, drawn)
 
 
-def interpolate(gan: GAN, state: GANState, seed: int, labels: np.ndarray, columns: int = 10) -> np.ndarray:
+def interpolate(
+    gan: GAN, state: GANState, seed: int, labels: np.ndarray, columns: int = 10, *, how: Sampling = USUAL
+) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
-    one sample of ``seed`` to another. What the network draws by itself is that of the first in the whole row."""
+    one sample of ``seed`` to another, both drawn as ``how`` says. What the network draws by itself is that of the first
+    in the whole row."""
     rows = len(labels) // columns
-    ends = fixed_latents(gan, seed, 2 * rows).reshape(rows, 2, -1)
+    ends = draw.latents(gan, fixed_keys(seed, np.arange(2 * rows)), **dict(how.options)).reshape(rows, 2, -1)
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
     z = jax.vmap(lambda pair: jax.vmap(lambda t: slerp(pair[0], pair[1], t))(weights))(ends).reshape(rows * columns, -1)
     padded = jnp.pad(z, ((0, _BATCH), (0, 0)))
-    return _in_batches(
-        gan, state.ema, labels, lambda numbers: (padded[numbers], fixed_keys(seed, 2 * (numbers // columns)))
-    )
+
+    def between(numbers: np.ndarray) -> tuple[Array, Array]:
+        return padded[numbers], fixed_keys(seed, 2 * (numbers // columns))
+
+    return _in_batches(gan, how, state.ema, labels, between)
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
@@ -91,7 +97,11 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def _in_batches(
-    gan: GAN, variables: Variables, labels: np.ndarray, inputs: Callable[[np.ndarray], tuple[Array, Array]]
+    gan: GAN,
+    how: Sampling,
+    variables: Variables,
+    labels: np.ndarray,
+    inputs: Callable[[np.ndarray], tuple[Array, Array]],
 ) -> np.ndarray:
     """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are.
 
@@ -106,6 +116,6 @@ def _in_batches(
         for start in range(0, count, _BATCH):
             numbers, stop = np.arange(start, start + _BATCH), min(count, start + _BATCH)
             z, keys = inputs(numbers)
-            out[start:stop] = np.asarray(_generate(gan, variables, (z, labels[numbers], keys)))[: stop - start]
+            out[start:stop] = np.asarray(_generate(gan, how, variables, (z, labels[numbers], keys)))[: stop - start]
             bar.update(stop - start)
     return out

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -22,7 +23,7 @@ from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
 
 _FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
-_EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}\.json")  # see `_evaluation_name`
+_EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}(_[\w%.~,=-]+)?\.json")  # see `_evaluation_name`
 _PARTS = ("train", "test")
 
 
@@ -328,7 +329,8 @@ class Workdir:
         self._write_json(self._summary, summary)
 
     def save_evaluation(self, figures: Mapping[str, Any]) -> None:
-        """Writes ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names."""
+        """Writes ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names; with
+        ``sampling`` among them ``..._FEATURES_SAMPLING.json``."""
         self._write_json(self.path / _evaluation_name(figures), figures)
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -441,7 +443,10 @@ def _grid_name(step: int) -> str:
 
 def _evaluation_name(figures: Mapping[str, Any]) -> str:
     features = re.sub(r"\W+", "-", str(figures["features"]))[-60:]
-    return f"evaluation_{figures['step']:08d}_{figures['samples']:06d}_{features}.json"
+    parts = [f"evaluation_{figures['step']:08d}_{figures['samples']:06d}_{features}"]
+    if how := figures.get("sampling"):
+        parts.append(quote(str(how), safe="= ").replace(" ", ","))
+    return f"{'_'.join(parts)}.json"
 
 
 def named_by_number(folder: Path, name: Callable[[int], str]) -> list[Path]:

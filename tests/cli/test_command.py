@@ -288,7 +288,9 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     out = launch("--mode=evaluate", workdir, "--num_samples=60", "--step=8")
     said = f"step 8, 60 samples by {MEANS}, against 4,500 train images; 60 fresh images have an FID of "
     assert said in out
-    figures = json.loads((tmp_path / "run" / "evaluation_00000008_000060_tests-test_evaluate-means.json").read_text())
+    figures = json.loads(
+        (tmp_path / "run" / "evaluation_00000008_000060_tests-evaluate-test_evaluate-means.json").read_text()
+    )
     assert figures["fid[tests.evaluate.test_evaluate:means]"] > 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Samples, each before the training images nearest to it" in page
@@ -307,7 +309,9 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
         DCGAN, "--mode=evaluate", workdir, "--num_samples=10", other
     )
     names = {path.name for path in (tmp_path / "run").glob("evaluation_00000010_*")}
-    assert names == {f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-test_evaluate-means")}
+    assert names == {
+        f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-evaluate-test_evaluate-means")
+    }
     for mode, but in (("evaluate", ", but for eval.features and data.dir"), ("sample", "")):
         (line,) = launch(DCGAN, f"--mode={mode}", workdir, "--config.steps=20", code=2).splitlines()
         expected = f"error: --config.steps: --mode={mode} takes the config of the run{but}: leave it out"

@@ -1,0 +1,103 @@
+"""How a generator is drawn from, other than as usual: ``truncation=0.7 noise_mode=const`` in the user's words."""
+
+import ast
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gan_jax.core.draw import options_of
+from gan_jax.core.gan import GAN
+from gan_jax.keys import Check, one_of
+from gan_jax.layers.noise import MODES
+from gan_jax.util.errors import UserError, clipped, unknown_name
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# Options that several priors and networks have; of others the default says what they may be.
+_KNOWN = {
+    "truncation": Check(lambda value: _is_number(value) and value > 0, "a finite number above 0"),
+    "noise_mode": one_of(*MODES),
+}
+_BY_DEFAULT: dict[type, Check] = {
+    bool: Check(lambda value: isinstance(value, bool), "True or False"),
+    int: Check(lambda value: type(value) is int, "a whole number"),
+    float: Check(_is_number, "a finite number"),
+    str: Check(lambda value: isinstance(value, str), "a word"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn; what is as usual is left out.
+
+    Attributes:
+      options: of the prior and the network (`gan_jax.core.draw.options_of`), in the order of their names.
+    """
+
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        """Return it as the user writes it; nothing where all is as usual."""
+        return " ".join(f"{name}={value}" for name, value in self.options)
+
+
+USUAL = Sampling()
+
+
+def read(gan: GAN, text: str, where: str) -> Sampling:
+    """Return what ``text``, ``'name=value name2=value2'``, asks of ``gan``.
+
+    Args:
+      gan: whose prior and network take the options.
+      text: see above; '' is as usual.
+      where: the flag or key that it comes from.
+
+    Raises:
+      UserError: nobody takes an option, or its value can't be.
+    """
+    of_prior, of_network = options_of(gan)
+    defaults, chosen = of_prior | of_network, {}
+    for name, value in _parts(text, where).items():
+        if not defaults:
+            raise UserError(f"{where}: {name}={clipped(str(value))}: this GAN has no options of sampling: leave it out")
+        if name not in defaults:
+            raise unknown_name(f"option in {where}:", name, defaults)
+        check = _KNOWN.get(name) or _BY_DEFAULT.get(type(defaults[name]))
+        if check is not None and not check.holds(value):
+            raise UserError(f"{where}: {name} must be {check.rule}, not {clipped(repr(value))}")
+        value = float(value) if _is_number(value) and type(defaults[name]) is not int else value
+        if value != defaults[name]:
+            chosen[name] = value
+    return Sampling(tuple(sorted(chosen.items())))
+
+
+def of_evaluations(gan: GAN, eval_config: Mapping[str, Any], flag: str | None = None) -> Sampling:
+    """Return how an evaluation draws: by ``--sampling`` if it is given (``flag``), else by ``config.eval``.
+
+    Raises:
+      UserError: see `read`.
+    """
+    if flag is not None:
+        return read(gan, flag, "--sampling")
+    return read(gan, eval_config["sampling"], "config.eval.sampling")
+
+
+def _parts(text: str, where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in text.split():
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise UserError(
+                f"{where}: {clipped(part)!r} is no name=value: write e.g. 'truncation=0.7 noise_mode=const'"
+            )
+        if name in found:
+            raise UserError(f"{where}: {name} is there twice: leave one out")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
