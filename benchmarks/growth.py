@@ -22,8 +22,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.program import Program, with_devices
 from configs import dcgan
-from gan_jax.runtime import environment
-from gan_jax.training import resources
+from gan_jax.runtime import environment, resources
 
 _PANEL = 230  # pixels
 _DEVICES = (1, 2, 4, 8)

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from benchmarks import gpu_program
 from benchmarks.program import Program, named_config, parts, with_devices
 from gan_jax.runtime import environment
-from gan_jax.training.resources import flops_before_compilation
+from gan_jax.runtime.resources import flops_before_compilation
 from gan_jax.util import progress
 
 # A device's links (bytes a second that it can send, as its maker has it), its arithmetic in bfloat16 (FLOP/s), and

@@ -29,8 +29,7 @@ from gan_jax.core.gan import GAN
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.models import resnet
-from gan_jax.runtime import environment
-from gan_jax.training import resources
+from gan_jax.runtime import environment, resources
 
 CHECKED = 3  # steps
 TYPES = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16"}  # of the networks

@@ -62,7 +62,7 @@ from benchmarks.sides import (
     settle,
     torch_device,
 )
-from gan_jax.training import resources
+from gan_jax.runtime import resources
 
 TOLERANCE = 1e-4  # of their losses, times the loss where that is above 1
 ROUNDINGS = 8  # of case a PyTorch's own are 1.5e-4 off on one core and 6.2e-4 on two, ours 6.2e-4 and 4.9e-4

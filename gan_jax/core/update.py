@@ -99,7 +99,7 @@ def update(
         step=state.step + 1,
         generator=generator,
         discriminator=player,
-        averages=_averages(of_g[0], state, generator, shared.examples),
+        averages=_averages(of_g[0], state, generator, examples=shared.examples),
         memory={"terms": remembered, "schedules": _remembered(context, state, metrics)},
     ), metrics
 
@@ -172,7 +172,7 @@ def discriminator_step(
     (loss, found), gradient = jax.value_and_grad(objective, has_aux=True)(player.params)
     real_logits, fake_logits, stats, terms, memory = found
     gradient = context.mean(gradient)
-    after = _moved(context, player.replace(stats=stats), gradient, "discriminator")
+    after = _moved(context, player.replace(stats=stats), gradient, name="discriminator")
 
     means = context.mean({"d_loss": loss, "real": real_logits.mean(), "fake": fake_logits.mean()})
     boundary = decision_boundary(gan.loss, means["real"], means["fake"], _targets(context))
@@ -224,7 +224,7 @@ def generator_step(
     if gan.g_terms:  # which may run G themselves
         gradient = jax.tree.map(jnp.add, gradient, gradients[1])
     gradient = context.mean(gradient)
-    after = _moved(context, player, gradient, "generator")
+    after = _moved(context, player, gradient, name="generator")
     return (after, memory), {
         "g_loss": context.mean(loss),
         **context.mean({f"g_{name}": value for name, value in terms.items()}),
@@ -246,7 +246,7 @@ class _Judge:
     """
 
     def __init__(
-        self, context: Context, shared: Shared, variables: Variables, mutable: Sequence[str] = ("batch_stats",)
+        self, context: Context, shared: Shared, variables: Variables, *, mutable: Sequence[str] = ("batch_stats",)
     ) -> None:
         self.context, self.examples, self.variables, self.mutable = context, shared.examples, variables, mutable
 
@@ -306,14 +306,14 @@ def _summands(terms: Sequence[Term], view: View, memory: Memory) -> tuple[dict[s
     return found, memory
 
 
-def _moved(context: Context, player: Player, gradient: Params, name: str) -> Player:
+def _moved(context: Context, player: Player, gradient: Params, *, name: str) -> Player:
     """``player`` after its optimizer's step along ``gradient``."""
     optimizer = getattr(context.gan, f"{name}_optimizer")(**context.hyperparams["optimizer"][name])
     updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
     return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
 
 
-def _averages(context: Context, state: GANState, generator: Player, examples: Examples) -> dict[str, Variables]:
+def _averages(context: Context, state: GANState, generator: Player, *, examples: Examples) -> dict[str, Variables]:
     """Every average after a step that ended with ``generator``.
 
     A mean of unit vectors would be no unit vector, and none of the averaged kernel. So where there are spectral norms,

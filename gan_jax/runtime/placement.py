@@ -44,6 +44,16 @@ def all_devices() -> list[jax.Device]:
     return devices
 
 
+def kind(devices: Sequence[jax.Device]) -> str:
+    """Return the devices' name, as ``NVIDIA H100 80GB HBM3``."""
+    return str(devices[0].device_kind)
+
+
+def platform(devices: Sequence[jax.Device]) -> str:
+    """Return what they are: cpu, gpu or tpu."""
+    return str(devices[0].platform)
+
+
 def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """Those of ``devices`` that this process feeds."""
     return [device for device in devices if device.process_index == jax.process_index()]

@@ -149,7 +149,7 @@ def in_step(population: Sequence[Trial]) -> list[tuple[list[Trial], list[Trial]]
 
 def describe(members: Sequence[Trial], populations: Sequence[Sequence[Trial]], devices: Sequence[jax.Device]) -> str:
     """The plan, in words."""
-    kind = devices[0].device_kind
+    kind = placement.kind(devices)
     lines = [f"{counted(members, 'trial')}, {counted(populations, 'program')}, {len(devices)} x {kind}"]
     for number, population in enumerate(populations):
         each = -(-len(population) // len(devices))

@@ -19,10 +19,9 @@ from gan_jax.core.state import GANState, init_state
 from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints, DamagedError
 from gan_jax.runs.report import write_report
-from gan_jax.runtime import placement, program
+from gan_jax.runtime import placement, program, resources
 from gan_jax.runtime.signals import Stop
 from gan_jax.sweeps.planning import LISTED, Trial
-from gan_jax.training import resources
 from gan_jax.training.dispatch import Pace, Pending, chunks
 from gan_jax.training.loop import loop
 from gan_jax.training.run import Run
@@ -165,7 +164,7 @@ class Population:
         asked = self.config.parallel.population
         if asked != "auto" or self.each == 1:
             return compile(asked == "vmap")
-        file, kind = self.members[0].workdir.cache / "populations.json", self.devices[0].device_kind
+        file, kind = self.members[0].workdir.cache / "populations.json", placement.kind(self.devices)
         # Those may change.
         static = {key: value for key, value in self.members[0].static.items() if key not in _LOOKING}
         what = json.dumps([static, repr(self.gan.generator), repr(self.gan.discriminator)])

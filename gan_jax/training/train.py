@@ -24,9 +24,8 @@ from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Onlooker, Workdir, told
-from gan_jax.runtime import distributed, placement, program
+from gan_jax.runtime import distributed, placement, program, resources
 from gan_jax.runtime.signals import Stop
-from gan_jax.training import resources
 from gan_jax.training.dispatch import Pace, Pending, chunks
 from gan_jax.training.loop import loop
 from gan_jax.training.run import Run
@@ -256,7 +255,7 @@ def steps(run: Run, feed: Feed, state: GANState, devices: Sequence[jax.Device]) 
     """Trains ``run`` to its last step.
 
     Returns:
-      The final state, and what the steps cost (`gan_jax.training.resources.figures`).
+      The final state, and what the steps cost (`gan_jax.runtime.resources.figures`).
 
     Raises:
       DivergedError: a metric or the state is no longer finite.
@@ -294,7 +293,7 @@ def describe(
     resumed: int | None,
 ) -> str:
     """What a run says of itself at its start."""
-    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    kind = f"{len(devices)} x {placement.kind(devices)} ({placement.platform(devices)})"
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
     size = "x".join(map(str, dataset.image_shape))
     place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.1f} MB"

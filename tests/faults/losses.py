@@ -324,8 +324,8 @@ FAULTS = (
     Fault(
         "average-a-step-behind",
         "gan_jax/core/update.py",
-        "_averages(of_g[0], state, generator, shared.examples)",
-        "_averages(of_g[0], state, state.generator, shared.examples)",
+        "_averages(of_g[0], state, generator, examples=shared.examples)",
+        "_averages(of_g[0], state, state.generator, examples=shared.examples)",
         (f"{_STEPS}[cgan]",),
         "The average is of the parameters before the step.",
     ),

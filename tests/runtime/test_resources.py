@@ -9,8 +9,7 @@ import pytest
 
 from gan_jax import build
 from gan_jax.core.state import init_state
-from gan_jax.runtime import placement, program
-from gan_jax.training import resources
+from gan_jax.runtime import placement, program, resources
 from tests.helpers import small
 
 
