@@ -150,7 +150,7 @@ def discriminator_step(
     player, memory = before
 
     def objective(params: Params) -> tuple[Array, Any]:
-        judge = _Judge(context, shared, {"params": params, **player.stats}, list(player.stats))
+        judge = _Judge(context, shared, {"params": params, **player.stats}, mutable=list(player.stats))
         (on_real, on_fake), stats = judge(shared.seen, shared.generated.seen)
         adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[0].mean()
         again = _Judge(context, shared, {"params": params, **stats})
