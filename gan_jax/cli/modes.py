@@ -269,6 +269,7 @@ def _of_run(place: Any, overrides: Mapping[str, Any]) -> ConfigDict:
     config: ConfigDict = place.config()
     for key, value in overrides.items():
         override(config, key, value)
+    place.code.check_place(config)
     return config
 
 
@@ -306,6 +307,7 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
 
     place = Workdir(workdir)
     config = place.config()
+    place.code.check(config)
     build.enable_float64(config)
     gan, hyper = build.build_gan(config)
     if not place.checkpoints.is_dir():

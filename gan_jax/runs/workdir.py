@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
 from gan_jax.runs import visualize
+from gan_jax.runs.code import KEY, Code, shown
 from gan_jax.runs.logs import Logs, _NoLogs
 from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
@@ -33,7 +34,7 @@ class Workdir:
     ``config.json`` (the resolved config), ``data.json`` (what it is trained on), ``metrics.jsonl`` (one object a logged
     step), ``samples/step_*.png``, ``training.gif``, ``summary.json``, TensorBoard events in ``tensorboard/``,
     ``checkpoints/``; damaged ones in ``checkpoints_damaged/``, states that are not finite in ``diverged/``; ``lock``;
-    ``changes.json``, what of the config was changed on the way.
+    ``changes.json``, what of the config was changed on the way; ``code.json`` and ``code/``, see `gan_jax.runs.code`.
     """
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
@@ -55,6 +56,7 @@ class Workdir:
         self.history: list[dict[str, Any]] = []  # what `record_changes` found
         self._rollbacks = self.diverged / "rollbacks.json"
         self._changes = path / "changes.json"
+        self.code = Code(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -103,6 +105,7 @@ class Workdir:
         """
         if self.holds_sweep():
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
+        self.code.check_place(config)
         if self.holds_run():
             self._refuse_another(config, True, allowed, alone)
             made = self.made()
@@ -119,7 +122,7 @@ class Workdir:
         ignored = (*_FREE, *(("steps",) if movable else ()))
         return _by_key(
             configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config), ignored)
-        )
+        ) | self.code.differing(config)
 
     def reached(self) -> int:
         """The last step that the run here has made and saved."""
@@ -143,10 +146,11 @@ class Workdir:
         every = _by_key(
             configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config))
         )
-        shown = [*differing.values(), *(text for key, text in every.items() if key == "data.dir")]  # no reason alone
+        said = [*differing.values(), *(text for key, text in every.items() if key == "data.dir")]  # no reason alone
         raise UserError(
-            f"{self.path} holds a run with other settings ({listed(shown, between='; ')}): give another --workdir to "
+            f"{self.path} holds a run with other settings ({listed(said, between='; ')}): give another --workdir to "
             f"train with these, or leave them as they were to go on with that run{why}"
+            f"{self.code.told(config, differing)}"
         )
 
     def holds_run(self) -> bool:
@@ -172,6 +176,7 @@ class Workdir:
             for folder in (self.path, self.checkpoints, self.path / "samples", self.path / "tensorboard"):
                 folder.mkdir(parents=True, exist_ok=True)
             self._write_json(self._config, configuration.to_plain(config))
+            self.code.keep(config)
             if self.data:
                 self._write_json(self._data, self.data)
         except OSError as error:
@@ -262,7 +267,8 @@ class Workdir:
         """That which the run goes on with from its newest checkpoint, and that which came to there; maybe nothing."""
         for step in reversed(self.saved()):
             if found := self._config_at(step):
-                since = {change["key"]: change["new"] for change in self.changes() if change["step"] >= step}
+                changes = (change for change in self.changes() if not change["key"].startswith(KEY))
+                since = {change["key"]: change["new"] for change in changes if change["step"] >= step}
                 return [configuration.replaced(found, since), found]
         return []
 
@@ -298,6 +304,7 @@ class Workdir:
         old, new = (configuration.flat(of) for of in (before or {}, configuration.to_plain(config)))
         for key in _by_key(_unlike(before, config)) if before else ():
             self.history.append({"step": step, "key": key, "old": old.get(key), "new": new.get(key)})
+        self.history += [] if step is None else self.code.changes(config, step, known)
         if self.history != known:
             try:
                 self._write_json(self._changes, self.history)
@@ -403,6 +410,7 @@ class Workdir:
     def move(self, other: "Workdir", config: ConfigDict, logs: "Logs") -> None:
         """Writes to ``other`` what is known of the run here without reading anything here, for the case that it is
         gone."""
+        other.code = Code(other.path, self.code)
         other.check(config)
         other.data = self.data
         other.claim(config)
@@ -423,7 +431,10 @@ class Workdir:
 
 def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
     """What `Workdir.changes` has, a line each."""
-    return [f"after step {c['step']:,}: {c['key']} {c.get('old')} -> {c['new']}" for c in changes]
+    return [
+        f"after step {c['step']:,}: {c['key']} {shown(c['key'], c.get('old'))} -> {shown(c['key'], c['new'])}"
+        for c in changes
+    ]
 
 
 def _unlike(known: dict[str, Any], config: ConfigDict) -> list[str]:

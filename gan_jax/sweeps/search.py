@@ -139,7 +139,7 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     study = optuna.create_study(
         storage=storage, study_name="search", direction=OBJECTIVES[objective], pruner=pruner, load_if_exists=True
     )
-    ours = {"objective": objective, **to_plain(config)}
+    ours = {"objective": objective, **to_plain(config), **Workdir(path).code.digests(config)}
     if "config" not in study.user_attrs:
         study.set_user_attr("config", ours)
     free = *WITHOUT_EFFECT, *(key for key in OBSERVING if not key.startswith("eval."))  # by these trials are judged

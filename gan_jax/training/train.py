@@ -135,7 +135,7 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Wo
 
 
 def _listed(keys: Sequence[str]) -> str:
-    return listed(f"--config.{key}" for key in keys)
+    return listed(key if key.startswith("code.") else f"--config.{key}" for key in keys)
 
 
 def _ending(config: ConfigDict, workdir: Workdir) -> str:
