@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import embedded, folder, npz, tfds
+from gan_jax.data import embedded, folder, npz, own, tfds
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, hold_out
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, printable, unknown_name
 
 SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
@@ -125,17 +126,18 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
       UserError: the source or name is unknown, its data is missing or unlike what is asked for, or (with
         ``options.strict``) an image is unreadable.
     """
-    if options.source not in SOURCES:
+    users = named.is_function(options.source)
+    if options.source not in SOURCES and not users:
         raise unknown_name("data.source", options.source, SOURCES)
     if options.source in _NAMELESS and options.name:
         raise UserError(
             f"data.name is {options.name!r}, but the {options.source} source is told by data.dir alone: leave it empty"
         )
     kept = Cache(cache if options.cache_budget_mb else None, reading)
-    source = SOURCES[options.source](options, kept)
-    own = [part for part in (source.train, source.test) if part]
-    ready = [_ready(part, options, kept, source.name) for part in own]
-    lost, count = [reason for _, reasons in ready for reason in reasons], sum(len(part.images) for part in own)
+    source = own.find(options) if users else SOURCES[options.source](options, kept)
+    parts = [part for part in (source.train, source.test) if part]
+    ready = [_ready(part, options, kept, source.name) for part in parts]
+    lost, count = [reason for _, reasons in ready for reason in reasons], sum(len(part.images) for part in parts)
     which = f"{len(lost):,} of the {count:,} images of {source.name}"
     if lost and options.fit == "none":
         raise UserError(f"{which} can't be used: {_named(lost)}; set data.image_size, or data.fit to crop or resize")

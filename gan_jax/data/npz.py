@@ -9,7 +9,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, check_labels
+from gan_jax.data.parts import Part, Source, check_images, check_labels
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed
 
@@ -86,11 +86,7 @@ def _images(archive: zipfile.ZipFile, key: str) -> Images:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(member)
         start = member.tell()
-    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
-        raise UserError(
-            f"{archive.filename}, {key}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "
-            f"not {clipped(str(dtype))} {list(shape)}: convert them, values from 0 to 255, channels last"
-        )
+    check_images(dtype, shape, f"{archive.filename}, {key}")
     if math.prod(shape) != info.file_size - start:
         raise ValueError(f"{key} should have {math.prod(shape):,} bytes and has {info.file_size - start:,}")
     whole = (*shape, 1) if len(shape) == 3 else shape

@@ -8,7 +8,7 @@ class Options:
     """How images are found and brought to one shape; the fields are the keys of ``config.data``.
 
     Attributes:
-      source: where they come from: embedded, tfds, folder or npz.
+      source: where they come from: embedded, tfds, folder, npz, or a function of the user's own (`gan_jax.data.own`).
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
       dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
       image_size, channels: what every image becomes: a square of that side, 1 (grey) or 3 (RGB) channels.

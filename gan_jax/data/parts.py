@@ -6,7 +6,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Stored
 from gan_jax.data.order import shuffled
-from gan_jax.util.errors import UserError
+from gan_jax.util.errors import UserError, clipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,15 @@ def _by_class(order: np.ndarray, labels: np.ndarray, held: int) -> np.ndarray:
     rank[together] = np.arange(len(order)) - (np.cumsum(counts) - counts)[kinds[together]]
     chosen: np.ndarray = order[rank < given[kinds]]
     return chosen
+
+
+def check_images(dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
+    """Raises `UserError` if an array of that type and shape can't be images."""
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
+        raise UserError(
+            f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "
+            f"not {clipped(str(dtype))} {list(shape)}: convert them, values from 0 to 255, channels last"
+        )
 
 
 def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
 
-from tests.faults import core, data, evaluation, games, losses, networks, reports, runs, sampling, transfer
+from tests.faults import core, data, evaluation, games, losses, networks, outside, reports, runs, sampling, transfer
 from tests.faults.fault import Fault
 
 AREAS: dict[str, tuple[Fault, ...]] = {
@@ -10,6 +10,7 @@ AREAS: dict[str, tuple[Fault, ...]] = {
     "games": games.FAULTS,
     "losses": losses.FAULTS,
     "networks": networks.FAULTS,
+    "outside": outside.FAULTS,
     "reports": reports.FAULTS,
     "runs": runs.FAULTS,
     "sampling": sampling.FAULTS,
