@@ -292,14 +292,14 @@ def _anywhere(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
-def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:
-    """``["batch_size: 64 -> 128", ...]``: every dotted key, but those ``ignored``, that differs in the two configs.
+def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> dict[str, str]:
+    """Return each dotted key, but those ``ignored``, in which two configs differ: ``batch_size: 64 -> 128`` by key.
 
     The name of a file of the user's own is the same in any folder: what is in it is compared by `gan_jax.runs.code`.
     """
     a, b = (flat(with_names(of, lambda name: name.rpartition("/")[2])) for of in (one, other))
     keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
-    return [f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys]
+    return {key: f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys}
 
 
 def replaced(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -222,6 +222,6 @@ def test_a_config_survives_json() -> None:
     config = small("dcgan")
     plain = configuration.to_plain(config)
     again = ml_collections.ConfigDict(plain)
-    assert configuration.differences(configuration.to_plain(again), plain) == []
+    assert configuration.differences(configuration.to_plain(again), plain) == {}
     one, two = build.build_gan(config)[0], build.build_gan(again)[0]
     assert one == two

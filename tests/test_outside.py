@@ -196,7 +196,7 @@ def test_a_name_is_found_from_any_folder(file: Path, monkeypatch: pytest.MonkeyP
     moved = {key: value for key, value in plain.items() if key != "model"} | {"model": "/else/where/mine.py"}
     assert not config.differences(plain, moved)
     moved["loss"] = "/else/where/mine.py:other"
-    assert config.differences(plain, moved) == ["loss: mine.py:loss -> mine.py:other"]
+    assert config.differences(plain, moved) == {"loss": "loss: mine.py:loss -> mine.py:other"}
     assert set(config.names_outside(plain)) == {
         str(file),
         *(f"{file}:{name}" for name in ["loss", "latent", "dim", "shift", "Remembered", "stairs", "COUNTING", "half"]),

@@ -175,7 +175,8 @@ class Evaluator:
         """
         if self.extractor is None:
             return figure
-        return f"{figure}[{', '.join(filter(None, (self.extractor.name, str(self._how))))}]"
+        how = f", {self._how}" if str(self._how) else ""
+        return f"{figure}[{self.extractor.name}{how}]"
 
     def figures(self, state: GANState, drawn: Drawn | None = None) -> dict[str, float]:
         """All figures on ``state`` (of one device), by name. Nothing of the state or its random numbers is touched.

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configuration
 from gan_jax.runs import visualize
 from gan_jax.runs.code import KEY, Code, shown
-from gan_jax.runs.logs import Logs, _NoLogs
+from gan_jax.runs.logs import Logs
 from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
 
@@ -120,9 +120,8 @@ class Workdir:
         words."""
         movable = configuration.open_ended(config) and (config.steps > self.reached() or config.steps == self.made())
         ignored = (*_FREE, *(("steps",) if movable else ()))
-        return _by_key(
-            configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config), ignored)
-        ) | self.code.differing(config)
+        own = configuration.to_plain(self.config())
+        return configuration.differences(own, configuration.to_plain(config), ignored) | self.code.differing(config)
 
     def reached(self) -> int:
         """The last step that the run here has made and saved."""
@@ -143,9 +142,7 @@ class Workdir:
             why = f"; or go on from step {reached:,} with these, which is recorded, by --change"
         elif not alone:
             why = "; the trials of a sweep keep the values that they began with"
-        every = _by_key(
-            configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config))
-        )
+        every = configuration.differences(configuration.to_plain(self.config()), configuration.to_plain(config))
         said = [*differing.values(), *(text for key, text in every.items() if key == "data.dir")]  # no reason alone
         raise UserError(
             f"{self.path} holds a run with other settings ({listed(said, between='; ')}): give another --workdir to "
@@ -256,7 +253,7 @@ class Workdir:
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from error
         if known and all(edited := [_unlike(one, config) for one in known]):
-            unlike = listed(edited[0], between="; ")
+            unlike = listed(edited[0].values(), between="; ")
             raise UserError(
                 f"{self._config} isn't what the run was trained with ({unlike}): editing it changes no "
                 "run; undo that, or remove the file (the checkpoints have the config too), and give --config.KEY=VALUE"
@@ -302,7 +299,7 @@ class Workdir:
         if step is not None and before is None:  # it can't be read
             self.history = [change | {"step": min(change["step"], step)} for change in known]
         old, new = (configuration.flat(of) for of in (before or {}, configuration.to_plain(config)))
-        for key in _by_key(_unlike(before, config)) if before else ():
+        for key in _unlike(before, config) if before else ():
             self.history.append({"step": step, "key": key, "old": old.get(key), "new": new.get(key)})
         self.history += [] if step is None else self.code.changes(config, step, known)
         if self.history != known:
@@ -358,13 +355,13 @@ class Workdir:
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
         """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``; returns the file."""
-        path = self.path / folder / _grid_name(step)
+        path = self.path / folder / grid_name(step)
         visualize.save_png(picture, path)
         return path
 
     def grids(self, folder: str = "samples") -> list[Path]:
         """The files that `save_grid` wrote to ``folder``, by step; whatever else people put there is left out."""
-        return named_by_number(self.path / folder, _grid_name)
+        return named_by_number(self.path / folder, grid_name)
 
     def save_animation(self) -> None:
         """``training.gif``, of all sample grids."""
@@ -437,18 +434,15 @@ def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _unlike(known: dict[str, Any], config: ConfigDict) -> list[str]:
+def _unlike(known: dict[str, Any], config: ConfigDict) -> dict[str, str]:
     """What a run with the config ``known`` can't have done by ``config``, each with both values."""
     # Made longer, it may have been killed before its next checkpoint.
     steps = ("steps",) if configuration.open_ended(config) else ()
     return configuration.differences(known, configuration.to_plain(config), (*_FREE, *steps))
 
 
-def _by_key(differences: Sequence[str]) -> dict[str, str]:
-    return {text.partition(":")[0]: text for text in differences}
-
-
-def _grid_name(step: int) -> str:
+def grid_name(step: int) -> str:
+    """Return what the grid after ``step`` steps is called."""
     return f"step_{step:08d}.png"
 
 
@@ -477,51 +471,6 @@ def named_by_number(folder: Path, name: Callable[[int], str]) -> list[Path]:
 
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < math.inf
-
-
-class Onlooker(Workdir):
-    """The directory of a run for its processes other than the first: they read it, and write nothing."""
-
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        super().__init__(path, cache)
-        self.damaged = None
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Process 0 has the lock."""
-        yield
-
-    def claim(self, config: ConfigDict) -> None:
-        """Finds what process 0 wrote.
-
-        Raises:
-          UserError: it isn't there.
-        """
-        if not self._config.exists():
-            raise UserError(
-                f"there is no {self._config} here, which process 0 just wrote: "
-                "give a --workdir on a file system that all hosts of the run share"
-            )
-        self._refuse_another(config, if_begun=False)
-
-    def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
-        """Does nothing but say where process 0 keeps it."""
-        return self.path / folder / _grid_name(step)
-
-    def save_animation(self) -> None:
-        """Does nothing."""
-
-    def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
-        """Does nothing but say where process 0 keeps it."""
-        return self.diverged / f"step_{step:08d}.npz"
-
-    def logs(self, after: int) -> Logs:
-        """Logs that keep nothing."""
-        return _NoLogs()
-
-    @staticmethod
-    def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-        pass
 
 
 def _word(name: str) -> str:

@@ -145,7 +145,8 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
     free = *WITHOUT_EFFECT, *(key for key in OBSERVING if not key.startswith("eval."))  # by these trials are judged
     differing = differences(study.user_attrs["config"], ours, ignored=free)
     if differing:
-        raise UserError(f"{path} holds another search ({listed(differing, between='; ')}): give another --workdir")
+        said = listed(differing.values(), between="; ")
+        raise UserError(f"{path} holds another search ({said}): give another --workdir")
     return study
 
 

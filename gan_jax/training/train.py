@@ -22,8 +22,9 @@ from gan_jax.data.feed import Feed
 from gan_jax.evaluate import Evaluator
 from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.runs.onlooker import Onlooker
 from gan_jax.runs.report import write_report
-from gan_jax.runs.workdir import Onlooker, Workdir, told
+from gan_jax.runs.workdir import Workdir, told
 from gan_jax.runtime import distributed, placement, program, resources
 from gan_jax.runtime.signals import Stop
 from gan_jax.training.dispatch import Pace, Pending, chunks
@@ -302,7 +303,7 @@ def describe(
         f"{name:<14}{text}"
         for name, text in {
             "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
-            "parameters": ", ".join(
+            "parameters": listed(
                 describe_parameters(config, state, player) for player in ("generator", "discriminator")
             ),
             "data": f"{dataset.name}, {images} of {size}; {place}",

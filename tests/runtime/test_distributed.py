@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from gan_jax.core.state import GANState
-from gan_jax.runs.workdir import Onlooker, Workdir
+from gan_jax.runs.onlooker import Onlooker
+from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import distributed, placement
 from gan_jax.util.errors import UserError
 from tests.helpers import DCGAN, ROOT, SMALL, assert_identical, distance, records, saved, small
