@@ -34,7 +34,7 @@ _LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolat
 _SAMPLING = flags.DEFINE_string(
     "sampling",
     None,
-    "How to draw: 'truncation=0.7 noise_mode=const', whatever the prior and G take; default of an evaluation "
+    "How to draw: 'truncation=0.7 standing=16', whatever the prior and G take; default of an evaluation "
     "eval.sampling of the run.",
 )
 _CLASSIFIERS = flags.DEFINE_integer(

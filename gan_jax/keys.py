@@ -263,6 +263,12 @@ KEYS: dict[str, Key] = {
         None,
         OBSERVES,
     ),
+    "eval.standing": Key(
+        0,
+        "Batches that G's batch norm takes its statistics from anew for an evaluation; 0: those averaged in training.",
+        at_least(0),
+        OBSERVES,
+    ),
     "checkpoint.every": Key(500, "Steps between two checkpoints.", at_least(1), OBSERVES),
     "checkpoint.keep": Key(3, "Checkpoints that are kept, the newest.", at_least(1), OBSERVES),
     "parallel.logical_shards": Key(

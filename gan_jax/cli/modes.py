@@ -103,7 +103,7 @@ def _sample(request: Request) -> None:
     out = request.out or _in(workdir, "samples.png")
     count = request.num_samples or 100
     labels, names = _labels(gan, workdir, count, request.label)
-    images = sample.sample(gan, state, seed, labels, how=how)
+    images = sample.sample(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"{count:,} samples of step {step:,}, seed {seed}{_said(how)}: {out}")
 
@@ -118,7 +118,7 @@ def _interpolate(request: Request) -> None:
     how = _how(gan, request.sampling)
     out = request.out or _in(workdir, "interpolations.png")
     labels, names = _labels(gan, workdir, 100, request.label)
-    images = sample.interpolate(gan, state, seed, labels, how=how)
+    images = sample.interpolate(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"10 spherical interpolations of step {step:,}, seed {seed}{_said(how)}: {out}")
 
@@ -128,6 +128,16 @@ def _how(gan: Any, text: str | None) -> Any:
     from gan_jax.evaluate import sampling
 
     return sampling.read(gan, text or "", "--sampling")
+
+
+def _counts(gan: Any, workdir: Path) -> Any:
+    """How many train images of each class there are, where the run knows."""
+    import numpy as np
+
+    from gan_jax.runs.workdir import Workdir
+
+    known = Workdir(workdir).classes()
+    return np.array([one["train"] for one in known]) if len(known) == gan.classes != 0 else None
 
 
 def _said(how: Any) -> str:

@@ -26,8 +26,12 @@ def generate(gan: GAN, variables: Variables, inputs: tuple[Array, Array, Array],
       **options: the network gets its own, as ``noise_mode``.
     """
     z, label, keys = inputs
-    told = {"label": label, "keys": of_the_network(keys), "train": False, **_own(options, options_of(gan)[1])}
-    return images_of(call(gan.generator, variables, z, **told))
+    return images_of(call(gan.generator, variables, z, train=False, **told(gan, label, keys, **options)))
+
+
+def told(gan: GAN, label: Array, keys: Array, **options: Any) -> dict[str, Any]:
+    """Return what the network is told of examples: labels ``[B]``, keys of its own ``[B]``, its own of ``options``."""
+    return {"label": label, "keys": _of_the_network(keys), **_own(options, options_of(gan)[1])}
 
 
 def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: Any) -> Array:
@@ -49,8 +53,8 @@ def options_of(gan: GAN) -> tuple[dict[str, Any], dict[str, Any]]:
     return _chosen(prior), _chosen(network)
 
 
-def of_the_network(keys: Array) -> Array:
-    """Return keys for what a network draws by itself, other than those of the latents."""
+def _of_the_network(keys: Array) -> Array:
+    """Keys for what a network draws by itself, other than those of the latents."""
     return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
 
 

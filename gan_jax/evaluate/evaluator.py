@@ -23,6 +23,7 @@ from gan_jax.evaluate.extractors import Extractor, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.evaluate.sampling import USUAL, Sampling
+from gan_jax.evaluate.standing import drawn_with
 from gan_jax.runtime import distributed, program
 from gan_jax.util import progress
 from gan_jax.util.files import keep, read_arrays, write_arrays
@@ -87,6 +88,8 @@ class Evaluator:
         self.unseen = dataset.test_images[unseen], dataset.test_labels[unseen]
         self.train_numbers = mixed[:_REFERENCE]
         self._draw = program.map_examples(self._drawn, devices, "evaluating samples")
+        counts = np.bincount(dataset.train_labels, minlength=max(gan.classes, 1))
+        self._drawn_with = drawn_with(gan, how, counts, devices)
 
     def prepare(self) -> None:
         """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
@@ -215,6 +218,7 @@ class Evaluator:
 
     def _drawn_by(self, variables: Variables, state: GANState) -> Drawn:
         assert self.extractor is not None
+        variables = self._drawn_with(variables, state.seed)
         common = (variables, self.extractor.variables, random_key(state.seed, "evaluation"))
         drawn: Drawn = self._draw(
             common, lambda numbers: (numbers.astype(np.int32), self.labels(numbers)), self.samples

@@ -14,9 +14,11 @@ from gan_jax.core.pixels import to_float, to_uint8
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.evaluate.sampling import USUAL, Sampling
+from gan_jax.evaluate.standing import drawn_with
 from gan_jax.util import progress
 
 _BATCH = 256
+Counts = np.ndarray | None
 Inputs = tuple[Array, Array, Array]  # of `draw.generate`: latents, labels, keys
 
 
@@ -53,23 +55,32 @@ def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray
     return np.asarray(_generate(gan, USUAL, state.ema, (draw.latents(gan, keys), labels, keys)))
 
 
-def sample(gan: GAN, state: GANState, seed: int, labels: np.ndarray, *, how: Sampling = USUAL) -> np.ndarray:
+def sample(
+    gan: GAN, state: GANState, seed: int, labels: np.ndarray, *, how: Sampling = USUAL, counts: Counts = None
+) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and
-    ``how`` it is drawn."""
+    ``how`` it is drawn; for standing statistics labels are as frequent as ``counts`` ``[classes]``, None: all alike."""
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
         keys = fixed_keys(seed, numbers)
         return draw.latents(gan, keys, **dict(how.options)), keys
 
-    return _in_batches(gan, how, state.ema, labels, drawn)
+    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn)
 
 
 def interpolate(
-    gan: GAN, state: GANState, seed: int, labels: np.ndarray, columns: int = 10, *, how: Sampling = USUAL
+    gan: GAN,
+    state: GANState,
+    seed: int,
+    labels: np.ndarray,
+    columns: int = 10,
+    *,
+    how: Sampling = USUAL,
+    counts: Counts = None,
 ) -> np.ndarray:
     """Images uint8 ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
-    one sample of ``seed`` to another, both drawn as ``how`` says. What the network draws by itself is that of the first
-    in the whole row."""
+    one sample of ``seed`` to another, both drawn as ``how`` and ``counts`` say (see `sample`). What the network draws
+    by itself is that of the first in the whole row."""
     rows = len(labels) // columns
     ends = draw.latents(gan, fixed_keys(seed, np.arange(2 * rows)), **dict(how.options)).reshape(rows, 2, -1)
     weights = jnp.linspace(0, 1, columns, dtype=ends.dtype)
@@ -79,7 +90,7 @@ def interpolate(
     def between(numbers: np.ndarray) -> tuple[Array, Array]:
         return padded[numbers], fixed_keys(seed, 2 * (numbers // columns))
 
-    return _in_batches(gan, how, state.ema, labels, between)
+    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, between)
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
@@ -94,6 +105,12 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
     safe = jnp.where(parallel, 1, sine)
     spherical = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / safe
     return jnp.where(parallel, (1 - t) * a + t * b, spherical)
+
+
+def _variables(gan: GAN, state: GANState, how: Sampling, counts: Counts) -> Variables:
+    """What samples are drawn with: the averages, maybe with standing statistics, the same for every seed of samples."""
+    counts = np.ones(max(gan.classes, 1)) if counts is None else counts
+    return drawn_with(gan, how, counts, jax.local_devices()[:1])(state.ema, state.seed)
 
 
 def _in_batches(

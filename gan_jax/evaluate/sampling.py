@@ -8,6 +8,7 @@ from typing import Any
 
 from gan_jax.core.draw import options_of
 from gan_jax.core.gan import GAN
+from gan_jax.core.standing import has_statistics
 from gan_jax.keys import Check, one_of
 from gan_jax.layers.noise import MODES
 from gan_jax.util.errors import UserError, clipped, unknown_name
@@ -36,54 +37,79 @@ class Sampling:
 
     Attributes:
       options: of the prior and the network (`gan_jax.core.draw.options_of`), in the order of their names.
+      standing: batches that the generator's statistics are taken from anew; 0: those averaged in training.
     """
 
     options: tuple[tuple[str, Any], ...] = ()
+    standing: int = 0
 
     def __str__(self) -> str:
         """Return it as the user writes it; nothing where all is as usual."""
-        return " ".join(f"{name}={value}" for name, value in self.options)
+        standing = (("standing", self.standing),) if self.standing else ()
+        return " ".join(f"{name}={value}" for name, value in (*self.options, *standing))
 
 
 USUAL = Sampling()
 
 
-def read(gan: GAN, text: str, where: str) -> Sampling:
+def read(gan: GAN, text: str, where: str, *, standing: int = 0) -> Sampling:
     """Return what ``text``, ``'name=value name2=value2'``, asks of ``gan``.
 
     Args:
       gan: whose prior and network take the options.
       text: see above; '' is as usual.
       where: the flag or key that it comes from.
+      standing: what ``standing`` is if it isn't among them.
 
     Raises:
       UserError: nobody takes an option, or its value can't be.
     """
     of_prior, of_network = options_of(gan)
-    defaults, chosen = of_prior | of_network, {}
-    for name, value in _parts(text, where).items():
-        if not defaults:
-            raise UserError(f"{where}: {name}={clipped(str(value))}: this GAN has no options of sampling: leave it out")
+    defaults, chosen, given = of_prior | of_network, {}, _parts(text, where)
+    standing = _standing(gan, given.pop("standing"), f"{where}: ") if "standing" in given else standing
+    for name, value in given.items():
         if name not in defaults:
-            raise unknown_name(f"option in {where}:", name, defaults)
+            raise _unknown(gan, name, where)
         check = _KNOWN.get(name) or _BY_DEFAULT.get(type(defaults[name]))
         if check is not None and not check.holds(value):
             raise UserError(f"{where}: {name} must be {check.rule}, not {clipped(repr(value))}")
         value = float(value) if _is_number(value) and type(defaults[name]) is not int else value
         if value != defaults[name]:
             chosen[name] = value
-    return Sampling(tuple(sorted(chosen.items())))
+    return Sampling(tuple(sorted(chosen.items())), standing)
+
+
+def _standing(gan: GAN, value: Any, where: str) -> int:
+    """``value`` as a number of batches, if the GAN has use for it."""
+    if type(value) is not int or value < 0:
+        raise UserError(f"{where}standing must be a whole number from 0 up, not {clipped(repr(value))}")
+    if value and not has_statistics(gan):
+        raise UserError(
+            f"{where}standing={value}: this GAN's generator has no statistics of batches, as batch norm has: "
+            "leave it out"
+        )
+    return value
+
+
+def _unknown(gan: GAN, name: str, where: str) -> UserError:
+    known = [*(name for options in options_of(gan) for name in options), *(["standing"] if has_statistics(gan) else [])]
+    if not known:
+        return UserError(f"{where}: {clipped(name)}: this GAN has no options of sampling: leave it out")
+    return unknown_name(f"option in {where}:", name, known)
 
 
 def of_evaluations(gan: GAN, eval_config: Mapping[str, Any], flag: str | None = None) -> Sampling:
-    """Return how an evaluation draws: by ``--sampling`` if it is given (``flag``), else by ``config.eval``.
+    """Return how an evaluation draws: by ``--sampling`` if it is given (``flag``), else by ``config.eval.sampling``.
+
+    Where neither names ``standing``, that is ``config.eval.standing``.
 
     Raises:
       UserError: see `read`.
     """
+    standing = _standing(gan, eval_config["standing"], "config.eval.")
     if flag is not None:
-        return read(gan, flag, "--sampling")
-    return read(gan, eval_config["sampling"], "config.eval.sampling")
+        return read(gan, flag, "--sampling", standing=standing)
+    return read(gan, eval_config["sampling"], "config.eval.sampling", standing=standing)
 
 
 def _parts(text: str, where: str) -> dict[str, Any]:

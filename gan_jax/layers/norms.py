@@ -17,6 +17,7 @@ Arrays = tuple[Array, ...]
 Dtype = Any
 
 NORMS = ("none", "batch", "layer", "virtual")
+MOMENTS = "moments"  # the collection where `BatchNorm` says what it found in a batch, to who asks for it
 REFERENCES = 64  # examples in the reference batch of virtual batch norm
 
 
@@ -141,6 +142,8 @@ class BatchNorm(nn.Module):
                 unbiased = own_var * (count / max(count - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * own_mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+                self.sow(MOMENTS, "mean", own_mean)  # nothing, as a rule: nobody asks
+                self.sow(MOMENTS, "var", unbiased)
         return transformed(mean, var, spread)
 
 

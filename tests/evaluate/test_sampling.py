@@ -175,19 +175,21 @@ def test_an_option_of_ones_own_is_what_its_default_is() -> None:
     for text, rule in (("heat=a", "a finite number"), ("parts=2.5", "a whole number"), ("kind=1", "a word")):
         with pytest.raises(UserError, match=f"x: {text.partition('=')[0]} must be {rule}, not"):
             read(gan, text, "x")
-    none = dataclasses.replace(gan, prior=lambda keys, length, dtype: keys, generator=nn.Dense(3))
-    with pytest.raises(UserError, match=r"x: truncation=0.5: this GAN has no options of sampling: leave it out"):
+    none = dataclasses.replace(
+        gan, prior=lambda keys, length, dtype: jnp.zeros((len(keys), length)), generator=nn.Dense(3)
+    )
+    with pytest.raises(UserError, match=r"x: truncation: this GAN has no options of sampling: leave it out"):
         read(none, "truncation=0.5", "x")
 
 
 def test_the_flag_goes_before_the_runs_own() -> None:
     gan = noisy()[0]
-    own = {"sampling": "truncation=0.5"}
+    own = {"sampling": "truncation=0.5", "standing": 0}
     assert str(of_evaluations(gan, own)) == "truncation=0.5"
     assert str(of_evaluations(gan, own, "noise_mode=const")) == "noise_mode=const"
     assert str(of_evaluations(gan, own, "")) == ""
     with pytest.raises(UserError, match=r"^config.eval.sampling: truncation must be a finite number above 0, not 0"):
-        of_evaluations(gan, {"sampling": "truncation=0"})
+        of_evaluations(gan, {"sampling": "truncation=0", "standing": 0})
 
 
 def test_evaluations_of_other_options_are_kept_beside_each_other(tmp_path: Path) -> None:

@@ -72,6 +72,14 @@ FAULTS = (
         "FID's bias of few test images is called a floor.",
     ),
     Fault(
+        "judged-without-standing-statistics",
+        _EVALUATOR,
+        "variables = self._drawn_with(variables, state.seed)",
+        "variables = dict(variables)",
+        ("tests/core/test_standing.py::test_what_is_judged_and_sampled_is_drawn_with_them_on_any_number_of_devices",),
+        "eval.standing does nothing.",
+    ),
+    Fault(
         "current-weights-by-the-averaged-ones",
         _EVALUATOR,
         "self._drawn_by(state.generator.variables, state)",
@@ -82,8 +90,8 @@ FAULTS = (
     Fault(
         "judged-in-training-mode",
         "gan_jax/core/draw.py",
-        '"train": False,',
-        '"train": True,',
+        "variables, z, train=False, ",
+        "variables, z, train=True, ",
         _DRAWN,
         "Batch norm takes the moments of 50 samples that happen to be drawn together.",
     ),
