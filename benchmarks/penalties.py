@@ -2,8 +2,9 @@
 
     python -m benchmarks.penalties --cases=b,c64 --repeats=5
 
-Prints, for each case of `benchmarks.program`, the median ratio of step times, and the ratio of XLA's counts of
-floating-point operations. The exact one differentiates a gradient; the other (``terms.r1.finite_difference``) runs D once more.
+Prints, for each case of `benchmarks.program`, the median ratio of step times and that of XLA's counts of
+floating-point operations. The exact one differentiates a gradient; the other (``terms.r1.finite_difference``) runs D
+once more.
 """
 
 import argparse
