@@ -28,7 +28,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.loss = "wasserstein"
     config.steps = 2000 if digits else 200000
     config.d_steps, config.g_batches = (5, 0) if digits else (5, 1)
-    config.schedules.warm_start = schedule(
+    config.schedules.critic_first = schedule(
         "optimizer.generator.active",
         "critic_first",
         moves=5.0 if digits else 25.0,  # each takes 20 of the steps

@@ -66,8 +66,8 @@ def small(name: str) -> ConfigDict:
     config.sample.rows = 2
     config.parallel.population = "map"  # for the same bits whatever this machine would measure
     config.eval.update({"features": "none", "samples": 40})
-    if "warm_start" in config.schedules:
-        config.schedules.warm_start.factor = 2.0
+    if "critic_first" in config.schedules:
+        config.schedules.critic_first.factor = 2.0
     if name not in FOUNDING:
         config.data.image_size = 16
     return config

@@ -31,7 +31,11 @@ CHANGED: dict[str, dict[str, Any]] = {
     "dragan": {"d_steps": 3, "terms.dragan.every": 2},
     "lsgan": {"schedules.generator_rate.kind": "cosine", "schedules.discriminator_rate.kind": "linear"},
     "wgan_gp": {"terms.wgan_gp.every": 2},
-    "wgan": {"schedules.warm_start.moves": 2.0, "schedules.warm_start.period": 2.0, "schedules.warm_start.factor": 2.0},
+    "wgan": {
+        "schedules.critic_first.moves": 2.0,
+        "schedules.critic_first.period": 2.0,
+        "schedules.critic_first.factor": 2.0,
+    },
 }
 
 

@@ -30,7 +30,7 @@ from flax import linen as nn
 
 from gan_jax.config import average, default, outside, schedule, term
 from gan_jax.core.schedules import Schedule
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 
 
 class Generator(nn.Module):
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x, *, train, label=None, axis_name=None, batches=1):
         x = nn.relu(nn.Dense(self.width)(x.reshape(len(x), -1)))
-        return Judgement(nn.Dense(1)(x)[:, 0], x)
+        return DiscriminatorOutput(nn.Dense(1)(x)[:, 0], x)
 
 
 def loss(real, fake, real_label=1.0):

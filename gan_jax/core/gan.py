@@ -137,7 +137,7 @@ class GAN:
 
     Attributes:
       generator: latents ``[B, latent_dim]`` -> images ``[B, *image_shape]`` in [-1, 1]; see `gan_jax.models`.
-      discriminator: images -> `gan_jax.layers.Judgement`.
+      discriminator: images -> `gan_jax.layers.DiscriminatorOutput`.
       loss: one of `gan_jax.core.losses`.
       generator_optimizer, discriminator_optimizer: made anew at each step from that step's hyperparameters, for
         instance ``optax.adam``, called as ``adam(**hyperparams["optimizer"]["generator"])``.

@@ -15,7 +15,7 @@ from flax import struct
 from gan_jax.core.gan import GAN, Array, Context, Examples, Hyperparams, Params, Variables, images_of, leaf, with_leaf
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 
 
 class Player(struct.PyTreeNode):
@@ -118,8 +118,10 @@ def _check_images(gan: GAN, made: Any) -> None:
 
 
 def _check_judgement(judgement: Any) -> None:
-    if not isinstance(judgement, Judgement):
-        raise TypeError(f"Discriminator must return a gan_jax.layers.Judgement, not {type(judgement).__name__}")
+    if not isinstance(judgement, DiscriminatorOutput):
+        raise TypeError(
+            f"Discriminator must return a gan_jax.layers.DiscriminatorOutput, not {type(judgement).__name__}"
+        )
     if judgement.logits.shape != (1,) or judgement.features.ndim != 2:
         found = f"{list(judgement.logits.shape)} and {list(judgement.features.shape)}"
         raise ValueError(

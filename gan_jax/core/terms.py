@@ -17,7 +17,7 @@ import optax
 from gan_jax.core.gan import GAN, Memory, Term
 from gan_jax.core.randomness import normal, uniform
 from gan_jax.core.view import View
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 
 Array = jax.Array
 
@@ -111,7 +111,7 @@ def auxiliary_generator(view: View) -> Array:
     return _cross_entropy(view.on_fake, view.label)
 
 
-def _cross_entropy(judgement: Judgement, label: Array) -> Array:
+def _cross_entropy(judgement: DiscriminatorOutput, label: Array) -> Array:
     assert judgement.class_logits is not None
     mean: Array = optax.softmax_cross_entropy_with_integer_labels(judgement.class_logits, label).mean()
     return mean

@@ -27,7 +27,7 @@ from gan_jax.core.networks import call
 from gan_jax.core.state import GANState, Player, hyperparams_now
 from gan_jax.core.tasks import presented
 from gan_jax.core.view import View
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 from gan_jax.ops.xla_cpu import calls
 
 Metrics = dict[str, Array]
@@ -250,11 +250,13 @@ class _Judge:
     ) -> None:
         self.context, self.examples, self.variables, self.mutable = context, shared.examples, variables, mutable
 
-    def one(self, images: Array, like: str) -> Judgement:
+    def one(self, images: Array, like: str) -> DiscriminatorOutput:
         """Return what D says of ``images``, augmented as a step's real or fake ones (``like``)."""
         return self(presented(self.context, images, self.examples, like), like=(like,))[0][0]
 
-    def __call__(self, *batches: Any, like: Sequence[str] = ("real", "fake")) -> tuple[list[Judgement], dict[str, Any]]:
+    def __call__(
+        self, *batches: Any, like: Sequence[str] = ("real", "fake")
+    ) -> tuple[list[DiscriminatorOutput], dict[str, Any]]:
         """Return what D says of each batch that it sees, and its statistics after them.
 
         On CPUs there is a call for each batch, as less of one is out of the cache (8 % of a step of dcgan); elsewhere
@@ -262,7 +264,7 @@ class _Judge:
         for D's own random numbers.
         """
         context, examples = self.context, self.examples
-        said: list[Judgement] = []
+        said: list[DiscriminatorOutput] = []
         variables, mutable = self.variables, self.mutable
         for together in calls(list(zip(batches, like, strict=False))):
             keys = [context.keys(f"discriminator_{name}", examples.substep) for _, name in together]

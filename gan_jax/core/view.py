@@ -9,7 +9,7 @@ import jax
 from gan_jax.core.draw import latents
 from gan_jax.core.gan import Context, Examples, Generated, Params, Variables, images_of
 from gan_jax.core.networks import call
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 
 Array = jax.Array
 
@@ -34,10 +34,10 @@ class View:
     params: Params
     real: Array
     generated: Generated
-    on_real: Judgement
-    on_fake: Judgement
+    on_real: DiscriminatorOutput
+    on_fake: DiscriminatorOutput
     generator: Variables
-    judge: Callable[[Array, str], Judgement]
+    judge: Callable[[Array, str], DiscriminatorOutput]
 
     @property
     def fake(self) -> Array:
@@ -58,7 +58,7 @@ class View:
         """Return a PRNG key ``[b]`` for each example, for ``purpose`` in this step of this player."""
         return self.context.keys(purpose, self.examples.substep)
 
-    def discriminate(self, images: Array, like: str) -> Judgement:
+    def discriminate(self, images: Array, like: str) -> DiscriminatorOutput:
         """Return what D says of ``images`` ``[b, ...]``, augmented by the very draws of the ``real`` or ``fake`` ones.
 
         So a gradient with respect to ``images`` goes through the augmentation.

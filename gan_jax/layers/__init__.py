@@ -12,7 +12,7 @@ from gan_jax.layers.common import (
     sides,
     weight_types,
 )
-from gan_jax.layers.head import CONDITIONALS, Embedding, Judgement, check_conditional, judged, with_label
+from gan_jax.layers.head import CONDITIONALS, DiscriminatorOutput, Embedding, check_conditional, judged, with_label
 from gan_jax.layers.modules import INITS, Array, Conv, Dense, Dtype, StridedConv, TransposedConv, spectrally_normalized
 from gan_jax.layers.norms import (
     REFERENCES,
@@ -37,10 +37,10 @@ __all__ = [
     "Conv",
     "Dense",
     "Discriminator",
+    "DiscriminatorOutput",
     "Dtype",
     "Embedding",
     "Generator",
-    "Judgement",
     "LayerNorm",
     "Norm",
     "StridedConv",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.layers.head import CONDITIONALS, Judgement, check_conditional, judged, with_label
+from gan_jax.layers.head import CONDITIONALS, DiscriminatorOutput, check_conditional, judged, with_label
 from gan_jax.layers.norms import NORMS, REFERENCES, normalized, with_references
 
 Array = jax.Array
@@ -98,7 +98,7 @@ def discriminator_input(
 
 def discriminator_output(
     module: Any, features: Array, label: Array | None, axis_name: str | None, batches: int, use_bias: bool
-) -> Judgement:
+) -> DiscriminatorOutput:
     """What ``module`` says, from its last hidden layer ``[B, F]``; see `gan_jax.layers.judged`."""
     return judged(
         features,
@@ -170,7 +170,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Base of discriminators: images ``[B, H, W, C]`` in [-1, 1] -> `gan_jax.layers.Judgement`. A family writes `body`.
+    """Base of discriminators: images ``[B, H, W, C]`` in [-1, 1] -> `gan_jax.layers.DiscriminatorOutput`.
+
+    A family writes `body`.
 
     Attributes:
       classes: number of classes, 0 if there are none.
@@ -196,7 +198,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(
         self, x: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None, batches: int = 1
-    ) -> Judgement:
+    ) -> DiscriminatorOutput:
         x = self.flat(x)
         x, norm = discriminator_input(self, x, label, train, axis_name, batches, self.gain_spread)
         return discriminator_output(self, self.body(x, norm), label, axis_name, batches, use_bias=self.head_bias)

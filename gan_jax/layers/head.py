@@ -18,7 +18,7 @@ MINIBATCHES = ("none", "discrimination", "stddev")
 _KERNELS, _DIMENSIONS = 50, 5  # of minibatch discrimination: B and C in the paper
 
 
-class Judgement(struct.PyTreeNode):
+class DiscriminatorOutput(struct.PyTreeNode):
     """What D says of a batch.
 
     Attributes:
@@ -43,7 +43,7 @@ def judged(
     batches: int,
     use_bias: bool,
     types: dict[str, Any],
-) -> Judgement:
+) -> DiscriminatorOutput:
     """The head of a discriminator, for use at the end of its ``nn.compact`` method.
 
     Args:
@@ -82,7 +82,7 @@ def judged(
         logits += (table.astype(wide) * features.astype(wide)).sum(1)
     elif conditional == "auxiliary":
         class_logits = Dense(classes, use_bias=use_bias, **types)(features).astype(wide)
-    return Judgement(logits, features.astype(wide), class_logits)
+    return DiscriminatorOutput(logits, features.astype(wide), class_logits)
 
 
 class Embedding(nn.Module):

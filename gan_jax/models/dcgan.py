@@ -47,7 +47,7 @@ class Generator(layers.Generator):
 
 
 class Discriminator(layers.Discriminator):
-    """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
+    """Images ``[B, H, W, C]`` in [-1, 1] -> `DiscriminatorOutput`.
 
     A strided convolution for each width, batch norm after all but the first, LeakyReLU(.2); then one dense unit (the
     4x4 valid convolution of the reference). A side that becomes odd is padded to even, so depth is free.

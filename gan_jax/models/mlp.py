@@ -29,7 +29,7 @@ class Generator(layers.Generator):
 
 
 class Discriminator(layers.Discriminator):
-    """Images ``[B, H, W, C]`` in [-1, 1], or vectors ``[B, Z]`` -> dense layers of ``widths`` -> `Judgement`.
+    """Images ``[B, H, W, C]`` in [-1, 1], or vectors ``[B, Z]`` -> dense layers of ``widths`` -> `DiscriminatorOutput`.
 
     Attributes:
       widths: of the hidden layers; the norm is of all but the first.

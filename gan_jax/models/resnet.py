@@ -57,7 +57,7 @@ class Generator(layers.Generator):
 
 
 class Discriminator(layers.Discriminator):
-    """Images ``[B, H, W, C]`` in [-1, 1] -> `Judgement`.
+    """Images ``[B, H, W, C]`` in [-1, 1] -> `DiscriminatorOutput`.
 
     A residual block for each width, of which the first ``downs`` halve the side by averaging; ReLU; the sum or the mean
     over all pixels; one dense unit. The first of a block's two convolutions keeps the width, but for that at the image.

@@ -26,7 +26,7 @@ from gan_jax.core.gan import GAN
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState, Player, init_state, parameter_count
 from gan_jax.core.update import update
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 from gan_jax.models import dcgan, mlp, resnet
 from tests.helpers import small
 from tests.oracle.cases import assert_same, randomized
@@ -60,7 +60,7 @@ def assert_networks_agree(
     for train in (False, True):
         apply = jax.jit(lambda v, x, train=train: ours.apply(v, x, train=train, mutable=["batch_stats"]))
         out, written = apply(variables, x)
-        out = out.logits if isinstance(out, Judgement) else out
+        out = out.logits if isinstance(out, DiscriminatorOutput) else out
         expected = theirs.train(train)(network_input(theirs, x)).detach().numpy()
         channels_first = isinstance(theirs[-1], nn.Tanh)
         assert_same(out, np.moveaxis(expected, 1, -1) if channels_first else expected, bound)

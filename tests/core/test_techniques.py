@@ -398,12 +398,12 @@ def test_weights_stay_within_the_clip() -> None:
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.generator.params)) > 0.05
 
 
-# --- a warm start, the average's start --------------------------------------------------------------------------------
+# --- a critic first, the average's start ------------------------------------------------------------------------------
 
 
-def test_a_warm_start_gives_the_critic_more_steps_before_each_of_the_generators() -> None:
+def test_a_warm_up_gives_the_critic_more_steps_before_each_of_the_generators() -> None:
     config = small("wgan")
-    config.schedules.warm_start.update({"moves": 3.0, "factor": 4.0, "period": 5.0})
+    config.schedules.critic_first.update({"moves": 3.0, "factor": 4.0, "period": 5.0})
     gan, state, _ = start(config)
     active = jax.jit(lambda step: hyperparams_now(gan, state.replace(step=step))["optimizer"]["generator"]["active"])
     moves = np.flatnonzero([active(jnp.int32(step)) for step in range(40)])
@@ -414,7 +414,7 @@ def test_a_warm_start_gives_the_critic_more_steps_before_each_of_the_generators(
 
 def test_a_generator_that_is_held_keeps_its_parameters_and_moments() -> None:
     config = small("wgan")
-    config.schedules.warm_start.update({"moves": 2.0, "factor": 3.0})
+    config.schedules.critic_first.update({"moves": 2.0, "factor": 3.0})
     gan, before, batch = start(config)
     step = jax.jit(partial(update, gan))
     states = [before]

@@ -20,7 +20,7 @@ from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.schedules import SCHEDULES
 from gan_jax.core.terms import TERMS
 from gan_jax.core.view import View
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 
 RNG = np.random.default_rng(3)
 SEED, STEP, BATCH = 5, 2, 4
@@ -58,8 +58,8 @@ def view(
     given = {name: {key: jnp.float64(value) for key, value in own.items()} for name, own in (numbers or {}).items()}
     context = Context(gan, jnp.uint32(SEED), jnp.int32(step), {"terms": given}, jnp.arange(BATCH))
 
-    def judge(images: Array, like: str = "") -> Judgement:
-        return Judgement(discriminate(images), images.reshape(len(images), -1))
+    def judge(images: Array, like: str = "") -> DiscriminatorOutput:
+        return DiscriminatorOutput(discriminate(images), images.reshape(len(images), -1))
 
     examples = Examples(real, jnp.zeros(BATCH, jnp.int32), 0)
     return View(context, examples, params, real, Generated(fake), judge(real), judge(fake), {"params": params}, judge)
@@ -104,7 +104,8 @@ def test_terms_of_what_d_says_are_their_formulas() -> None:
     label: Any = np.asarray([2, 0, 1, 1])
     features, class_logits = RNG.normal(size=(2, 4, 5)), RNG.normal(size=(2, 4, 3))
     real, fake = (
-        Judgement(jnp.zeros(4), jnp.asarray(f), jnp.asarray(c)) for f, c in zip(features, class_logits, strict=True)
+        DiscriminatorOutput(jnp.zeros(4), jnp.asarray(f), jnp.asarray(c))
+        for f, c in zip(features, class_logits, strict=True)
     )
     plain = view(lambda x: x.sum((1, 2, 3)))
     examples = plain.examples.replace(label=label)
@@ -123,9 +124,9 @@ def test_penalties_of_bfloat16_are_float32(name: str) -> None:
     weights = jnp.asarray(RNG.normal(size=(64, 1)), jnp.bfloat16)
     plain = view(lambda x: x.sum((1, 2, 3)), shape=(8, 8, 1))
 
-    def judge(images: Array, like: str = "") -> Judgement:
+    def judge(images: Array, like: str = "") -> DiscriminatorOutput:
         flat = images.astype(jnp.bfloat16).reshape(len(images), -1)
-        return Judgement((flat @ weights)[:, 0].astype(jnp.float32), flat)
+        return DiscriminatorOutput((flat @ weights)[:, 0].astype(jnp.float32), flat)
 
     images = plain.real.astype(jnp.bfloat16)
     seen = dataclasses.replace(plain, real=images, generated=Generated(images), judge=judge)
@@ -142,7 +143,7 @@ def test_feature_matching_compares_means_of_the_global_batch() -> None:
     plain = view(lambda x: x.sum((1, 2, 3)))
 
     def matching(features: Array) -> Array:
-        real, fake = (Judgement(jnp.zeros(4), own) for own in features)
+        real, fake = (DiscriminatorOutput(jnp.zeros(4), own) for own in features)
         context = dataclasses.replace(plain.context, axis_name="d")
         return terms.feature_matching(dataclasses.replace(plain, context=context, on_real=real, on_fake=fake))
 

@@ -447,10 +447,10 @@ def test_the_means_of_a_verdict_are_over_steps_not_lines() -> None:
 
 
 def test_the_verdict_is_told_what_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a critic with a warm start: in its first 500 steps G moves 25 times, and then in 481 of the last 500."""
+    """Of a critic that is warmed up: in its first 500 steps G moves 25 times, and then in 481 of the last 500."""
     config, told = small("wgan"), {}
     config.steps = 1000
-    config.schedules.warm_start.update({"moves": 25.0, "factor": 20.0, "period": 481.0})
+    config.schedules.critic_first.update({"moves": 25.0, "factor": 20.0, "period": 481.0})
     config.terms.adversarial.weight, config.terms.reconstruction.weight = 30.0, 1e6  # the second has nothing to decode
     gan, _ = build.build_gan(config)
 

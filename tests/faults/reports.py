@@ -99,7 +99,7 @@ FAULTS: tuple[Fault, ...] = (
         "updates = assemble.generator_updates(config)",
         "updates = config.steps",
         _TOLD,
-        "A warm start of the critic is taken for training.",
+        "A critic's warm-up is taken for training.",
     ),
     Fault(
         "weights-make-no-loss-larger",

@@ -21,7 +21,7 @@ from gan_jax.config import term
 from gan_jax.core.state import init_state
 from gan_jax.core.update import update
 from gan_jax.evaluate import sample
-from gan_jax.layers import Judgement
+from gan_jax.layers import DiscriminatorOutput
 from gan_jax.training import train
 from gan_jax.util.errors import UserError
 from tests.helpers import QUICKLY, ROOT
@@ -94,8 +94,8 @@ def test_the_contract_is_one_in_the_page_the_models_and_the_code(player: str) ->
         ((", batches=1):", "):"), "Discriminator of model '/.*/mine.py' is called with batches too"),
         ((", axis_name=None):", "):"), "Generator of model '/.*/mine.py' is called with axis_name too"),
         (
-            ("return Judgement(Dense(1, use_bias=True)(features)[:, 0], features)", "return features"),
-            "must return a .*Judgement",
+            ("return DiscriminatorOutput(Dense(1, use_bias=True)(features)[:, 0], features)", "return features"),
+            "must return a .*DiscriminatorOutput",
         ),
         (
             ("(features)[:, 0], features", "(features), features"),
@@ -119,9 +119,9 @@ def test_a_network_may_take_whatever_it_is_called_with() -> None:
         param_dtype: Any = jnp.float32
 
         @nn.compact
-        def __call__(self, x: Any, **_: Any) -> Judgement:
+        def __call__(self, x: Any, **_: Any) -> DiscriminatorOutput:
             x = x.reshape(len(x), -1)
-            return Judgement(nn.Dense(1)(x)[:, 0], x)
+            return DiscriminatorOutput(nn.Dense(1)(x)[:, 0], x)
 
     config = load_config(str(ROOT / "configs/gan.py"))
     config.discriminator = ConfigDict({})

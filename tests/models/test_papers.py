@@ -96,7 +96,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
             "g_batches": 1,
             "batch_size": 64,
             "augment.name": "none",
-            "schedules.warm_start": {"moves": 25.0, "factor": 20.0, "period": 500.0},
+            "schedules.critic_first": {"moves": 25.0, "factor": 20.0, "period": 500.0},
         },
         **{"discriminator.norm": "batch", "latent_dim": 100},
         **{"optimizer.generator": RMSPROP, "optimizer.discriminator": RMSPROP | {"clip": 0.01}},

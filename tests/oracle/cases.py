@@ -47,8 +47,8 @@ CASES: dict[str, dict[str, Any]] = {
         **_DENSE,
         "d_steps": 2,
         "optimizer.discriminator.clip": 0.6,
-        "schedules.warm_start.moves": 1.0,
-        "schedules.warm_start.factor": 2.0,
+        "schedules.critic_first.moves": 1.0,
+        "schedules.critic_first.factor": 2.0,
     },
     "wgan_gp": {
         **_DENSE,

@@ -179,7 +179,7 @@ class Run:
             apart = on_real.features.detach().mean(0) - on_fake.features.mean(0)
             found["g_feature_matching"] = terms.feature_matching.weight * apart.square().sum()
         loss = terms.adversarial.weight * self.adversarial(on_real, on_fake)[1] + sum(found.values())
-        warm = self.config.schedules.get("warm_start")
+        warm = self.config.schedules.get("critic_first")
         if warm and self.steps < warm.moves * warm.factor and (self.steps + 1) % warm.factor:  # G stands still
             norm = _norm(torch.autograd.grad(loss, player.leaves))
         else:
