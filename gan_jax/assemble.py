@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
+from gan_jax import stages
 from gan_jax.core import augment, losses, optimizers
 from gan_jax.core.averages import AVERAGES, Average
 from gan_jax.core.gan import Term, leaf
@@ -23,6 +24,7 @@ from gan_jax.core.plain import PlainAverage, PlainSchedule, PlainTerm
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
 from gan_jax.keys import BELOW_1, FROM_0, Check, at_least
+from gan_jax.stages import Count
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
@@ -206,9 +208,9 @@ _HAVE: dict[str, Callable[[ConfigDict], bool]] = {
 
 
 def schedules(
-    config: ConfigDict, hyperparams: Mapping[str, Any], wide: Any
+    config: ConfigDict, hyperparams: Mapping[str, Any], wide: Any, *, count: Count | None = None
 ) -> tuple[tuple[tuple[str, str, Schedule], ...], dict[str, Numbers]]:
-    """Return what moves, and its numbers, images counted in steps.
+    """Return what moves, and its numbers, images counted in steps, by ``count`` where the run has stages.
 
     Raises:
       UserError: a kind or key is unknown, two move the same, or a number is missing.
@@ -236,7 +238,7 @@ def schedules(
             _check_call(where, kind.rpartition("/")[2], schedule, (2, wanted))
             schedule = Schedule(PlainSchedule(schedule))
         found.append((name, key, schedule))
-        numbers[name] = _leaves(_in_steps(config, where, values, wanted), wide)
+        numbers[name] = _leaves(_in_steps(config, where, values, wanted, count=count), wide)
     return tuple(found), numbers
 
 
@@ -248,34 +250,47 @@ def _wanted(kind: str, values: Mapping[str, Any]) -> Mapping[str, float]:
 
 def generator_updates(config: ConfigDict) -> int:
     """Return in how many of the run's steps G moves."""
-    steps, active = np.arange(config.steps), np.ones(config.steps)
+    return sum(map(_generator_updates, stages.plan(config)))
+
+
+def _generator_updates(stage: stages.Stage) -> int:
+    config, steps = stage.config, np.arange(stage.begin, stage.end)
+    active = np.ones(len(steps))
     for name, entry in config.schedules.items():
         if entry.get("key") == "optimizer.generator.active" and entry.kind in SCHEDULES:
             wanted = configuration.SCHEDULES[entry.kind]
-            numbers = _leaves(_in_steps(config, f"config.schedules.{name}", entry.to_dict(), wanted), np.float32)
+            where, values = f"config.schedules.{name}", entry.to_dict()
+            numbers = _leaves(_in_steps(config, where, values, wanted, count=stage.count), np.float32)
             given: Any = np.float32(1), numbers, {}, steps
             active = np.asarray(SCHEDULES[entry.kind].value(*given))
     return int((active > 0).sum())
 
 
-def _in_steps(config: ConfigDict, where: str, values: dict[str, Any], wanted: Mapping[str, float]) -> dict[str, float]:
+def _in_steps(
+    config: ConfigDict, where: str, values: dict[str, Any], wanted: Mapping[str, float], *, count: Count | None
+) -> dict[str, float]:
     """The numbers of a schedule; a ``length`` of 0 is what is left of the run."""
+    count = count or stages.count(config)
     unit = values.get("unit", "steps")
     if unit not in ("steps", "images"):
         raise unknown_name(f"{where}.unit", str(unit), ("steps", "images"))
     found = {name: float(values.get(name, default)) for name, default in wanted.items()}
-    for name in ("begin", "length"):
-        if name in found and unit == "images":
-            found[name] /= config.batch_size * config.d_steps
+    end = float(config.steps)
+    if unit == "images":
+        end = count.step_at(count.total)
+        found |= {"begin": count.step_at(found["begin"])} if "begin" in found else {}
+        found |= {"length": found["length"] / count.per_step} if "length" in found else {}
     if "begin" in found and not found.get("length", 1):
-        found["length"] = max(config.steps - found["begin"], 1)
+        found["length"] = max(end - found["begin"], 1)
     return found
 
 
-def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], ...], dict[str, Numbers]]:
+def averages(
+    config: ConfigDict, wide: Any, *, count: Count | None = None
+) -> tuple[tuple[tuple[str, Average], ...], dict[str, Numbers]]:
     """Return the averages' rules, and their numbers, images counted in steps."""
     found, numbers = [], {}
-    per_step = config.batch_size * config.d_steps
+    count = count or stages.count(config)
     for name, entry in config.averages.items():
         where = f"config.averages.{name}"
         if named.is_function(text := str(entry.get("rule", ""))):
@@ -295,7 +310,8 @@ def averages(config: ConfigDict, wide: Any) -> tuple[tuple[tuple[str, Average], 
                 raise UserError(f"config.averages.{name}.{key} must be {check.rule}, not {clipped(repr(entry[key]))}")
         own = {"decay": entry.decay, "start": entry.start}
         if entry.rule == "half_life":
-            own = {"half_life": entry.half_life / per_step, "ramp_up": entry.ramp_up}
+            own = {"half_life": entry.half_life / count.per_step, "ramp_up": entry.ramp_up}
+            own |= {"ahead": count.ahead / count.per_step} if count.ahead else {}
         numbers[name] = _leaves(own, wide)
     return tuple(found), numbers
 

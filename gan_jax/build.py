@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from gan_jax import assemble, data, models
+from gan_jax import assemble, data, models, stages
 from gan_jax import config as configuration
 from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams
@@ -35,8 +35,30 @@ _CALLED_WITH = {  # beside latents or images; keys too, if it takes them
 }
 
 
-def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
-    """The GAN that a config describes, and its hyperparameters as leaves of the state.
+def build_stages(config: ConfigDict) -> list[tuple[stages.Stage, GAN, Hyperparams]]:
+    """Every stage of a run with what `build_gan` makes of it.
+
+    Raises:
+      UserError: see `build_gan`; names the stage, if there are several.
+    """
+    configuration.validate(config)
+    found: list[tuple[stages.Stage, GAN, Hyperparams]] = []
+    for stage in stages.plan(config):
+        try:
+            found.append((stage, *build_gan(stage.config, stage.count)))
+        except UserError as error:
+            if not found:
+                raise
+            raise UserError(f"config.stages.{stage.name}: {error}") from error
+    return found
+
+
+def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GAN, Hyperparams]:
+    """The GAN that a config describes, without regard to its stages, and its hyperparameters as leaves of the state.
+
+    Args:
+      config: of a run, or of one of its stages.
+      count: that of the stage.
 
     Raises:
       UserError: any key, type, name or combination that can't be.
@@ -51,7 +73,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
     prior = assemble.chosen("prior", config.prior, PRIORS)
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
-    if config.steps * config.d_steps * config.batch_size >= 2**32:
+    if (count or stages.count(config)).total >= 2**32:
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
     if config.g_batches * config.batch_size >= 2**31:
         raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
@@ -59,7 +81,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
     players = ("generator", "discriminator")
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
     d_terms, g_terms, term_numbers = assemble.terms(config, wide)
-    averages, average_numbers = assemble.averages(config, wide)
+    averages, average_numbers = assemble.averages(config, wide, count=count)
     augmentation, augment_numbers = assemble.augmentation(config, wide)
     hyper: Hyperparams = {
         "optimizer": {"generator": g_numbers, "discriminator": d_numbers},
@@ -68,7 +90,7 @@ def build_gan(config: ConfigDict) -> tuple[GAN, Hyperparams]:
         "averages": average_numbers,
         "augment": augment_numbers,
     }
-    schedules, hyper["schedules"] = assemble.schedules(config, hyper, wide)
+    schedules, hyper["schedules"] = assemble.schedules(config, hyper, wide, count=count)
     if config.task == "autoencoder" and not hasattr(family.Generator, "encode"):
         raise UserError(f"model {config.model!r} has no encoder, and task 'autoencoder' needs one: set model to 'aae'")
     if config.model == "aae" and config.task != "autoencoder":
@@ -215,9 +237,17 @@ def check_data_place(config: ConfigDict) -> None:
 
 
 def build_feed(
-    config: ConfigDict, gan: GAN, dataset: data.Dataset, devices: Sequence[jax.Device], seed: int | None = None
+    config: ConfigDict,
+    gan: GAN,
+    dataset: data.Dataset,
+    devices: Sequence[jax.Device],
+    seed: int | None = None,
+    ahead: int = 0,
 ) -> Feed:
-    """Return what gives a run's steps their images (`gan_jax.data.feed`), by ``seed`` (default: the config's)."""
+    """Return what gives a run's steps their images (`gan_jax.data.feed`), by ``seed`` (default: the config's).
+
+    ``ahead`` is that of a stage's `gan_jax.stages.Count`.
+    """
     return feed(
         dataset,
         _options(config),
@@ -228,6 +258,7 @@ def build_feed(
         dtype=gan.dtype,
         devices=devices,
         shards=config.parallel.logical_shards,
+        ahead=ahead,
     )
 
 

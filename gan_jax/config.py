@@ -46,7 +46,15 @@ WITHOUT_EFFECT, OBSERVING = keys.with_role(keys.FREE), keys.with_role(keys.OBSER
 # if it is told to. Those of an optimizer that aren't (its name, its switches) make another `gan_jax.core.gan.GAN`.
 # ``code`` is no key: it stands for the files that a run's config names, see `gan_jax.runs.code`.
 LEAVES = ("optimizer", "averages", "schedules", "terms", "code", *keys.with_role(keys.LEAF))
-_OPEN = ("generator", "discriminator", "optimizer.generator", "optimizer.discriminator", "schedules", "averages")
+_OPEN = (
+    "generator",
+    "discriminator",
+    "optimizer.generator",
+    "optimizer.discriminator",
+    "schedules",
+    "averages",
+    "stages",
+)
 # Keys whose value is a name of ours or of something of the user's own, FILE.py:NAME or package.module:NAME.
 _NAMES = re.compile(
     r"model|loss|prior|augment\.name|data\.source|schedules\.[^.]+\.kind|averages\.[^.]+\.rule|terms\.[^.]+\.function"
@@ -83,6 +91,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
         config.schedules[f"{player}_rate"] = schedule(f"optimizer.{player}.learning_rate", "constant")
     # Of the generator's variables; samples are drawn with the first, see gan_jax/core/averages.py.
     config.averages = ConfigDict({"ema": average()})
+    config.stages = ConfigDict()  # what holds from a later step on; a config file may add any, see `stage`
     config.data.source, config.data.name, image_size, config.data.channels, _ = DATASETS[name]
     config.data.image_size = int(side) if at else image_size
     return config
@@ -120,6 +129,21 @@ def average(rule: str = "decay", **numbers: float) -> ConfigDict:
     """
     shared = {"decay": 0.999, "start": 0, "half_life": 500e3, "ramp_up": 0.05}
     return ConfigDict({"rule": rule, **({} if named.is_function(rule) else shared), **numbers})
+
+
+def stage(
+    begin: int, overrides: Mapping[str, Any] | None = None, *, unit: str = "steps", reset_optimizer: bool = True
+) -> ConfigDict:
+    """Return an entry of ``config.stages``.
+
+    Args:
+      begin: after how many steps, or images, it begins.
+      overrides: what holds from then on, by dotted keys: ``{"data.image_size": 16, "batch_size": 32}``.
+      unit: steps or images.
+      reset_optimizer: whether the optimizers forget what they remember.
+    """
+    found = {"begin": begin, "unit": unit, "reset_optimizer": reset_optimizer, "set": replaced({}, overrides or {})}
+    return ConfigDict(found)
 
 
 def term(function: str, player: str, weight: float = 1.0, every: int = 1, **numbers: float) -> ConfigDict:
@@ -277,6 +301,7 @@ def names_outside(config: ConfigDict | dict[str, Any]) -> list[str]:
 
 
 def _is_name(key: str, value: Any) -> bool:
+    key = re.sub(r"^stages\.[^.]+\.set\.", "", key)
     return isinstance(value, str) and _NAMES.fullmatch(key) is not None
 
 

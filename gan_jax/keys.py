@@ -144,7 +144,7 @@ SCHEDULES: dict[str, Kind] = {
 }
 
 # Beside these, groups that other code checks: generator, discriminator (the fields of a model's modules), optimizer
-# (the arguments of an optimizer), schedules and averages (entries with names of one's own).
+# (the arguments of an optimizer), schedules, averages and stages (entries with names of one's own).
 KEYS: dict[str, Key] = {
     "seed": Key(
         0,

@@ -177,7 +177,7 @@ def _evaluate(request: Request) -> None:
     import jax
     import numpy as np
 
-    from gan_jax import build, evaluate
+    from gan_jax import build, evaluate, stages
     from gan_jax.runs import visualize
     from gan_jax.runs.report import write_report
     from gan_jax.runs.workdir import Workdir
@@ -190,10 +190,13 @@ def _evaluate(request: Request) -> None:
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
     gan, state, step = _restore(workdir, request.step)
     place = Workdir(workdir)
-    config = _of_run(place, request.overrides)
+    planned = stages.plan(_of_run(place, request.overrides))
+    config = stages.that_made(planned, step).config
     how = evaluate.sampling.of_evaluations(gan, config.eval, request.sampling)
     dataset = build.build_dataset(config, place.cache, reading=True)
-    place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+    # What is known of a run's data is that of its first stage.
+    first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
+    place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
     if classifiers:
         reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
@@ -310,19 +313,20 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
     import jax
 
     from gan_jax import build
-    from gan_jax.core.state import init_state
     from gan_jax.runs.checkpoint import Checkpoints
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.training import stages
     from gan_jax.util import progress
 
     place = Workdir(workdir)
     config = place.config()
     place.code.check(config)
     build.enable_float64(config)
-    gan, hyper = build.build_gan(config)
+    parts = stages.parts(config, place.cache, jax.local_devices())
     if not place.checkpoints.is_dir():
         why = "any more: restore them" if place.summary() else "yet: train first"
         raise UserError(f"no checkpoint in {place.checkpoints} {why}")
     with Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
-        state = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)), step)
-    return gan, jax.device_put(state), int(state.step)
+        state = checkpoints.restore(lambda step: stages.that_made(parts, step).shapes, step)
+    step = int(state.step)
+    return stages.that_made(parts, step).gan, jax.device_put(state), step

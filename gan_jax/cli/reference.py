@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_jax import keys, models
 from gan_jax.build import GIVEN_BY_US
-from gan_jax.config import average, default, optimizer
+from gan_jax.config import average, default, optimizer, stage
 from gan_jax.core.optimizers import OPTIMIZERS
 
 _ROLES = {
@@ -37,7 +37,7 @@ def page() -> str:
     for title, group in _groups().items():
         rows = [(f"`{name}`", _shown(key.default), key.meaning, _ROLES[key.role]) for name, key in group.items()]
         parts.append(f"## {title}\n\n{_table(('key', 'default', 'meaning', 'may change'), rows)}")
-    parts += [_schedules(), _averages(), _optimizers(), _networks()]
+    parts += [_schedules(), _averages(), _stages(), _optimizers(), _networks()]
     return "\n".join(parts)
 
 
@@ -86,6 +86,25 @@ def _averages() -> str:
     text = (
         "## Averages\n\nOf the generator's parameters and statistics, as many as there are entries; samples are drawn "
         "with the first, which is `ema`. They may change by `--change`.\n\n"
+    )
+    return text + _table(("key", "default", "meaning"), rows)
+
+
+def _stages() -> str:
+    meanings = {
+        "begin": "After how many steps, or images, it begins.",
+        "unit": "Of ``begin``: steps or images; the same for all stages.",
+        "reset_optimizer": "Whether the optimizers forget what they remember.",
+        "set": "A group with the keys that change: ``stages.NAME.set.data.image_size``.",
+    }
+    empty = stage(1)
+    rows = [
+        (f"`stages.NAME.{name}`", "" if name in ("begin", "set") else _shown(empty[name]), meanings[name])
+        for name in meanings
+    ]
+    text = (
+        "## Stages\n\nWhat holds from a later step on, as many as there are entries; see [Transfer](transfer.md). A "
+        "config file adds them by `gan_jax.config.stage`. They may not change.\n\n"
     )
     return text + _table(("key", "default", "meaning"), rows)
 

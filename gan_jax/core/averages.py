@@ -40,10 +40,12 @@ def constant(numbers: Numbers, step: Array) -> Array:
 def half_life(numbers: Numbers, step: Array) -> Array:
     """Return ``.5^(1 / h)``, ``h = min(half_life, ramp_up (step + 1))`` steps; without the ramp where ``ramp_up`` is 0.
 
+    Where steps before had other batches, ``ahead`` is by how many steps as these the images seen are ahead of ``step``.
+
     Karras et al. 2020 (StyleGAN2), as in the authors' later code, which counts images in place of steps.
     """
     length, ramp = numbers["half_life"], numbers["ramp_up"]
-    ramped = jnp.minimum(length, ramp * (step.astype(length.dtype) + 1))
+    ramped = jnp.minimum(length, ramp * (step.astype(length.dtype) + 1 + numbers.get("ahead", 0)))
     length = jnp.where(ramp > 0, ramped, length)
     return jnp.where(length > 0, 0.5 ** (1 / jnp.where(length > 0, length, 1)), 0)
 

@@ -86,6 +86,25 @@ def begin_with(old: Mapping[str, Any], state: GANState) -> tuple[GANState, Carri
     return state.replace(generator=generator, discriminator=discriminator, **averages), found
 
 
+def next_stage(old: GANState, new: GANState, *, reset_optimizer: bool) -> tuple[GANState, Carried]:
+    """Return the state with which a run's next stage begins: ``new``, as initialised, with all of ``old`` that fits.
+
+    Args:
+      old: after the last step of the stage before, of arrays.
+      new: of the next stage, of the same seed, with its own hyperparameters.
+      reset_optimizer: whether the optimizers' moments stay those of ``new``; else what is new has none yet, beside
+        others that count many steps, and moves far at first.
+    """
+    state, found = begin_with(named_leaves(old), new)
+    memory, _ = carry_over(old.memory, state.memory)
+    players = {}
+    for name in ("generator", "discriminator"):
+        player = getattr(state, name)
+        moments, _ = carry_over(getattr(old, name).opt_state, player.opt_state)
+        players[name] = player if reset_optimizer else player.replace(opt_state=moments)
+    return state.replace(step=old.step, memory=memory, **players), found
+
+
 def _agree(old: Any, new: Any) -> bool:
     floats = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (old, new))
     return bool(old.shape == new.shape and (floats or old.dtype == new.dtype))

@@ -55,6 +55,7 @@ def feed(
     dtype: Any,
     devices: Sequence[jax.Device],
     shards: int = 0,
+    ahead: int = 0,
 ) -> Feed:
     """From memory if ``dataset`` fits ``options.device_budget_mb``, else a stream: the same batches to the bit.
 
@@ -68,12 +69,13 @@ def feed(
       dtype: of the images in the networks, in [-1, 1].
       devices: those that train, of all processes; what is read here are the shares of this process's own.
       shards: as for `gan_jax.runtime.program.compile_chunk`.
+      ahead: as for `gan_jax.data.order.sample_index`.
     """
     split = _Split(devices, shards, placement.local_index(batch_size, devices, shards))
-    finish = _finish(options.flip, batch_size, d_steps, dtype)
+    finish = _finish(options.flip, batch_size, d_steps, dtype, ahead)
     if dataset.megabytes <= options.device_budget_mb:
-        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch or _MOST, split)
-    reader = Reader(dataset.train_images, dataset.train_labels, split.index.ravel(), batch_size, d_steps, seed)
+        return _from_memory(dataset, finish, batch_size, d_steps, steps_per_dispatch or _MOST, split, ahead)
+    reader = Reader(dataset.train_images, dataset.train_labels, split.index.ravel(), batch_size, d_steps, seed, ahead)
     return _from_stream(reader, finish, options, steps_per_dispatch or _MOST_STREAMED, split)
 
 
@@ -92,12 +94,12 @@ class _Split:
         )
 
 
-def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any) -> Callable[..., dict[str, Array]]:
+def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any, ahead: int) -> Callable[..., dict[str, Array]]:
     """What is done on the device to every batch of uint8 ``[d_steps, b, H, W, C]``, wherever it came from."""
 
     def finish(images: Array, labels: Array, seed: Array, step: Array, index: Array) -> dict[str, Array]:
         if flip:
-            coin = mirrored(step, index, batch_size, d_steps, seed)[..., None, None, None]
+            coin = mirrored(step, index, batch_size, d_steps, seed, ahead=ahead)[..., None, None, None]
             images = jnp.where(coin, images[..., ::-1, :], images)
         return {"image": to_float(images, dtype), "label": labels, "index": index}
 
@@ -111,13 +113,14 @@ def _from_memory(
     d_steps: int,
     capacity: int,
     split: _Split,
+    ahead: int,
 ) -> Feed:
     length = len(dataset.train_images)
     host = {"image": dataset.train_images[np.arange(length)], "label": dataset.train_labels}
 
     def choose(share: Any, seed: Array, step: Array) -> Array:
-        found: Array = sample_index(step, share["index"], length, batch_size, d_steps, seed).astype(np.int32)
-        return found
+        found: Array = sample_index(step, share["index"], length, batch_size, d_steps, seed, ahead=ahead)
+        return found.astype(np.int32)
 
     def take(data: Any, share: Any, chosen: Array, seed: Array, step: Array) -> dict[str, Array]:
         return finish(data["image"][chosen], data["label"][chosen], seed, step, share["index"])

@@ -61,7 +61,7 @@ def shuffled(count: int, epoch: int) -> np.ndarray:
 
 
 def sample_index(
-    step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp
+    step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp, ahead: int = 0
 ) -> Any:
     """The image number of each example of training step ``step``: uint32 ``[d_steps, len(index)]``.
 
@@ -73,27 +73,31 @@ def sample_index(
       d_steps: batches that a step takes.
       seed: uint32 scalar.
       xp: ``jax.numpy`` or ``numpy``.
+      ahead: by how many images the run is ahead of ``step`` such steps, as its steps had other batches before.
 
     Batches follow each other through the epochs without a gap: each epoch is every image exactly once, and a batch may
     span two. Counts in uint32, so a run may draw up to 2^32 - 1 images (`gan_jax.build` refuses longer ones).
     """
-    drawn = _drawn(step, index, batch_size, d_steps, xp)
+    drawn = _drawn(step, index, batch_size, d_steps, xp, ahead)
     return permute(drawn % xp.uint32(length), length, seed, drawn // xp.uint32(length), xp)
 
 
-def mirrored(step: Any, index: Any, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp) -> Any:
+def mirrored(
+    step: Any, index: Any, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp, ahead: int = 0
+) -> Any:
     """Whether each example of a step is mirrored, a fair coin for each image each time that it is drawn.
 
     Arguments as for `sample_index`; bool ``[d_steps, len(index)]``.
     """
-    drawn = _drawn(step, index, batch_size, d_steps, xp)
+    drawn = _drawn(step, index, batch_size, d_steps, xp, ahead)
     return mix(mix(xp.asarray(seed, xp.uint32) ^ xp.uint32(_COIN), xp) ^ drawn, xp) >> xp.uint32(31) == 1
 
 
-def _drawn(step: Any, index: Any, batch_size: int, d_steps: int, xp: ModuleType) -> Any:
+def _drawn(step: Any, index: Any, batch_size: int, d_steps: int, xp: ModuleType, ahead: int) -> Any:
     """How many examples of the run come before each example of a step: uint32 ``[d_steps, len(index)]``."""
     batch = xp.asarray(step, xp.uint32) * xp.uint32(d_steps) + xp.arange(d_steps, dtype=xp.uint32)
-    return batch[:, None] * xp.uint32(batch_size) + xp.asarray(index, xp.uint32)[None]
+    drawn = batch[:, None] * xp.uint32(batch_size) + xp.asarray(index, xp.uint32)[None]
+    return drawn + xp.uint32(ahead % 2**32) if ahead else drawn
 
 
 @np.errstate(over="ignore")  # uint32 is meant to wrap

@@ -36,6 +36,7 @@ class Reader:
       batch_size: the global batch size.
       d_steps: batches that a step takes.
       seed: of the order; see `gan_jax.data.order`.
+      ahead: likewise.
     """
 
     images: Images
@@ -44,11 +45,12 @@ class Reader:
     batch_size: int
     d_steps: int
     seed: int
+    ahead: int = 0
 
     def __call__(self, step: int) -> Batch:
         """``image`` uint8 ``[d_steps, b, H, W, C]`` and ``label`` int32 ``[d_steps, b]`` of ``step``."""
         numbers = sample_index(
-            step, self.index, len(self.images), self.batch_size, self.d_steps, np.uint32(self.seed), np
+            step, self.index, len(self.images), self.batch_size, self.d_steps, np.uint32(self.seed), np, self.ahead
         ).astype(np.int64)
         images = self.images[numbers.ravel()]
         return {"image": images.reshape(*numbers.shape, *images.shape[1:]), "label": self.labels[numbers]}

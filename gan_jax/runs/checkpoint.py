@@ -141,7 +141,7 @@ class Checkpoints:
         """The state of ``step``, as NumPy arrays in a tree like ``like`` (shapes will do).
 
         Args:
-          like: what it must look like.
+          like: what it must look like; or a function that says so of a step.
           step: default the newest that is whole; damaged ones that are newer are named on stderr and put aside.
 
         Raises:
@@ -154,7 +154,7 @@ class Checkpoints:
             if step not in kept:
                 raise UserError(f"no checkpoint of step {step} in {self.directory}; kept are {listed(kept)}")
             try:
-                return self.load(step, like)
+                return self.load(step, like(step) if callable(like) else like)
             except DamagedError as error:
                 raise UserError(
                     f"checkpoint {step} in {self.directory} is damaged ({error}): give another --step"
@@ -162,7 +162,7 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for newest in reversed(kept):
             try:
-                state = self.load(newest, like)
+                state = self.load(newest, like(newest) if callable(like) else like)
             except DamagedError as error:
                 damaged[newest] = str(error)
                 continue

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gan_jax
+from gan_jax import stages
 from gan_jax.runs import origin
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
@@ -89,7 +90,9 @@ def write_report(workdir: Workdir) -> Path:
     config = workdir.config().to_dict()
     verdict = str(summary.get("verdict", "not finished"))
     grids, again, beside = (workdir.grids(folder) for folder in ("samples", "reconstructions", "neighbours"))
-    chosen = evenly(grids, _GRIDS + 1)[:-1]
+    ends = {f"step_{stage.end:08d}" for stage in stages.plan(workdir.config())}
+    picked = evenly(grids, _GRIDS + 1)
+    chosen = [grid for grid in grids[:-1] if grid in picked or grid.stem in ends]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
     sections = {
         "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",

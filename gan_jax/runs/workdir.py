@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
+from gan_jax import stages
 from gan_jax.runs import visualize
 from gan_jax.runs.code import KEY, Code, shown
 from gan_jax.runs.logs import Logs
@@ -118,7 +119,7 @@ class Workdir:
     def differing(self, config: ConfigDict) -> dict[str, str]:
         """What the run here has otherwise than ``config``, so that it can't just go on with it: by dotted key, in
         words."""
-        movable = configuration.open_ended(config) and (config.steps > self.reached() or config.steps == self.made())
+        movable = stages.lengthens(config) and (config.steps > self.reached() or config.steps == self.made())
         ignored = (*_FREE, *(("steps",) if movable else ()))
         own = configuration.to_plain(self.config())
         return configuration.differences(own, configuration.to_plain(config), ignored) | self.code.differing(config)
@@ -137,7 +138,7 @@ class Workdir:
         if "steps" in differing:
             more = f"; it has made {reached:,} steps and can have more"
             ends = "; a learning rate's schedule ends with the steps, which can't be changed then"
-            why = more if configuration.open_ended(config) else ends
+            why = more if stages.lengthens(config) else ends
         elif alone and reached and all(map(configuration.is_leaf, differing)):
             why = f"; or go on from step {reached:,} with these, which is recorded, by --change"
         elif not alone:
@@ -437,7 +438,7 @@ def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 def _unlike(known: dict[str, Any], config: ConfigDict) -> dict[str, str]:
     """What a run with the config ``known`` can't have done by ``config``, each with both values."""
     # Made longer, it may have been killed before its next checkpoint.
-    steps = ("steps",) if configuration.open_ended(config) else ()
+    steps = ("steps",) if stages.lengthens(config) else ()
     return configuration.differences(known, configuration.to_plain(config), (*_FREE, *steps))
 
 

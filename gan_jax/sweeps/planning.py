@@ -88,6 +88,10 @@ def plan(
         except (UserError, TypeError, ValueError) as error:
             text = listed(f"{key}={value}" for key, value in overrides.items())
             raise UserError(f"trial {number:03d} of the sweep ({text}): {' '.join(str(error).split())}") from error
+        if own.get("stages"):
+            raise UserError(
+                f"a sweep can't grow: leave config.stages ({listed(own.stages)}) empty, or train the trials one by one"
+            )
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
         workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")

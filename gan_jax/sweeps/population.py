@@ -111,7 +111,7 @@ class Population:
 
     def train(self, begun: Sequence[GANState], feed: Any, first: int) -> dict[str, Any]:
         """All steps from ``first`` on; returns what they cost."""
-        self.first = first
+        self.first, self.until = first, self.config.steps
         self.data = placement.replicated(jax.tree.map(np.asarray, feed.data), self.devices)
         self.share = {name: np.asarray(array)[0] for name, array in feed.nothing.items()}
         begin = time.perf_counter()

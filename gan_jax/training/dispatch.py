@@ -49,9 +49,14 @@ class Pace:
     """
 
     def __init__(self, asked: int, most: int) -> None:
-        self._asked, self._most = asked, most
+        self._asked = asked
+        self.begin(most)
+
+    def begin(self, most: int) -> None:
+        """Begins anew, with another program: a dispatch of it can make so many steps."""
+        self._most = most
         self._number, self._done = 0, 0.0  # dispatches so far, and when the last one was done
-        self.steps = min(asked or 1, most)
+        self.steps = min(self._asked or 1, most)
 
     def wait(self, pending: Pending) -> None:
         """Until ``pending`` is done; it may change the number."""
@@ -69,12 +74,12 @@ class Pace:
         return 2 * min(self._most, self.steps if self._asked else 4 * self.steps)
 
 
-def chunks(config: ConfigDict, first: int, pace: Pace) -> Iterator[tuple[int, int]]:
-    """``(step, count)`` of each dispatch from step ``first`` on, none of which runs past a step at which something
-    is due."""
-    step = first
-    while step < config.steps:
-        stop = min(step + pace.steps, config.steps)
+def chunks(config: ConfigDict, first: int, pace: Pace, last: int | None = None) -> Iterator[tuple[int, int]]:
+    """``(step, count)`` of each dispatch from step ``first`` to ``last`` (default: of the run), none of which runs past
+    a step at which something is due."""
+    step, last = first, config.steps if last is None else last
+    while step < last:
+        stop = min(step + pace.steps, last)
         for every in _intervals(config):
             stop = min(stop, (step // every + 1) * every)
         yield step, stop - step

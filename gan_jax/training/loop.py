@@ -34,6 +34,10 @@ class Trained(Protocol):
     def trials(self) -> int:
         """0: none goes on."""
 
+    @property
+    def until(self) -> int:
+        """The step with which the present stage ends, or the run."""
+
     def dispatch(self, count: int, share: Any) -> Any:
         """Start ``count`` steps; return their metrics, which needn't be ready."""
 
@@ -85,7 +89,7 @@ def loop(trained: Trained, shares: Shares, pace: Pace) -> None:
                 pace.wait(pending)
                 look(pending)
             pending = new
-            if due(trained.config, end):
+            if due(trained.config, end) or end == trained.until:
                 pace.wait(pending)
                 look(pending, at=end)
                 pending = None

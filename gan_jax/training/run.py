@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import assemble
+from gan_jax import assemble, stages
 from gan_jax.config import to_plain
 from gan_jax.core import losses
 from gan_jax.core.gan import GAN
@@ -43,6 +43,8 @@ class Run:
       first: the step that this process starts from.
       stop: whether it shall end early.
       fallback: a directory for the state in memory, where the workdir can't be written any more.
+
+    ``gan`` and ``evaluator`` are those of the stage that ``first`` is in; see `enter`.
     """
 
     def __init__(
@@ -64,16 +66,17 @@ class Run:
             Workdir(fallback)  # refuses one that can't be, now
         self.trouble: OSError | None = None  # with the disk, when it was waited for in vain
         self.lost = False  # whether the last checkpoint could not be written
+        self.stages = stages.plan(config)
+        self.stage = stages.at(self.stages, first)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
-        self.images_per_step = config.batch_size * config.d_steps
         self.begin = self.clock()
-        self.means = Means(intervals(gan), checkpoints.log(first) if first else None)
+        self.means = Means(intervals(gan), checkpoints.log(first) if first != self.stage.begin else None)
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
         self.figures: dict[str, float] = {}  # of the last pause, if it judged
         self.line: dict[str, float] = {}  # means of the last line
         self.now: dict[str, float] = {}  # images/s, and the losses of the last step
-        known = workdir.records() if first else []
+        known = self.of_stage(workdir.records()) if first else []
         self.judged = [record for record in known if "eval_samples" in record]  # evaluations
         self.best = monitors.best(self.judged)
         self.fid = [value for record in self.judged for name, value in record.items() if name.startswith("fid[")][-1:]
@@ -85,6 +88,23 @@ class Run:
             if self.config.init_from:  # from here on the other run isn't needed any more
                 self.persist("a checkpoint", lambda: self.save(0, state))
         self.begin = self.clock()
+
+    def of_stage(self, records: monitors.Records) -> monitors.Records:
+        """The records of this stage's steps: figures of two resolutions don't compare."""
+        return [record for record in records if record["step"] > self.stage.begin] if self.stage.begin else records
+
+    def enter(self, stage: stages.Stage, gan: GAN, evaluator: Evaluator) -> None:
+        """Goes on with another stage, once all of the one before was logged. The clock stands until `go_on`."""
+        self._spent = self.clock() - self.begin
+        self.stage, self.gan, self.evaluator = stage, gan, evaluator
+        self.labels = row_labels(gan, self.config.sample.rows**2, self.config.sample.rows)
+        self.means, self.judged, self.best, self.fid = Means(intervals(gan)), [], {}, []
+        self.reported = 0.0
+        self.rates.clear()
+
+    def go_on(self) -> None:
+        """Lets the clock go on."""
+        self.begin = self.clock() - self._spent
 
     def clock(self) -> float:
         """Seconds, those left out that the evaluator took to get ready: it does once for many runs."""
@@ -100,7 +120,7 @@ class Run:
         Raises:
           DivergedError: see `report`.
         """
-        last = step == self.config.steps
+        last = step == self.stage.end
         judged, saved = (step % every == 0 or last for every in (self.config.eval.every, self.config.checkpoint.every))
         if judged and not self.evaluator.ready:
             self.evaluator.prepare()
@@ -216,9 +236,9 @@ class Run:
         end, now = pending.first + pending.count, time.perf_counter()
         seconds = self.clock() - self.begin
         if self.reported:
-            self.rates.append(pending.count * self.images_per_step / (now - self.reported))
+            self.rates.append(pending.count * self.stage.count.per_step / (now - self.reported))
         self.reported = now
-        rate = (end - self.first) * self.images_per_step / seconds
+        rate = self.images(self.first, end) / seconds
         timing = {"seconds": round(self.logs.seconds_before + seconds, 3), "images_per_second": round(rate, 1)}
         at = 0
         for stop in self.logged(pending, figures is not None):
@@ -230,6 +250,10 @@ class Run:
         self.now = {"images_per_second": rate, **{name: float(metrics[name][-1]) for name in ("d_loss", "g_loss")}}
         losses = f"D loss {self.now['d_loss']:.3f}, G loss {self.now['g_loss']:.3f}"
         return ", ".join([f"{rate:,.0f} images/s", losses, *(f"fid {value:.3g}" for value in self.fid)])
+
+    def images(self, first: int, last: int) -> int:
+        """How many images are drawn from step ``first`` to step ``last``."""
+        return stages.images(self.stages, last) - stages.images(self.stages, first)
 
     def logged(self, pending: Pending, last: bool) -> list[int]:
         """How many steps of the chunk each line of it closes; the ``last`` has one in any case, if so told."""
@@ -269,12 +293,12 @@ class Run:
             raise UserError(f"{self.workdir.path} has lost its metrics.jsonl: restore it, or give another --workdir")
         last, steps = records[-1], self.config.steps
         verdict, why = self.verdict(records)
-        timed = steps if self.logs.seconds_before else steps - self.first  # the log of those before may be lost
+        timed = 0 if self.logs.seconds_before else self.first  # the log of those before may be lost
         summary = {
             "steps": steps,
-            "images": steps * self.images_per_step,
+            "images": self.images(0, steps),
             "seconds": last["seconds"],
-            "images_per_second": round(timed * self.images_per_step / last["seconds"], 1),
+            "images_per_second": round(self.images(timed, steps) / last["seconds"], 1),
             "resources": resources,
             "verdict": verdict,
             "why": why,
@@ -290,11 +314,13 @@ class Run:
 
     def verdict(self, records: monitors.Records) -> tuple[str, str]:
         """See `gan_jax.evaluate.monitors.verdict`."""
-        config, critic = self.config, self.gan.loss is losses.wasserstein
+        config, critic = self.stage.config, self.gan.loss is losses.wasserstein
         weights = [config.terms[term.name].weight for term in (*self.gan.d_terms, *self.gan.g_terms)]
         scale = max(1.0, config.terms.adversarial.weight, *weights, config.labels.real**2, config.labels.fake**2)
-        updates = assemble.generator_updates(config)
-        return monitors.verdict(records, updates, self.evaluator.itself, critic=critic, scale=scale)
+        updates = assemble.generator_updates(self.config)
+        begin = self.stage.begin
+        own = [{**record, "step": record["step"] - begin} for record in self.of_stage(records)]
+        return monitors.verdict(own, updates, self.evaluator.itself, critic=critic, scale=scale)
 
     def distances(self, figures: Mapping[str, float]) -> list[str]:
         """Each FID among ``figures`` in words, beside the lowest so far and that of as many fresh images."""

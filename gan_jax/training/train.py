@@ -1,9 +1,8 @@
 """One run, from its last checkpoint to its end."""
 
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,22 @@ from ml_collections import ConfigDict
 
 from gan_jax import build
 from gan_jax.assemble import frozen
-from gan_jax.config import is_leaf, open_ended
+from gan_jax.config import is_leaf
 from gan_jax.core.gan import GAN, Hyperparams
-from gan_jax.core.state import GANState, init_state, named_leaves, parameter_count
-from gan_jax.data import Dataset
+from gan_jax.core.state import GANState, named_leaves, parameter_count
 from gan_jax.data.feed import Feed
-from gan_jax.evaluate import Evaluator
 from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.onlooker import Onlooker
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir, told
-from gan_jax.runtime import distributed, placement, program, resources
+from gan_jax.runtime import distributed, placement
 from gan_jax.runtime.signals import Stop
-from gan_jax.training.dispatch import Pace, Pending, chunks
-from gan_jax.training.loop import loop
+from gan_jax.stages import lengthens
+from gan_jax.training import stages
+from gan_jax.training.alone import Alone
 from gan_jax.training.run import Run
-from gan_jax.util import progress
+from gan_jax.training.stages import Part
 from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.util.files import keep
 
@@ -65,14 +63,14 @@ def train(
       EndedError: ``stop`` asked for an early end, and the state was saved.
     """
     devices = placement.all_devices() if devices is None else devices
-    own = placement.local_devices(devices)
-    gan, hyper = build.build_gan(config)
-    placement.shard_index(config.batch_size, len(devices), config.parallel.logical_shards)
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
+    parts = stages.parts(config, workdir.cache, placement.local_devices(devices))
+    for part in parts:
+        placement.shard_index(part.config.batch_size, len(devices), config.parallel.logical_shards)
     with ExitStack() as stack:
         with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
             try:
-                changes = changed_leaves(config, gan, hyper, workdir) if change else []
+                changes = changed_leaves(config, parts, workdir) if change else []
                 workdir.check(config, changes)
             except UserError:
                 build.check_data_place(config)  # if that is mistaken, it is what is to be said
@@ -86,24 +84,23 @@ def train(
                     keep(lambda: write_report(workdir), f"the report in {path}")
                 print(f"{path} holds {_ending(config, workdir)}")
                 return None
-            shapes = jax.eval_shape(lambda: init_state(gan, config.seed, hyper))
             if config.init_from and not workdir.saved():
-                origin.check(config.init_from, shapes)
+                origin.check(config.init_from, parts[0].shapes)
             if known := path.is_dir():  # else not before it is clear that the run can start
                 stack.enter_context(workdir.locked())
-            placement.check_memory(shapes, own)
-            dataset = build.build_dataset(config, workdir.cache)
+            stages.check(parts[:1])
+            dataset = parts[0].dataset
             if not known:
                 stack.enter_context(workdir.locked())
                 workdir.check(config, changes)
-            evaluator = build.build_evaluator(config, gan, dataset, workdir.cache, own)
+            stages.check(parts[1:])
             workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
             workdir.record_changes(config, max(workdir.saved(), default=None))  # before the config that it explains
             workdir.claim(config)
         distributed.barrier()
         for warning in dataset.warnings if distributed.is_first() else ():
             print(f"warning: {warning}", file=sys.stderr)
-        attempt = partial(_attempt, config, gan, hyper, dataset, evaluator, workdir, devices, stop or Stop(), fallback)
+        attempt = partial(_attempt, config, parts, workdir, devices, stop or Stop(), fallback)
         while True:
             try:
                 return attempt()
@@ -113,7 +110,7 @@ def train(
                 go_back(config, workdir, error)
 
 
-def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Workdir) -> list[str]:
+def changed_leaves(config: ConfigDict, parts: Sequence[Part], workdir: Workdir) -> list[str]:
     """The keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
 
     Raises:
@@ -122,8 +119,8 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Wo
     if not workdir.holds_run() or not (differing := workdir.differing(config)):
         return []
     fixed = [key for key in differing if not is_leaf(key) and not (key == "steps" and config.steps > workdir.reached())]
-    before, then = build.build_gan(workdir.config())
-    if before != gan or jax.tree.structure(then) != jax.tree.structure(hyper):  # type: ignore[operator]
+    before = build.build_stages(workdir.config())
+    if [_program(gan, hyper) for _, gan, hyper in before] != [_program(part.gan, part.hyper) for part in parts]:
         fixed = fixed or list(differing)
     if fixed:
         said = listed((differing[key] for key in fixed), between="; ")
@@ -133,6 +130,11 @@ def changed_leaves(config: ConfigDict, gan: GAN, hyper: Hyperparams, workdir: Wo
             "another --workdir"
         )
     return list(differing)
+
+
+def _program(gan: GAN, hyper: Hyperparams) -> tuple[GAN, Any]:
+    """What a change of which makes another program."""
+    return gan, jax.tree.structure(hyper)
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -145,16 +147,13 @@ def _ending(config: ConfigDict, workdir: Workdir) -> str:
         summary = workdir.summary() or {}
         verdict, why = summary.get("verdict", "ended"), summary.get("why", "summary.json has no steps")
         return f"a run that {verdict} before its last step ({why}): nothing to do"
-    more = "; more steps make it longer" if open_ended(config) else ""
+    more = "; more steps make it longer" if lengthens(config) else ""
     return f"a finished run of {config.steps:,} steps: nothing to do{more}"
 
 
 def _attempt(
     config: ConfigDict,
-    gan: GAN,
-    hyper: Hyperparams,
-    dataset: Dataset,
-    evaluator: Evaluator,
+    parts: Sequence[Part],
     workdir: Workdir,
     devices: Sequence[jax.Device],
     stop: Stop,
@@ -168,25 +167,31 @@ def _attempt(
         checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep, workdir.damaged)
         stack.enter_context(checkpoints)
         resumed = distributed.broadcast(checkpoints.latest())
-        seeds = [rollback["seed"] for rollback in workdir.rollbacks(0) if resumed is None]
-        state = jax.jit(lambda seed: init_state(gan, seed, hyper))(np.uint32(seeds[-1] if seeds else config.seed))
-        if resumed is not None:
-            state = checkpoints.restore(state).replace(hyperparams=hyper)
+        part, begun = parts[0], list[str]()
+        if resumed is None:
+            seeds = [rollback["seed"] for rollback in workdir.rollbacks(0)]
+            state = part.begin(seeds[-1] if seeds else config.seed)
+            if config.init_from:
+                state, begun = origin.begin(origin.read(config.init_from), state, workdir)
+        else:
+            state = checkpoints.restore(lambda step: stages.that_made(parts, step).shapes)
             resumed = int(state.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
             state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
-        begun: list[str] = []
-        if resumed is None and config.init_from:
-            state, begun = origin.begin(origin.read(config.init_from), state, workdir)
+            part, before = stages.going_on(parts, resumed), stages.that_made(parts, resumed)
+            state = state.replace(hyperparams=part.hyper) if part is before else part.entered(state)[0]
+        for other in parts:
+            if other is not part:
+                other.close()
         for line in told(workdir.record_changes(config, resumed)):
             print(f"{'changed':<14}{line}")
-        feed = build.build_feed(config, gan, dataset, devices, int(state.seed))
-        print(describe(config, gan, state, dataset, feed, evaluator, devices, workdir.path, resumed))
+        feed = part.feed(devices, int(state.seed))
+        print(describe(config, parts, state, feed, devices, workdir.path, resumed))
         for number, line in enumerate(begun):
             print(f"{'' if number else 'init_from':<14}{line}")
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
-        run = Run(config, gan, evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
-        state, used = steps(run, feed, placement.replicated(state, devices), devices)
+        run = Run(config, part.gan, part.evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
+        state, used = Alone(run, parts, devices).go(state, feed)
     if distributed.is_first():
         print(run.finish(used))
     distributed.barrier()  # nobody leaves before all is written
@@ -214,102 +219,34 @@ def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
     )
 
 
-class Alone:
-    """A run that has the devices for itself, as `gan_jax.training.loop` wants it."""
-
-    trials = 1
-
-    def __init__(self, run: Run, chunk: program.Chunk, state: GANState, data: Any) -> None:
-        self.run, self.chunk, self.state, self.data = run, chunk, state, data
-        self.config, self.first, self.stop = run.config, run.first, run.stop
-        self._shown = ""
-
-    def dispatch(self, count: int, share: Any) -> Any:
-        """Start ``count`` steps."""
-        self.state, metrics = self.chunk(self.state, count, self.data, share)
-        return metrics
-
-    def report(self, pending: Pending) -> None:
-        """Log what is pending."""
-        self._shown = self.run.report(pending)
-
-    def pause(self, step: int, pending: Pending) -> None:
-        """Do what is due; print the distances, if there are new ones."""
-        self._shown = self.run.pause(step, placement.on_first(self.state), pending)
-        for line in self.run.distances(self.run.figures):
-            progress.say(f"{f'step {step:,}':<14}{line}")
-
-    def shown(self) -> str:
-        """Return what `gan_jax.training.run.Run` says of itself."""
-        return self._shown
-
-    def needs_attention(self, step: int) -> str:
-        """Return why to look after it."""
-        return self.run.needs_attention(step)
-
-    def attend(self, step: int) -> None:
-        """Save it."""
-        self.run.attend(step, placement.on_first(self.state))
-
-
-def steps(run: Run, feed: Feed, state: GANState, devices: Sequence[jax.Device]) -> tuple[GANState, dict[str, Any]]:
-    """Trains ``run`` to its last step.
-
-    Returns:
-      The final state, and what the steps cost (`gan_jax.runtime.resources.figures`).
-
-    Raises:
-      DivergedError: a metric or the state is no longer finite.
-      EndedError: the run was asked to end, and saved.
-      UserError: its workdir can't be written any more.
-    """
-    config = run.config
-    chunk = program.compile_chunk(run.gan, feed.fetch, feed.capacity, devices, config.parallel.logical_shards)
-    begin = time.perf_counter()
-    state, _ = jax.block_until_ready(chunk(state, 0, feed.data, feed.nothing))
-    compiling = {"compile_seconds": round(time.perf_counter() - begin, 3)}
-    run.start(placement.on_first(state))
-    run.stop.looked_at = True
-    alone, pace = Alone(run, chunk, state, feed.data), Pace(config.steps_per_dispatch, feed.capacity)
-    with closing(feed.shares(chunks(config, run.first, pace))) as shares:
-        try:
-            loop(alone, shares, pace)
-        except DivergedError as error:
-            raise run.apart(error, placement.on_first(alone.state)) from error
-    programs = config.parallel.logical_shards or len(devices)  # XLA counts the loop over shards once
-    cost = resources.cost(run.gan, chunk, alone.state, config.batch_size, programs)
-    used = resources.figures(cost, run.rates, run.images_per_step, devices, config.compute_dtype)
-    return alone.state, compiling | used
-
-
 def describe(
     config: ConfigDict,
-    gan: GAN,
+    parts: Sequence[Part],
     state: GANState,
-    dataset: Dataset,
     feed: Feed,
-    evaluator: Evaluator,
     devices: Sequence[jax.Device],
     path: Path,
     resumed: int | None,
 ) -> str:
     """What a run says of itself at its start."""
+    part = stages.going_on(parts, resumed or 0)
+    own, dataset = part.config, part.dataset
     kind = f"{len(devices)} x {placement.kind(devices)} ({placement.platform(devices)})"
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"
     size = "x".join(map(str, dataset.image_shape))
     place = f"{'streamed' if feed.streamed else 'on the device'}, {dataset.megabytes:,.1f} MB"
     start = "from the beginning" if resumed is None else f"resumed from the checkpoint of step {resumed:,}"
+    planned = listed(map(stages.described, parts), between="; ")
     return "\n".join(
         f"{name:<14}{text}"
         for name, text in {
-            "model": f"{config.model}, loss {config.loss}, {config.compute_dtype}",
-            "parameters": listed(
-                describe_parameters(config, state, player) for player in ("generator", "discriminator")
-            ),
+            "model": f"{own.model}, loss {own.loss}, {own.compute_dtype}",
+            "parameters": listed(describe_parameters(own, state, player) for player in ("generator", "discriminator")),
             "data": f"{dataset.name}, {images} of {size}; {place}",
             **dataset.description,
-            "evaluation": evaluator.description,
-            "devices": f"{kind}, batch {config.batch_size} ({config.batch_size // len(devices)} each)",
+            "evaluation": part.evaluator.description,
+            "devices": f"{kind}, batch {own.batch_size} ({own.batch_size // len(devices)} each)",
+            **({"stages": planned} if len(parts) > 1 else {}),
             "steps": f"{config.steps:,}, {start}",
             "output": str(path),
             "program": "is being compiled, unless it is in the cache",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from gan_jax import build, data
+from gan_jax import build, data, stages
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
 from gan_jax.core.state import GANState
@@ -461,9 +461,11 @@ def test_the_verdict_is_told_what_was_trained(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(monitors, "verdict", verdict)
     run = Run.__new__(Run)
     run.config, run.gan, run.evaluator = config, gan, SimpleNamespace(itself={"duplicates": 0.5})  # type: ignore[assignment]
+    run.stage = stages.plan(config)[-1]
     run.verdict([])
     assert told == {"updates": 25 + 481, "data": {"duplicates": 0.5}, "critic": True, "scale": 30.0}
     run.config, run.gan = small("gan"), build.build_gan(small("gan"))[0]
+    run.stage = stages.plan(run.config)[-1]
     run.verdict([])
     assert told == {"updates": 10, "data": {"duplicates": 0.5}, "critic": False, "scale": 1.0}
 

@@ -276,8 +276,8 @@ FAULTS = (
     Fault(
         "gs-schedule-counts-ds-steps",
         "gan_jax/assemble.py",
-        'found["length"] = max(config.steps - found["begin"], 1)',
-        'found["length"] = max(config.steps * config.d_steps - found["begin"], 1)',
+        'found["length"] = max(end - found["begin"], 1)',
+        'found["length"] = max(end * config.d_steps - found["begin"], 1)',
         (f"{_STEPS}[wgan_gp]",),
         "G's rate hardly falls where D makes several steps.",
     ),

@@ -80,7 +80,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-resumed-run-forgets-the-sums",
         _TRIAL,
-        "Means(intervals(gan), checkpoints.log(first) if first else None)",
+        "Means(intervals(gan), checkpoints.log(first) if first != self.stage.begin else None)",
         "Means(intervals(gan))",
         _STOPPED,
         "The first line after a stop is of fewer steps than it says.",
@@ -96,7 +96,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "steps-in-which-g-stood-still-count",
         _TRIAL,
-        "updates = assemble.generator_updates(config)",
+        "updates = assemble.generator_updates(self.config)",
         "updates = config.steps",
         _TOLD,
         "A critic's warm-up is taken for training.",
@@ -199,7 +199,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an-evaluation-isnt-printed",
-        "gan_jax/training/train.py",
+        "gan_jax/training/alone.py",
         "for line in self.run.distances(self.run.figures):",
         "for line in ():",
         _PRINTED,

@@ -19,4 +19,28 @@ FAULTS = (
         ("tests/training/test_origin.py::test_a_run_resumes_without_the_one_that_it_began_with",),
         "A run killed before its first checkpoint begins with whatever the other run has become.",
     ),
+    Fault(
+        "a-stage-draws-images-again",
+        "gan_jax/stages.py",
+        "return self.before - self.begin * self.per_step",
+        "return 0",
+        ("tests/training/test_stages.py::test_images_are_counted_over_stages",),
+        "With another batch some images of an epoch are drawn twice, others never.",
+    ),
+    Fault(
+        "a-schedule-in-images-knows-one-batch",
+        "gan_jax/assemble.py",
+        'found |= {"begin": count.step_at(found["begin"])}',
+        'found |= {"begin": found["begin"] / count.per_step}',
+        ("tests/training/test_stages.py::test_images_are_counted_over_stages",),
+        "A fade-in begins at another image than it says.",
+    ),
+    Fault(
+        "a-checkpoint-between-two-stages-is-of-the-next",
+        "gan_jax/training/stages.py",
+        "return going_on(found, max(step - 1, 0))",
+        "return going_on(found, step)",
+        ("tests/training/test_stages.py::test_a_run_killed_in_a_stage_or_between_two_ends_as_one_that_was_not",),
+        "A run that ends where a stage does can't be resumed.",
+    ),
 )

@@ -16,6 +16,7 @@ ORDER = [
     {"core", "models"},
     {"keys"},
     {"config"},
+    {"stages"},
     {"runtime"},
     {"data"},
     {"assemble", "evaluate"},

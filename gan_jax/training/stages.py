@@ -1,0 +1,120 @@
+"""The stages of a run with what is made of each: its GAN, its data, what judges it."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import build
+from gan_jax.core.carry import next_stage
+from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.state import GANState, init_state
+from gan_jax.data import Dataset
+from gan_jax.data.feed import Feed
+from gan_jax.evaluate import Evaluator
+from gan_jax.runtime import placement
+from gan_jax.stages import Stage
+from gan_jax.util.errors import UserError
+
+
+@dataclasses.dataclass(eq=False)
+class Part:
+    """A stage, its GAN and hyperparameters; ``cache`` is for its data, ``devices`` judge it."""
+
+    stage: Stage
+    gan: GAN
+    hyper: Hyperparams
+    cache: Path | None
+    devices: Sequence[jax.Device]
+
+    @property
+    def config(self) -> ConfigDict:
+        """What holds in it."""
+        return self.stage.config
+
+    @cached_property
+    def shapes(self) -> GANState:
+        """Of its states."""
+        shapes: GANState = jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper))
+        return shapes
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Its images."""
+        return build.build_dataset(self.config, self.cache)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """What judges it."""
+        return build.build_evaluator(self.config, self.gan, self.dataset, self.cache, self.devices)
+
+    def begin(self, seed: int) -> GANState:
+        """Return a state before the first step."""
+        state: GANState = jax.jit(lambda seed: init_state(self.gan, seed, self.hyper))(np.uint32(seed))
+        return state
+
+    def entered(self, state: GANState) -> tuple[GANState, str]:
+        """Return the state with which it begins, ``state`` being the last of the stage before; and what fits, in words.
+
+        It is a function of ``state`` alone: a run that is resumed at the boundary goes on as one that wasn't stopped.
+        """
+        old = jax.device_get(state)
+        found, carried = next_stage(old, self.begin(int(old.seed)), reset_optimizer=self.stage.reset_optimizer)
+        fresh = len(carried.other_shape) + len(carried.not_there)
+        text = f"{len(carried.taken)} arrays go on, {fresh} begin anew, {len(carried.left_over)} are left behind"
+        return jax.device_get(found), text
+
+    def feed(self, devices: Sequence[jax.Device], seed: int) -> Feed:
+        """Return what gives its steps their images."""
+        return build.build_feed(self.config, self.gan, self.dataset, devices, seed, self.stage.count.ahead)
+
+    def close(self) -> None:
+        """Let go of what takes memory."""
+        for name in ("dataset", "evaluator"):
+            self.__dict__.pop(name, None)
+
+
+def parts(config: ConfigDict, cache: Path | None, devices: Sequence[jax.Device]) -> list[Part]:
+    """Return the stages of a run, built; ``devices`` are those of this process.
+
+    Raises:
+      UserError: a stage can't be built; names it.
+    """
+    return [Part(stage, gan, hyper, cache, devices) for stage, gan, hyper in build.build_stages(config)]
+
+
+def check(found: Sequence[Part]) -> None:
+    """Refuses what doesn't do for the data or the memory of a stage: now, not when those before are done.
+
+    Raises:
+      UserError: names the stage, if there are several.
+    """
+    for part in found:
+        placement.check_memory(part.shapes, part.devices)
+    for part in found:
+        try:
+            _ = part.evaluator
+        except UserError as error:
+            if part.stage.begin == 0:
+                raise
+            raise UserError(f"config.stages.{part.stage.name}: {error}") from error
+
+
+def going_on(found: Sequence[Part], step: int) -> Part:
+    """Return the part that makes the step after ``step`` steps; after the last one, the last."""
+    return next(part for part in reversed(found) if part.stage.begin <= step)
+
+
+def that_made(found: Sequence[Part], step: int) -> Part:
+    """Return the part whose state a checkpoint of ``step`` holds."""
+    return going_on(found, max(step - 1, 0))
+
+
+def described(part: Part) -> str:
+    """Return what a stage is, in words."""
+    stage, config = part.stage, part.config
+    return f"{stage.name} to step {stage.end:,} ({config.data.image_size} pixels, batch {config.batch_size})"
