@@ -147,6 +147,7 @@ def test_train_sample_and_interpolate_as_a_user_does(tmp_path: Path) -> None:
     assert "must end in .npz or .png" in launch("--mode=sample", run, f"--out={tmp_path}/x.jpg", code=2)
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_sigkill_resumes_and_ends_bit_identical(tmp_path: Path) -> None:
     flags = [DCGAN, *SMALL, "--config.steps=60"]
     launch(*flags, f"--workdir={tmp_path}/whole")

@@ -187,16 +187,23 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
     "overrides",
     [
         pytest.param({}, id="non_saturating"),
-        pytest.param({"labels.real": 0.9, "labels.fake": 0.05}, id="non_saturating, smoothed labels"),
-        pytest.param({"loss": "minimax", "labels.real": 0.9}, id="minimax, smoothed labels"),
+        pytest.param(
+            {"labels.real": 0.9, "labels.fake": 0.05}, id="non_saturating, smoothed labels", marks=pytest.mark.slow
+        ),
+        pytest.param({"loss": "minimax", "labels.real": 0.9}, id="minimax, smoothed labels", marks=pytest.mark.slow),
         pytest.param({"loss": "least_squares", "labels.real": 0.8, "labels.fake": -0.3}, id="least_squares"),
         pytest.param(
             {"loss": "least_squares", "labels.real": 0.8, "labels.fake": -0.3, "labels.generator": 0.1},
             id="least_squares, G aims between",
+            marks=pytest.mark.slow,
         ),
-        pytest.param({"loss": "hinge", "d_steps": 3}, id="hinge, three discriminator steps"),
-        pytest.param({"loss": "wasserstein"}, id="wasserstein"),
-        pytest.param({"loss": "hinge", "d_steps": 2, "g_batches": 3}, id="three batches of latents of G's own"),
+        pytest.param({"loss": "hinge", "d_steps": 3}, id="hinge, three discriminator steps", marks=pytest.mark.slow),
+        pytest.param({"loss": "wasserstein"}, id="wasserstein", marks=pytest.mark.slow),
+        pytest.param(
+            {"loss": "hinge", "d_steps": 2, "g_batches": 3},
+            id="three batches of latents of G's own",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"generator.widths": (12, 10, 8), "discriminator.widths": (6, 8, 10)}, id="28 by way of 7, an odd side"
         ),
@@ -208,8 +215,9 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
                 "discriminator.widths": (6, 8, 10, 12),
             },
             id="64x64x3",
+            marks=pytest.mark.slow,
         ),
-        pytest.param({"family": "gan"}, id="mlp"),
+        pytest.param({"family": "gan"}, id="mlp", marks=pytest.mark.slow),
     ],
 )
 def test_training_agrees(overrides: dict[str, Any]) -> None:

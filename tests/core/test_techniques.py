@@ -147,7 +147,9 @@ def test_virtual_batch_norm_uses_the_reference_batch_and_the_example_itself() ->
         assert_allclose(out[i], (x[i] - mean) / np.sqrt(var + 1e-5) * 1.5 + 0.5, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["dcgan", "mlp", pytest.param("resnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "resnet"))]
+)
 def test_a_generator_with_virtual_batch_norm_treats_each_latent_by_itself(model: str) -> None:
     config = small({"dcgan": "cgan", "mlp": "gan", "resnet": "projection"}[model])
     config.generator.update({"norm": "virtual", "conditional": "concat"})

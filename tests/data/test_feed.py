@@ -164,6 +164,7 @@ def test_memory_and_stream_train_the_same_network_to_the_bit(config: ConfigDict,
     assert_identical(run(config, tmp_path / "stream"), memory)
 
 
+@pytest.mark.slow
 @real
 def test_memory_and_stream_train_the_same_network_on_real_mnist(tmp_path: Path) -> None:
     config = small("dcgan")

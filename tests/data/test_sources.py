@@ -625,6 +625,7 @@ def test_labels_that_a_run_needs_and_does_not_have(tmp_path: Path) -> None:
 # --- TFDS -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @real
 def test_real_mnist_is_read_without_tensorflow(tmp_path: Path) -> None:
     from array_record.python.array_record_module import ArrayRecordReader

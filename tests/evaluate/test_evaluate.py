@@ -60,6 +60,7 @@ def test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart()
 # --- extractors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_digits_the_same_each_time_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
