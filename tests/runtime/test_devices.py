@@ -69,9 +69,11 @@ def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: 
 def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
     honest = sample_index
-    monkeypatch.setattr(
-        feed, "sample_index", lambda step, index, *rest: honest(step, jnp.arange(index.shape[0]), *rest)
-    )
+
+    def by_place(step: Any, index: Any, *rest: Any, **others: Any) -> Any:
+        return honest(step, jnp.arange(index.shape[0]), *rest, **others)
+
+    monkeypatch.setattr(feed, "sample_index", by_place)
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 
