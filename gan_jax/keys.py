@@ -273,8 +273,7 @@ KEYS: dict[str, Key] = {
     "checkpoint.keep": Key(3, "Checkpoints that are kept, the newest.", at_least(1), OBSERVES),
     "parallel.logical_shards": Key(
         0,
-        "In how many parts a batch is computed: with 8, the same bits on 1, 2, 4 and 8 devices, and a large batch in "
-        "little memory. 0: one a device.",
+        "In how many parts a batch is computed: with 8, the same bits on 1, 2, 4 and 8 devices. 0: one a device.",
         Check(lambda value: value >= 0 and value & (value - 1) == 0, "0 or a power of two"),
     ),
     "parallel.population": Key(
