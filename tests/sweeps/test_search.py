@@ -103,7 +103,7 @@ def test_a_generation_is_one_program_and_figures_are_those_of_the_last_step(
     assert [float(row[RATE]) for row in rows] == [trial["params"]["rate"] for trial in trials]
     assert (tmp_path / "report.html").read_text().count("<svg") > 5
 
-    monkeypatch.setattr(sweep, "_Population", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(sweep, "Population", lambda *_: pytest.fail("trained again"))
     assert search.search(config, space, tmp_path, trials=3, population=2, devices=ONE) == best
     config.batch_size = 20
     with pytest.raises(UserError, match=r"holds another search \(batch_size: 16 -> 20\)"):
