@@ -19,13 +19,12 @@ from gan_jax.layers import (
     StridedConv,
     TransposedConv,
     kernel_gradient,
-    norms,
     strided_conv,
     transposed_conv,
 )
 from gan_jax.ops import conv as same
 from gan_jax.ops import conv4 as layers
-from gan_jax.ops import winograd, xla_cpu
+from gan_jax.ops import sums, winograd, xla_cpu
 
 Array = Any  # of NumPy or JAX
 Bilinear = Callable[[Array, Array], Array]
@@ -59,7 +58,7 @@ def _off_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     """Shapes of `ON_GPU` are convolved as on GPUs, and whatever a test with ``off_cpu`` convolves or normalises."""
     given = getattr(request.node, "callspec", None)
     if given and (given.params.get("shape") in ON_GPU.values() or given.params.get("off_cpu")):
-        for module in (layers, norms, xla_cpu):
+        for module in (layers, sums, xla_cpu):
             monkeypatch.setattr(module, "on_cpu", lambda: False)
 
 
