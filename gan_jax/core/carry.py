@@ -77,8 +77,9 @@ def begin_with(old: Mapping[str, Any], state: GANState) -> tuple[GANState, Carri
       old: arrays of a state by their dotted names.
       state: which takes those that fit.
     """
-    old, found = learnt(old), compare(learnt(old), weights(state))
-    players, _ = carry_over(old, {name: part for name, part in weights(state).items() if name != "averages"})
+    old, new = learnt(old), weights(state)
+    found = compare(old, new)
+    players, _ = carry_over(old, {name: part for name, part in new.items() if name != "averages"})
     generator = state.generator.replace(**players["generator"])
     fresh = {name: jax.tree.map(jnp.copy, generator.variables) for name in state.averages}
     averages, _ = carry_over(old, {"averages": fresh})
