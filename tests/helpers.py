@@ -73,11 +73,15 @@ def small(name: str) -> ConfigDict:
     return config
 
 
-ONE = jax.devices()[:1]
+def __getattr__(name: str) -> list[jax.Device]:
+    """``ONE``, when it is first asked for: importing this starts no backend, which couldn't be forked then."""
+    if name != "ONE":
+        raise AttributeError(name)
+    return jax.devices()[:1]
 
 
-def run(config: ConfigDict, path: Path, devices: list[jax.Device] = ONE) -> GANState:
-    state = train.train(config, path, devices)
+def run(config: ConfigDict, path: Path, devices: list[jax.Device] | None = None) -> GANState:
+    state = train.train(config, path, devices or jax.devices()[:1])
     assert state is not None
     result: GANState = jax.device_get(state)
     return result

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax._src import xla_bridge
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -37,6 +38,7 @@ def config() -> ConfigDict:
 
 def fork(path: Path, act: Callable[[], object]) -> int:
     """Does it in another process, whose number it returns; this one never begins to use JAX, which doesn't fork."""
+    assert not xla_bridge.backends_are_initialized(), "an import began to use JAX: the forks would wait for its threads"
     pid = os.fork()
     if pid:
         return pid
