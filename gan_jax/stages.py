@@ -7,7 +7,7 @@ its stage's config; what is written down is the run's own.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -101,12 +101,23 @@ def plan(config: ConfigDict) -> list[Stage]:
     ]
 
 
-def at(planned: Sequence[Stage], step: int) -> Stage:
+class Begins(Protocol):
+    """A stage, or what is made of one."""
+
+    @property
+    def begin(self) -> int:
+        """Return after which step it begins."""
+
+
+_Part = TypeVar("_Part", bound=Begins)
+
+
+def at(planned: Sequence[_Part], step: int) -> _Part:
     """Return the stage that makes the step after ``step`` steps; after the last one, the last stage."""
     return next(one for one in reversed(planned) if one.begin <= step)
 
 
-def that_made(planned: Sequence[Stage], step: int) -> Stage:
+def that_made(planned: Sequence[_Part], step: int) -> _Part:
     """Return the stage whose state a checkpoint of ``step`` holds: of a stage's end, that stage."""
     return at(planned, max(step - 1, 0))
 

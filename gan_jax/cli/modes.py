@@ -94,33 +94,30 @@ def alone(
 
 def _sample(request: Request) -> None:
     from gan_jax.evaluate import sample
-    from gan_jax.runs import visualize
 
-    workdir, seed = request.workdir, request.seed
-    visualize.check_ending(request.out or workdir / "samples.png")
-    gan, state, step = _restore(workdir, request.step)
-    how = _how(gan, request.sampling)
-    out = request.out or _in(workdir, "samples.png")
     count = request.num_samples or 100
-    labels, names = _labels(gan, workdir, count, request.label)
-    images = sample.sample(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
-    visualize.save_images(images, out, labels if gan.classes else None, names)
-    print(f"{count:,} samples of step {step:,}, seed {seed}{_said(how)}: {out}")
+    _draw(request, "samples.png", sample.sample, (count, f"{count:,} samples"))
 
 
 def _interpolate(request: Request) -> None:
     from gan_jax.evaluate import sample
+
+    _draw(request, "interpolations.png", sample.interpolate, (100, "10 spherical interpolations"))
+
+
+def _draw(request: Request, name: str, draw: Callable[..., Any], what: tuple[int, str]) -> None:
+    """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
     from gan_jax.runs import visualize
 
     workdir, seed = request.workdir, request.seed
-    visualize.check_ending(request.out or workdir / "interpolations.png")
+    visualize.check_ending(request.out or workdir / name)
     gan, state, step = _restore(workdir, request.step)
     how = _how(gan, request.sampling)
-    out = request.out or _in(workdir, "interpolations.png")
-    labels, names = _labels(gan, workdir, 100, request.label)
-    images = sample.interpolate(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
+    out = request.out or _in(workdir, name)
+    labels, names = _labels(gan, workdir, what[0], request.label)
+    images = draw(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
     visualize.save_images(images, out, labels if gan.classes else None, names)
-    print(f"10 spherical interpolations of step {step:,}, seed {seed}{_said(how)}: {out}")
+    print(f"{what[1]} of step {step:,}, seed {seed}{_said(how)}: {out}")
 
 
 def _how(gan: Any, text: str | None) -> Any:
@@ -315,6 +312,7 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
     from gan_jax import build
     from gan_jax.runs.checkpoint import Checkpoints
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.stages import that_made
     from gan_jax.training import stages
     from gan_jax.util import progress
 
@@ -327,6 +325,6 @@ def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
         why = "any more: restore them" if place.summary() else "yet: train first"
         raise UserError(f"no checkpoint in {place.checkpoints} {why}")
     with Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
-        state = checkpoints.restore(lambda step: stages.that_made(parts, step).shapes, step)
+        state = checkpoints.restore(lambda step: that_made(parts, step).shapes, step)
     step = int(state.step)
-    return stages.that_made(parts, step).gan, jax.device_put(state), step
+    return that_made(parts, step).gan, jax.device_put(state), step

@@ -10,11 +10,11 @@ import jax
 from gan_jax.core.state import GANState
 from gan_jax.data.feed import Feed
 from gan_jax.runtime import distributed, placement, program, resources
-from gan_jax.training import stages
+from gan_jax.stages import at
 from gan_jax.training.dispatch import Pace, Pending, chunks
 from gan_jax.training.loop import loop
 from gan_jax.training.run import Run
-from gan_jax.training.stages import Part
+from gan_jax.training.stages import Part, described
 from gan_jax.util import progress
 from gan_jax.util.errors import DivergedError
 
@@ -33,7 +33,7 @@ class Alone:
     def __init__(self, run: Run, parts: Sequence[Part], devices: Sequence[jax.Device]) -> None:
         self.run, self.parts, self.devices = run, parts, devices
         self.config, self.first, self.stop = run.config, run.first, run.stop
-        self.part = stages.going_on(parts, run.first)
+        self.part = at(parts, run.first)
         self._shown, self._compiling = "", 0.0
 
     @property
@@ -90,14 +90,14 @@ class Alone:
 
     def _enter(self, step: int) -> None:
         """Go on with the stage that begins after ``step`` steps."""
-        before, self.part = self.part, stages.going_on(self.parts, step)
+        before, self.part = self.part, at(self.parts, step)
         state, carried = self.part.entered(placement.on_first(self.state))
         with distributed.first_goes_first():  # to the files
             evaluator = self.part.evaluator
         before.close()
         program.forget()
         self.run.enter(self.part.stage, self.part.gan, evaluator)
-        progress.say(f"{f'step {step:,}':<14}{stages.described(self.part)}: {carried}")
+        progress.say(f"{f'step {step:,}':<14}{described(self.part)}: {carried}")
         self._compile(state, self.part.feed(self.devices, int(state.seed)))
         self.run.go_on()
 

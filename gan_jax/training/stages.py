@@ -32,6 +32,11 @@ class Part:
     devices: Sequence[jax.Device]
 
     @property
+    def begin(self) -> int:
+        """After which step it begins."""
+        return self.stage.begin
+
+    @property
     def config(self) -> ConfigDict:
         """What holds in it."""
         return self.stage.config
@@ -52,7 +57,7 @@ class Part:
         """What judges it."""
         return build.build_evaluator(self.config, self.gan, self.dataset, self.cache, self.devices)
 
-    def begin(self, seed: int) -> GANState:
+    def first_state(self, seed: int) -> GANState:
         """Return a state before the first step."""
         state: GANState = jax.jit(lambda seed: init_state(self.gan, seed, self.hyper))(np.uint32(seed))
         return state
@@ -63,7 +68,7 @@ class Part:
         It is a function of ``state`` alone: a run that is resumed at the boundary goes on as one that wasn't stopped.
         """
         old = jax.device_get(state)
-        found, carried = next_stage(old, self.begin(int(old.seed)), reset_optimizer=self.stage.reset_optimizer)
+        found, carried = next_stage(old, self.first_state(int(old.seed)), reset_optimizer=self.stage.reset_optimizer)
         fresh = len(carried.other_shape) + len(carried.not_there)
         text = f"{len(carried.taken)} arrays go on, {fresh} begin anew, {len(carried.left_over)} are left behind"
         return jax.device_get(found), text
@@ -102,16 +107,6 @@ def check(found: Sequence[Part]) -> None:
             if part.stage.begin == 0:
                 raise
             raise UserError(f"config.stages.{part.stage.name}: {error}") from error
-
-
-def going_on(found: Sequence[Part], step: int) -> Part:
-    """Return the part that makes the step after ``step`` steps; after the last one, the last."""
-    return next(part for part in reversed(found) if part.stage.begin <= step)
-
-
-def that_made(found: Sequence[Part], step: int) -> Part:
-    """Return the part whose state a checkpoint of ``step`` holds."""
-    return going_on(found, max(step - 1, 0))
 
 
 def described(part: Part) -> str:

@@ -24,7 +24,7 @@ from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir, told
 from gan_jax.runtime import distributed, placement
 from gan_jax.runtime.signals import Stop
-from gan_jax.stages import lengthens
+from gan_jax.stages import at, lengthens, that_made
 from gan_jax.training import stages
 from gan_jax.training.alone import Alone
 from gan_jax.training.run import Run
@@ -170,15 +170,15 @@ def _attempt(
         part, begun = parts[0], list[str]()
         if resumed is None:
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(0)]
-            state = part.begin(seeds[-1] if seeds else config.seed)
+            state = part.first_state(seeds[-1] if seeds else config.seed)
             if config.init_from:
                 state, begun = origin.begin(origin.read(config.init_from), state, workdir)
         else:
-            state = checkpoints.restore(lambda step: stages.that_made(parts, step).shapes)
+            state = checkpoints.restore(lambda step: that_made(parts, step).shapes)
             resumed = int(state.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
             state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
-            part, before = stages.going_on(parts, resumed), stages.that_made(parts, resumed)
+            part, before = at(parts, resumed), that_made(parts, resumed)
             state = state.replace(hyperparams=part.hyper) if part is before else part.entered(state)[0]
         for other in parts:
             if other is not part:
@@ -229,7 +229,7 @@ def describe(
     resumed: int | None,
 ) -> str:
     """What a run says of itself at its start."""
-    part = stages.going_on(parts, resumed or 0)
+    part = at(parts, resumed or 0)
     own, dataset = part.config, part.dataset
     kind = f"{len(devices)} x {placement.kind(devices)} ({placement.platform(devices)})"
     images = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images"

@@ -67,8 +67,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-run-without-checkpoints-begins-as-before",
         _TRAIN,
-        "part.begin(seeds[-1] if seeds else config.seed)",
-        "part.begin(config.seed)",
+        "part.first_state(seeds[-1] if seeds else config.seed)",
+        "part.first_state(config.seed)",
         _BEGIN,
         "A rollback to the beginning diverges again.",
     ),

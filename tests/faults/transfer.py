@@ -37,9 +37,9 @@ FAULTS = (
     ),
     Fault(
         "a-checkpoint-between-two-stages-is-of-the-next",
-        "gan_jax/training/stages.py",
-        "return going_on(found, max(step - 1, 0))",
-        "return going_on(found, step)",
+        "gan_jax/stages.py",
+        "return at(planned, max(step - 1, 0))",
+        "return at(planned, step)",
         ("tests/training/test_stages.py::test_a_run_killed_in_a_stage_or_between_two_ends_as_one_that_was_not",),
         "A run that ends where a stage does can't be resumed.",
     ),

@@ -16,8 +16,9 @@ from gan_jax.config import schedule, stage
 from gan_jax.core.state import GANState, hyperparams_now, init_state, named_leaves
 from gan_jax.data.order import sample_index
 from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.stages import that_made
 from gan_jax.sweeps.sweep import sweep
-from gan_jax.training.stages import parts, that_made
+from gan_jax.training.stages import parts
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, assert_identical, launch, records, run, run_until, small
 
@@ -66,7 +67,7 @@ def test_what_fits_goes_on_and_optimizers_begin_anew(grown: tuple[Path, GANState
     config, path = growing(), grown[0]
     before = state_at(config, path, 6)
     part = parts(config, None, ONE)[1]
-    fresh = jax.device_get(part.begin(config.seed))
+    fresh = jax.device_get(part.first_state(config.seed))
     for reset in (True, False):
         part.stage = dataclasses.replace(part.stage, reset_optimizer=reset)
         state, told = part.entered(before)
