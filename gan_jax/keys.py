@@ -214,7 +214,11 @@ KEYS: dict[str, Key] = {
     "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),
     "labels.generator": Key(1.0, "What G wants D to say (least_squares alone); it follows labels.real.", FINITE, LEAF),
     "data.source": Key("embedded", "Where images come from: embedded, tfds, folder, npz or a function of one's own."),
-    "data.name": Key("", "Of the embedded source mnist5k (if empty), shapes32 or shapes64; of tfds any of its names."),
+    "data.name": Key(
+        "",
+        "Of the embedded source mnist5k (if empty), shapes32, shapes64, earth32, earth64 or earth128; "
+        "of tfds any of its names.",
+    ),
     "data.dir": Key(
         "", "The folder, the .npz file, or where TFDS keeps its data (if empty: ~/tensorflow_datasets).", None, FREE
     ),

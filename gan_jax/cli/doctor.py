@@ -28,7 +28,8 @@ from gan_jax.util.errors import UserError
 
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "pillow", "ml_collections"),
-    *("grain", "tensorflow-datasets", "tensorboardX", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
+    *("grain", "tensorflow-datasets", "basemap-data", "tensorboardX"),
+    *("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
 )
 _VARIABLES = ("JAX_", "XLA_", "CUDA_VISIBLE", "TF_CPP")  # how their names begin
 

@@ -1,4 +1,4 @@
-"""Data that needs no download, because a dependency ships it."""
+"""Data that needs no download, because a package ships it."""
 
 import gzip
 import importlib.util
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.data import shapes
+from gan_jax.data import earth, shapes
 from gan_jax.data.images import Decoded, Rows
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
@@ -22,10 +22,10 @@ _SHAPES = 4500, 5000  # numbers of the first test image and of the first that is
 
 
 def find(options: Options) -> Source:
-    """The set ``options.name``: ``mnist5k`` (the default), ``shapes32`` or ``shapes64``.
+    """The set ``options.name``: ``mnist5k`` (the default), ``shapes32``, ``earth32`` or another of `SETS`.
 
     Raises:
-      UserError: there is no such set, or ``options.dir`` is given.
+      UserError: there is no such set, its package is missing, or ``options.dir`` is given.
     """
     name = options.name or "mnist5k"
     if name not in SETS:
@@ -34,13 +34,13 @@ def find(options: Options) -> Source:
         raise UserError(
             f"data.dir is {options.dir!r}, but the embedded source reads no directory: leave data.dir empty"
         )
-    train_images, train_labels, test_images, test_labels = SETS[name]()
-    classes = () if name == "mnist5k" else shapes.KINDS
+    make, classes = SETS[name]
+    train_images, train_labels, test_images, test_labels = make()
     return Source(
         f"embedded:{name}",
         _part(train_images, train_labels, f"{name}, train", options),
         _part(test_images, test_labels, f"{name}, test", options),
-        tuple(classes),
+        classes,
     )
 
 
@@ -78,10 +78,11 @@ def coloured_shapes(size: int) -> Split:
     return *shapes.draw(size, 0, test), *shapes.draw(size, test, end)
 
 
-SETS: dict[str, Callable[[], Split]] = {
-    "mnist5k": mnist5k,
-    "shapes32": partial(coloured_shapes, 32),
-    "shapes64": partial(coloured_shapes, 64),
+# What makes a set, and the names of its classes; the digits' are their numbers.
+SETS: dict[str, tuple[Callable[[], Split], tuple[str, ...]]] = {
+    "mnist5k": (mnist5k, ()),
+    **{f"shapes{side}": (partial(coloured_shapes, side), shapes.KINDS) for side in (32, 64)},
+    **{f"earth{side}": (partial(earth.tiles, side), earth.BANDS) for side in (32, 64, 128)},
 }
 
 

@@ -6,6 +6,7 @@ _FOLDER, _PARTS, _DATA, _ORDER = (f"gan_jax/data/{name}.py" for name in ("folder
 _DECODE, _NPZ, _TFDS, _CACHE = (f"gan_jax/data/{name}.py" for name in ("decode", "npz", "tfds", "cache"))
 _IMAGES, _EMBEDDED, _FEED = "gan_jax/data/images.py", "gan_jax/data/embedded.py", "gan_jax/data/feed.py"
 _SUBFOLDERS = ("tests/data/test_sources.py::test_subfolders_are_classes_in_alphabetical_order",)
+_EARTH = ("tests/data/test_earth.py::test_no_pixel_is_in_train_and_test_tiles_and_classes_are_bands_of_latitude",)
 _FLAT = ("tests/data/test_sources.py::test_a_flat_folder_is_every_image_once_in_two_parts",)
 _ANEW = ("tests/data/test_sources.py::test_what_changes_the_pixels_is_decoded_anew",)
 _ARRAYS = ("tests/data/test_sources.py::test_arrays_are_read_and_left_in_the_file_where_they_can_be",)
@@ -262,6 +263,22 @@ FAULTS: tuple[Fault, ...] = (
         "[:_TEST_PER_CLASS] for digit",
         ("tests/data/test_data.py::test_the_digits_are_those_of_the_file_split_evenly_by_class",),
         "Figures don't compare with those of other runs.",
+    ),
+    Fault(
+        "train-tiles-of-the-earth-from-everywhere",
+        "gan_jax/data/earth.py",
+        "_joined(whole, side, strips[::2])",
+        "_joined(whole, side, [(-180, 180)])",
+        _EARTH,
+        "Test tiles are trained on.",
+    ),
+    Fault(
+        "the-band-of-a-tile-by-its-northern-edge",
+        "gan_jax/data/earth.py",
+        "band = (number * step + side // 2) // (20 * _DEGREE)",
+        "band = number * step // (20 * _DEGREE)",
+        _EARTH,
+        "Tiles that lie mostly in a band have the class of its neighbour.",
     ),
     Fault(
         "white-is-not-1",
