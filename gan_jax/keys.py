@@ -256,7 +256,7 @@ KEYS: dict[str, Key] = {
     "eval.samples": Key(2000, "Samples of an evaluation.", at_least(FEWEST_SAMPLES), OBSERVES),
     "eval.features": Key(
         "auto",
-        "What compares images: auto, none, classifier, inception, inception:FILE, FILE.py:function or "
+        "What compares images: auto, none, classifier, random, inception, inception:FILE, FILE.py:function or "
         "package.module:function.",
         None,
         OBSERVES,

@@ -153,8 +153,8 @@ class Evaluator:
         """What is measured on what, in one line."""
         if self._extractor is None:
             lacking = unclassifiable(self._dataset)
-            needs = f"inception (a classifier needs labels of two classes or more, and {lacking})"
-            told = f"set config.eval.features to {needs if lacking else 'classifier or inception'}"
+            needs = f"random or inception (a classifier needs labels of two classes or more, and {lacking})"
+            told = f"set config.eval.features to {needs if lacking else 'classifier, random or inception'}"
             return f"only what D says of images seen and unseen; for FID and the like {told}"
         how = f" with {self._how}" if str(self._how) else ""
         samples = f"{self.samples:,} samples{how}"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.data import Dataset
-from gan_jax.evaluate import classifier, inception
+from gan_jax.evaluate import classifier, inception, vgg
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 
@@ -47,8 +47,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
     Args:
       name: ``auto`` (the classifier where there are labels of two classes or more, else none), ``none``,
-        ``classifier``, ``inception``, ``inception:FILE`` or a function of the user's, ``FILE.py:function`` or
-        ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
+        ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``, ``inception:FILE`` or a function of the
+        user's, ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX
+        traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
 
@@ -63,9 +64,12 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
     if name in ("auto", "classifier"):
         if lacking:
             raise UserError(
-                f"eval.features=classifier needs labels of two classes or more, and {lacking}: set it to inception"
+                f"eval.features=classifier needs labels of two classes or more, and {lacking}: "
+                "set it to random or inception"
             )
         return lambda: _classifier(dataset, cache)
+    if name == "random":
+        return _random
     if kind == "inception":
         file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
         variables = inception.load(file)
@@ -76,7 +80,7 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         own = Extractor(_short(name), apply, {}, pure=False)
         return lambda: own
     raise UserError(
-        f"unknown eval.features {name!r}; valid: auto, none, classifier, inception, inception:FILE, "
+        f"unknown eval.features {name!r}; valid: auto, none, classifier, random, inception, inception:FILE, "
         "FILE.py:function, package.module:function"
     )
 
@@ -92,6 +96,11 @@ def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
     trained = classifier.trained(dataset, cache)
     name = f"classifier:{dataset.name}:{trained.digest[:8]}"
     return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy, quick=True)
+
+
+def _random() -> Extractor:
+    variables = vgg.weights()
+    return Extractor(f"random:vgg16:{_digest(variables)[:8]}", vgg.apply, variables)
 
 
 def _short(name: str) -> str:

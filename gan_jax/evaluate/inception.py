@@ -215,7 +215,9 @@ def fetched(folder: Path) -> Path:
     path = folder / _FILE
     if path.exists():
         return path
-    elsewhere = f"put {_FILE} there, name it by eval.features=inception:FILE, or choose eval.features=classifier"
+    elsewhere = (
+        f"put {_FILE} there, name it by eval.features=inception:FILE, or choose eval.features=classifier or random"
+    )
     try:
         with urllib.request.urlopen(_URL, timeout=20) as response:
             size = int(response.headers.get("Content-Length", 0))

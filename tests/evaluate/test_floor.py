@@ -108,12 +108,12 @@ def of_classes(labels: Any, classes: int, side: int = 8) -> Dataset:
 )
 def test_no_classifier_is_trained_on_less_than_two_classes(dataset: Dataset, why: str) -> None:
     assert find("auto", dataset, None) is None
-    wanted = f"needs labels of two classes or more, and {why}: set it to inception"
+    wanted = f"needs labels of two classes or more, and {why}: set it to random or inception"
     with pytest.raises(UserError, match=re.escape(wanted)):
         find("classifier", dataset, None)
     said = Evaluator(trained_gan()[0], dataset, None, 40, jax.devices()[:1]).description
     assert said.startswith(
-        "only what D says of images seen and unseen; for FID and the like set config.eval.features to inc"
+        "only what D says of images seen and unseen; for FID and the like set config.eval.features to random or inc"
     )
     assert why in said
     two = dataclasses.replace(dataset, train_labels=np.arange(20, dtype=np.int32) % 2, classes=2)
