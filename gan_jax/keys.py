@@ -108,7 +108,10 @@ TERMS: dict[str, Kind] = {
     "feature_matching": Kind("Squared distance of mean features of reals and fakes (Salimans et al. 2016); of G."),
     "path_length": Kind(
         "Variance of the length of w's path to the image (Karras et al. 2020, eq. 4); of G.",
-        {"decay": (0.01, "Share of the newest mean length in the moving one.")},
+        {
+            "half_batch": (False, "Whether every second example of a batch is enough."),
+            "decay": (0.01, "Share of the newest mean length in the moving one."),
+        },
     ),
     "reconstruction": Kind("Squared error of an autoencoder's reconstruction; of G."),
 }

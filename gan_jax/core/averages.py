@@ -1,6 +1,7 @@
 """Moving averages of a generator's variables: an `Average` is a rule that gives each step's decay.
 
-``average = decay average + (1 - decay) newest``, of parameters and of moving statistics alike.
+``average = decay average + (1 - decay) newest``, of parameters and of batch statistics alike. All other collections
+are those of the newest generator: constants, means that move by a decay of their own, counters.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 Array = jax.Array
 Numbers = Mapping[str, Array]
 
+AVERAGED = ("params", "batch_stats")  # collections
+
 
 @dataclasses.dataclass(frozen=True)
 class Average:
@@ -24,10 +27,16 @@ class Average:
 
     decay: Callable[[Numbers, Array], Array]
 
-    def __call__(self, numbers: Numbers, step: Array, trees: tuple[Any, Any]) -> Any:
+    def __call__(
+        self, numbers: Numbers, step: Array, trees: tuple[Mapping[str, Any], Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Return the average after a step, ``trees`` being the average before it and the newest variables."""
-        decay = self.decay(numbers, step)
-        return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, *trees)
+        decay, (before, newest) = self.decay(numbers, step), trees
+
+        def followed(name: str) -> Any:
+            return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, before[name], newest[name])
+
+        return {name: followed(name) if name in AVERAGED else newest[name] for name in newest}
 
 
 def constant(numbers: Numbers, step: Array) -> Array:

@@ -47,10 +47,13 @@ def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: A
 
 
 def options_of(gan: GAN) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what may be chosen in drawing, with its default: of the prior, and of the generator."""
-    prior = [*inspect.signature(gan.prior).parameters.values()][3:]
-    network = [*inspect.signature(type(gan.generator).__call__).parameters.values()][2:]
-    return _chosen(prior), _chosen(network)
+    """Return what may be chosen in drawing, with its default: of the prior, and of the generator.
+
+    An option that both have is the generator's, as StyleGAN2 truncates w, and not z.
+    """
+    prior = _chosen([*inspect.signature(gan.prior).parameters.values()][3:])
+    network = _chosen([*inspect.signature(type(gan.generator).__call__).parameters.values()][2:])
+    return {name: default for name, default in prior.items() if name not in network}, network
 
 
 def _of_the_network(keys: Array) -> Array:

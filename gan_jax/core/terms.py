@@ -192,29 +192,39 @@ def _near(view: View) -> Array:
     return view.synthesize(view.map(z + view.numbers("consistency")["noise"] * noise, "generator"), "generator")
 
 
-def path_length(view: View, memory: Memory) -> tuple[Array, Memory]:
+@dataclasses.dataclass(frozen=True)
+class PathLength:
     """``E (|J_w^T y| - a)^2``, y ~ N(0, I) / sqrt(H W) (Karras et al. 2020, arXiv:1912.04958, eq. 4). Of G's loss.
 
     a is the moving mean of the lengths, the newest of which has the share ``decay`` in it (.01 there): the new mean
     is what lengths are held against, and its share of the newest is differentiated, as in the authors' code. ``w`` is
-    what G's mapping network makes of fresh latents, or the latents themselves where it has none; of several copies of
-    ``w`` the mean of the squared length counts. Weight 2 there, every 4th step.
+    what G's mapping network makes of fresh latents, as in training, so with mixed styles where it mixes them; or the
+    latents themselves where it has none. Of several copies of ``w`` the mean of the squared length counts. Weight 2
+    there, every 4th step.
+
+    Attributes:
+      half_batch: every second example of a batch, as many as the authors take; a device has an even number of them.
     """
-    z = view.latents("path length")
-    w = view.map(z, "path length")
-    height, width, *_ = view.context.gan.image_shape
 
-    def product(w: Array) -> Array:
-        images = view.synthesize(w, "path length")
-        y = normal(view.keys("path length, direction"), images.shape[1:], images.dtype)
-        return (images * y).sum() / jnp.sqrt(jnp.asarray(height * width, images.dtype))
+    half_batch: bool = False
 
-    gradient = jax.grad(product)(w).astype(view.context.gan.dtype)
-    square = jnp.square(gradient).sum(-1)
-    lengths = jnp.sqrt(square.reshape(len(square), -1).mean(1))
-    share = view.numbers("path_length")["decay"]
-    mean = memory["mean"] + share * (view.context.mean(lengths.mean()) - memory["mean"])
-    return jnp.square(lengths - mean).mean(), {"mean": jax.lax.stop_gradient(mean)}
+    def __call__(self, view: View, memory: Memory) -> tuple[Array, Memory]:
+        """Return the mean over the batch, and the new mean length."""
+        view = view.every_second() if self.half_batch else view
+        w = view.map(view.latents("path length"), "path length")
+        height, width, *_ = view.context.gan.image_shape
+
+        def product(w: Array) -> Array:
+            images = view.synthesize(w, "path length")
+            y = normal(view.keys("path length, direction"), images.shape[1:], images.dtype)
+            return (images * y).sum() / jnp.sqrt(jnp.asarray(height * width, images.dtype))
+
+        gradient = jax.grad(product)(w).astype(view.context.gan.dtype)
+        square = jnp.square(gradient).sum(-1)
+        lengths = jnp.sqrt(square.reshape(len(square), -1).mean(1))
+        share = view.numbers("path_length")["decay"]
+        mean = memory["mean"] + share * (view.context.mean(lengths.mean()) - memory["mean"])
+        return jnp.square(lengths - mean).mean(), {"mean": jax.lax.stop_gradient(mean)}
 
 
 # --- of parameters ----------------------------------------------------------------------------------------------------
@@ -307,6 +317,6 @@ TERMS: dict[str, Kind] = {
     "auxiliary_discriminator": Kind(auxiliary_discriminator),
     "auxiliary_generator": Kind(generator=auxiliary_generator),
     "feature_matching": Kind(generator=feature_matching),
-    "path_length": Kind(generator=path_length, init=_mean_of_lengths),
+    "path_length": Kind(generator=PathLength, init=_mean_of_lengths, chosen=True),
     "reconstruction": Kind(generator=reconstruction),
 }

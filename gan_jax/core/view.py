@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from gan_jax.core.draw import latents
 from gan_jax.core.gan import Context, Examples, Generated, Params, Variables, images_of
@@ -48,6 +49,20 @@ class View:
     def label(self) -> Array:
         """Labels ``[b]``, of reals and fakes alike."""
         return self.examples.label
+
+    def every_second(self) -> "View":
+        """Return the view of every second example, for terms that draw by keys, labels and latents alone.
+
+        Raises:
+          ValueError: a device has an odd number of examples, and which are the second ones would depend on it.
+        """
+        if len(self.context.index) % 2:
+            raise ValueError(
+                f"half a batch, where a device has {len(self.context.index)} examples: choose an even number"
+            )
+        examples = jax.tree.map(lambda x: x[::2] if jnp.ndim(x) else x, self.examples)
+        context = dataclasses.replace(self.context, index=self.context.index[::2])
+        return dataclasses.replace(self, context=context, examples=examples)
 
     def numbers(self, name: str) -> Mapping[str, Array]:
         """Return this step's numbers of the term ``name``."""

@@ -18,10 +18,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# Options that several priors and networks have; of others the default says what they may be.
-_KNOWN = {
-    "truncation": Check(lambda value: _is_number(value) and value > 0, "a finite number above 0"),
+# Options that several priors, or networks, have; of others the default says what they may be.
+_OF_PRIORS = {"truncation": Check(lambda value: _is_number(value) and value > 0, "a finite number above 0")}
+_OF_NETWORKS = {
     "noise_mode": one_of(*MODES),
+    "truncation_cutoff": Check(lambda value: type(value) is int and value >= 0, "a whole number from 0 up"),
 }
 _BY_DEFAULT: dict[type, Check] = {
     bool: Check(lambda value: isinstance(value, bool), "True or False"),
@@ -70,7 +71,8 @@ def read(gan: GAN, text: str, where: str, *, standing: int = 0) -> Sampling:
     for name, value in given.items():
         if name not in defaults:
             raise _unknown(gan, name, where)
-        check = _KNOWN.get(name) or _BY_DEFAULT.get(type(defaults[name]))
+        known = (_OF_PRIORS if name in of_prior else _OF_NETWORKS).get(name)
+        check = known or _BY_DEFAULT.get(type(defaults[name]))
         if check is not None and not check.holds(value):
             raise UserError(f"{where}: {name} must be {check.rule}, not {clipped(repr(value))}")
         value = float(value) if _is_number(value) and type(defaults[name]) is not int else value

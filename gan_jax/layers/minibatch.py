@@ -50,5 +50,28 @@ def minibatch_stddev(x: Array, axis_name: str | None) -> Array:
     return out
 
 
+def stddev_channel(x: Array, axis_name: str | None, group: int) -> Array:
+    """The same standard deviation, of pixels and channels alike, as a further channel (StyleGAN2's code).
+
+    A group is examples i, i + N / G, i + 2 N / G and so on of the global batch of N, whatever device they are on, G the
+    largest divisor that N and ``group`` share. The authors' groups are of a device's batch.
+
+    Args:
+      x: ``[b, H, W, C]``.
+      axis_name: the device axis.
+      group: wanted number of examples in a group.
+
+    Returns:
+      ``[b, H, W, 1]``, one number for all of a group.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    everyone = _gathered(wide, axis_name)
+    groups = everyone.reshape(math.gcd(len(everyone), group), -1, *x.shape[1:])
+    spread = jnp.sqrt(jnp.square(groups - groups.mean(0)).mean(0) + 1e-8).mean((1, 2, 3))
+    number = jnp.arange(len(x)) if axis_name is None else lax.axis_index(axis_name) * len(x) + jnp.arange(len(x))
+    own = spread[number % len(spread)]
+    return jnp.broadcast_to(own[:, None, None, None], (*x.shape[:-1], 1)).astype(x.dtype)
+
+
 def _gathered(x: Array, axis_name: str | None) -> Array:
     return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)

@@ -84,10 +84,11 @@ class Conv(Weighted):
         x = x.astype(self.dtype)
         if self.resample != "none":
             return self.biased({"up": doubled_conv, "down": halved_conv}[self.resample](x, kernel))
-        return self.biased((_pointwise if self.side == 1 else conv)(x, kernel.astype(self.dtype)))
+        return self.biased((pointwise if self.side == 1 else conv)(x, kernel.astype(self.dtype)))
 
 
-def _pointwise(x: Array, kernel: Array) -> Array:
+def pointwise(x: Array, kernel: Array) -> Array:
+    """``x`` ``[N, H, W, f]`` by a kernel ``[1, 1, f, c]``."""
     # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 

@@ -10,6 +10,6 @@ Those here further take the fields of `gan_jax.layers.Generator` and `gan_jax.la
 ``conditional``, ``minibatch``, ``initializer``, ``spectral``, ``remat``.
 """
 
-from gan_jax.models import aae, dcgan, mlp, resnet
+from gan_jax.models import aae, dcgan, mlp, resnet, stylegan2
 
-__all__ = ["aae", "dcgan", "mlp", "resnet"]
+__all__ = ["aae", "dcgan", "mlp", "resnet", "stylegan2"]

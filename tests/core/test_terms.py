@@ -238,7 +238,7 @@ def test_path_length_and_its_gradient_are_the_papers() -> None:
 
     def ours(kernel: Array) -> Any:
         seen = view(lambda x: x.sum((1, 2, 3)), {"path_length": {"decay": share}}, params={"kernel": kernel})
-        return terms.path_length(seen, {"mean": jnp.float64(begin)})
+        return terms.PathLength()(seen, {"mean": jnp.float64(begin)})
 
     value, memory = ours(jnp.asarray(kernel))
     assert_allclose([value, memory["mean"]], formula(kernel), rtol=1e-12)

@@ -84,20 +84,28 @@ def case_config(name: str) -> ConfigDict:
     return config
 
 
-def randomized(variables: Tree, seed: int) -> Tree:
-    """New values everywhere, running statistics and biases too, so large that activations spread over order 1."""
+def randomized(variables: Tree, seed: int, equalized: bool = False) -> Tree:
+    """New values everywhere, running statistics and biases too, so large that activations spread over order 1.
+
+    With ``equalized``, kernels are of layers that scale what they store, in mapping networks by a hundredth.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: jax.Array) -> np.ndarray:
+        slow = "mapping_network" in jax.tree_util.keystr(path) and "EqualizedDense" in jax.tree_util.keystr(path)
+        stored = 100.0 if slow else 1.0
         scale, offset = {
-            "kernel": (1.5 / np.sqrt(np.prod(leaf.shape[:-1])), 0.0),
+            "kernel": (1.2 * stored if equalized else 1.5 / np.sqrt(np.prod(leaf.shape[:-1])), 0.0),
             "table": (0.5, 0.0),
             "scale": (0.2, 1.0),
-            "bias": (0.2, 0.0),
+            "bias": (0.2 * stored, 0.0),
             "mean": (0.2, 0.0),
             "var": (0.2, 1.0),
             "u": (1.0, 0.0),
             "v": (1.0, 0.0),
+            "const": (1.0, 0.0),
+            "strength": (0.2, 0.4),
+            "w_avg": (0.3, 0.0),
         }[path[-1].key]
         drawn: np.ndarray = (offset + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
         return drawn / np.linalg.norm(drawn) if path[-1].key in ("u", "v") else drawn

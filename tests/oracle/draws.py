@@ -5,6 +5,7 @@ last. A purpose is told by the CRC-32 of its name. All are float64 under ``jax.e
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import jax
@@ -34,7 +35,7 @@ def key_of(seed: int, purpose: str, *counters: int) -> Key:
 
 def folded(key: Key, number: int) -> Key:
     """A key of ``key`` and ``number``."""
-    return jax.random.fold_in(key, number)
+    return jax.random.fold_in(key, np.uint32(number))
 
 
 def normal_of_each(key: Key, count: int, length: int) -> np.ndarray:
@@ -45,6 +46,23 @@ def normal_of_each(key: Key, count: int, length: int) -> np.ndarray:
 def uniform_of_each(key: Key, count: int, shape: tuple[int, ...]) -> np.ndarray:
     """U[0, 1), ``[count, *shape]``: those of each example by its own key."""
     return np.stack([jax.random.uniform(jax.random.fold_in(key, i), shape, float) for i in range(count)])
+
+
+def noise_of_each(keys: Sequence[Key], layer: str, side: int) -> np.ndarray:
+    """N(0, 1), ``[B, side, side]``: a layer's noise, by the examples' keys and the CRC-32 of the layer's path."""
+    place = zlib.crc32(layer.encode())
+    return np.stack([jax.random.normal(folded(key, place), (side, side, 1), float)[..., 0] for key in keys])
+
+
+def mixing_of_each(keys: Sequence[Key], length: int, copies: int, chance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Second latents ``[B, length]``, and from which copy of w on they have the style ``[B]``."""
+    latents, cuts = [], []
+    for key in keys:
+        latent, place, chances = jax.random.split(folded(key, zlib.crc32(b"mixing")), 3)
+        mixes = jax.random.uniform(chances, (), float) < chance
+        latents.append(jax.random.normal(latent, (length,), float))
+        cuts.append(int(jax.random.randint(place, (), 1, copies)) if mixes else copies)
+    return np.stack(latents), np.asarray(cuts)
 
 
 def colors(key: Key, count: int, place: int) -> np.ndarray:
