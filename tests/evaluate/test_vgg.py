@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from gan_jax.data import Dataset
-from gan_jax.evaluate import find, vgg
+from gan_jax.data import Dataset, shapes
+from gan_jax.evaluate import find, metrics, vgg
 from tests.helpers import QUICKLY
 
 HASH = "88a6a19a"
@@ -63,3 +63,20 @@ def test_features_are_those_of_pytorchs_layers(shape: tuple[int, ...]) -> None:
             expected.append(x[:, :32].mean((2, 3)).numpy())
             x = torch.nn.MaxPool2d(2)(x)
     assert_allclose(features, np.concatenate(expected, 1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_noise_is_farther_off_than_blur_and_blur_than_fresh_images() -> None:
+    images, _ = shapes.draw(32, 0, 400)
+    real, fresh = images[:200], images[200:]
+    padded = np.pad(fresh.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    mean = sum(padded[:, i : i + 32, j : j + 32] for i in range(3) for j in range(3)) / 9
+    noise = fresh + np.random.default_rng(0).normal(0, 40, fresh.shape)
+    apply, kernels = jax.jit(vgg.apply), vgg.weights()
+
+    def moments(images: Any) -> Any:
+        whole = np.clip(np.round(images), 0, 255).astype(np.uint8)
+        return metrics.moments(np.concatenate([apply(kernels, part)[0] for part in np.split(whole, 2)]))
+
+    fresh_fid, blurred, noisy = (metrics.frechet_distance(*moments(real), *moments(of)) for of in (fresh, mean, noise))
+    assert 2 * fresh_fid < blurred < noisy / 2
