@@ -1,12 +1,12 @@
 """What a large batch in parts costs: ``parallel.logical_shards=N`` on one device, beside the batch as a whole.
 
-    python -m benchmarks.accumulation --cases=c64,plain --batch=256 --shards=4,16 --repeats=5
+    python -m benchmarks.accumulation --cases=b,plain --batch=256 --shards=4,16 --repeats=5
 
 For each case and number of shards N: the temporary memory of a step by XLA's count, and the time of a step by turns
 (medians of ratios), beside the step of the whole batch. ``parts`` is N steps of a batch of 1/N, each with its
 optimizers' updates: no way of adding up gradients by parts can do with less arithmetic, so it says what a plain
-accumulation of gradients could win at best. ``plain`` is `configs/sngan.py` at 32x32 without batch norm, where a plain
-accumulation would be exact, too.
+accumulation of gradients could win at best. ``plain`` is case b without batch norm, where a plain accumulation would be
+exact, too.
 """
 
 import argparse
@@ -17,19 +17,14 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks.program import Program, case_config
-from configs import sngan
 from gan_jax.runtime import environment
 
 
 def config_of(case: str, batch: int, shards: int = 0) -> ConfigDict:
     """A case with another batch, in ``shards`` logical shards."""
+    config = case_config("b" if case == "plain" else case)
     if case == "plain":
-        config = sngan.get_config("shapes32")
-        config.generator.norm = "none"
-        config.augment.name = "none"
-        config.g_batches = 0
-    else:
-        config = case_config(case)
+        config.generator.norm = config.discriminator.norm = "none"
     config.batch_size, config.steps_per_dispatch, config.parallel.logical_shards = batch, 4, shards
     return config
 
@@ -45,7 +40,7 @@ def seconds(program: Program, steps: int) -> float:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--cases", default="c64,plain")
+    parser.add_argument("--cases", default="b,plain")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--shards", default="4,16")
     parser.add_argument("--repeats", type=int, default=5)

@@ -33,6 +33,8 @@ _KINDS = {  # what absl and Python say of a value that isn't
 }
 _ERROR = 2
 _LINE = 4000  # characters of an error, whatever it was made of
+_FULL = ("ut of memory", "RESOURCE_EXHAUSTED")
+_SMALLER = "; lower batch_size, or set generator.remat and discriminator.remat: docs/devices.md has what else there is"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -51,9 +53,9 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         distributed.leave_if_lost(error)
         # What JAX says of the machine; any other is a fault of ours, with its traceback.
-        machine = ("ut of memory", "RESOURCE_EXHAUSTED", "initialize backend")
-        if isinstance(error, RuntimeError) and any(said in str(error) for said in machine):
-            distributed.leave(f"error: {str(error).splitlines()[0]}", _ERROR)
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in (*_FULL, "initialize backend")):
+            hint = _SMALLER if any(said in str(error) for said in _FULL) else ""
+            distributed.leave(f"error: {str(error).splitlines()[0].rstrip('.')}{hint}", _ERROR)
         if distributed.several():
             distributed.leave(traceback.format_exc(), 1)
         raise

@@ -4,6 +4,7 @@ import ast
 import zipfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -69,6 +70,16 @@ def test_whatever_fails_is_a_line_of_bounded_length(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit), command.one_line_errors():
         raise UserError("x" * 10**6)
     assert 0 < len(capsys.readouterr().err) < 5000
+
+
+def test_a_device_without_memory_is_one_line_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, command.one_line_errors():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.count("\n") == 1
+    assert "9 bytes; lower batch_size" in said
+    assert (ROOT / "docs" / "devices.md").is_file()  # which the line names
 
 
 def test_names_are_joined_by_listed_alone() -> None:
