@@ -1,8 +1,8 @@
 """What tests of many rooms share: small GANs, whole runs, and comparisons."""
 
+import atexit
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runtime import placement, program
 from gan_jax.training import run as a_run
 from gan_jax.training import train
+from tests import forkserver
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -174,9 +175,13 @@ SMALL = [
 DCGAN = "--config=configs/dcgan.py"
 
 
+_server = forkserver.Server()
+atexit.register(_server.close)
+
+
 def launch(*flags: str, code: int = 0) -> str:
     """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback."""
-    done = subprocess.run([sys.executable, "launch.py", *flags], capture_output=True, text=True, timeout=300)
+    done = _server.run(flags, timeout=300)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, printed
     assert done.returncode == code, printed

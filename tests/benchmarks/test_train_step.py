@@ -61,7 +61,7 @@ def other_loss(trainer: Trainer) -> None:
 @pytest.mark.parametrize(
     ("name", "faults"),
     [
-        ("a", (faster, other_loss)),
+        pytest.param("a", (faster, other_loss), marks=pytest.mark.slow),
         pytest.param("d", (less_penalty,), marks=pytest.mark.slow),
         pytest.param("e", (no_power_iteration,), marks=pytest.mark.slow),
     ],

@@ -24,7 +24,8 @@ def remembering() -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 8])
 def test_memories_are_the_same_on_any_number_of_devices(devices: int) -> None:
     config = remembering()
     config.compute_dtype = "float64"

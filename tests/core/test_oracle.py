@@ -78,7 +78,11 @@ def test_radford_network_has_the_reference_parameters(player: str, count: int) -
 
 @pytest.mark.parametrize(
     ("direction", "dtype", "bound"),
-    [("from_torch", np.float32, 5e-5), ("to_torch", np.float32, 5e-5), ("to_torch", np.float64, 1e-12)],
+    [
+        ("from_torch", np.float32, 5e-5),
+        pytest.param("to_torch", np.float32, 5e-5, marks=pytest.mark.slow),
+        ("to_torch", np.float64, 1e-12),
+    ],
 )
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 def test_radford_network_agrees(player: str, direction: str, dtype: Any, bound: float) -> None:
@@ -205,7 +209,9 @@ def reference_trainer(gan: GAN, state: GANState) -> reference.Trainer:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            {"generator.widths": (12, 10, 8), "discriminator.widths": (6, 8, 10)}, id="28 by way of 7, an odd side"
+            {"generator.widths": (12, 10, 8), "discriminator.widths": (6, 8, 10)},
+            id="28 by way of 7, an odd side",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             {

@@ -200,7 +200,7 @@ def test_minibatch_statistics_are_of_the_global_batch(function: Callable[..., Ar
         assert_allclose(np.reshape(a, np.shape(b)), b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["gan", "dcgan", "sngan"])
+@pytest.mark.parametrize("model", ["gan", "dcgan", pytest.param("sngan", marks=pytest.mark.slow)])
 def test_a_head_is_told_the_class_and_says_it(model: str) -> None:
     config = small(model)
     x, label = RNG.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), np.asarray([0, 3, 3, 9], np.int32)

@@ -17,7 +17,7 @@ from gan_jax.data import feed
 from gan_jax.data.order import sample_index
 from gan_jax.runtime import placement, program
 from gan_jax.util.errors import UserError
-from tests.helpers import distance, small, trained
+from tests.helpers import FOUNDING, distance, small, trained
 
 
 @pytest.fixture
@@ -28,11 +28,15 @@ def float64(config: ConfigDict) -> Any:
         yield config
 
 
-@pytest.mark.parametrize("config", ["dcgan", pytest.param("gan", marks=pytest.mark.slow)], indirect=True)
-def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict) -> None:
+@pytest.mark.parametrize(
+    ("config", "counts"),
+    [("dcgan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in FOUNDING)],
+    indirect=["config"],
+)
+def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict, counts: tuple[int, ...]) -> None:
     reference = trained(float64, 1)
     assert jax.tree.leaves(reference.generator.params)[0].dtype == np.float64
-    for devices in (2, 4, 8):
+    for devices in counts:
         final = trained(float64, devices)
         for part in ("generator", "discriminator", "ema"):
             assert distance(getattr(reference, part), getattr(final, part)) < 1e-10, f"{part} on {devices} devices"
@@ -40,7 +44,11 @@ def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict
 
 @pytest.mark.parametrize(
     ("devices", "key", "value"),
-    [(2, "seed", 1), (2, "parallel.logical_shards", 4), (1, "data.device_budget_mb", 1)],
+    [
+        (2, "parallel.logical_shards", 4),
+        pytest.param(2, "seed", 1, marks=pytest.mark.slow),
+        pytest.param(1, "data.device_budget_mb", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_chosen_for_all_steps_at_once_is_what_each_step_chooses(
     devices: int, key: str, value: int, monkeypatch: pytest.MonkeyPatch
@@ -60,12 +68,14 @@ def keyed_to_the_device(keys: Callable[..., Any]) -> Callable[..., Any]:
     return lambda key, index: keys(key, jnp.arange(index.shape[0], dtype=index.dtype))
 
 
+@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
 def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
     monkeypatch.setattr("gan_jax.core.gan.example_keys", keyed_to_the_device(randomness.example_keys))
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 
+@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
 def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
     honest = sample_index

@@ -1,6 +1,7 @@
 """One run on many hosts: here processes of two virtual CPU devices each, which gloo connects."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,7 +31,9 @@ STOPS_WITHIN = 60  # seconds, as docs/devices.md has it
 def spawn(devices: int, *flags: str, **environment: str) -> "subprocess.Popen[str]":
     """A process of ``launch.py`` with so many virtual devices."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "OMPI_"))}
-    kept |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    count = "--xla_force_host_platform_device_count="
+    flags_of_xla = re.sub(rf"{count}\d+", f"{count}{devices}", os.environ["XLA_FLAGS"])
+    kept |= {"XLA_FLAGS": flags_of_xla, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "launch.py", *flags],
         env=kept | environment,
@@ -141,7 +144,8 @@ def test_with_logical_shards_two_processes_train_to_the_bit_what_one_trains(tmp_
     assert records(tmp_path / "two") == records(tmp_path / "one")
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_is_killed_the_other_stops_and_the_same_commands_resume(
     victim: int, whole: Path, tmp_path: Path
 ) -> None:

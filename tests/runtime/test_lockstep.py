@@ -134,19 +134,15 @@ def sharded(name: str) -> ConfigDict:
     return config
 
 
-def quick(*names: str) -> pytest.MarkDecorator:
-    """All configs; those not named are slow."""
-    marked = [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-    return pytest.mark.parametrize("name", marked)
-
-
-@quick("dcgan")
+@pytest.mark.parametrize(
+    ("name", "counts"), [("dcgan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in NAMES)]
+)
 def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(lockstep.COMPILER_OPTIONS, "xla_backend_optimization_level", "3")  # as users', see conftest
     whole = trained(sharded(name), 1, steps=6)
-    for devices in (2, 8) if name == "dcgan" else (2, 4, 8):
+    for devices in counts:
         assert_identical(trained(sharded(name), devices, steps=6), whole)
 
 
@@ -174,7 +170,8 @@ def test_so_is_that_of_convolutions_by_tiles(name: str, monkeypatch: pytest.Monk
         assert_identical(trained(sharded(name), devices, steps=3), whole)
 
 
-@quick("gan")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
     with jax.enable_x64(True):
         plain, config = small(name), sharded(name)
@@ -184,6 +181,7 @@ def test_logical_shards_change_nothing_but_rounding(name: str) -> None:
         assert distance(trained(plain, 1, steps=4).generator, trained(config, 2, steps=4).generator) < 1e-10
 
 
+@pytest.mark.slow
 def test_without_logical_shards_the_bits_differ() -> None:
     """Or the tests above would prove nothing."""
     one, eight = (trained(small("dcgan"), devices, steps=4) for devices in (1, 8))
@@ -191,7 +189,8 @@ def test_without_logical_shards_the_bits_differ() -> None:
         assert_identical(one, eight)
 
 
-@pytest.mark.parametrize("budget", [1024, pytest.param(0, marks=pytest.mark.slow)])  # from memory, or streamed
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [1024, 0])  # from memory, or streamed
 def test_a_run_resumed_on_other_devices_ends_as_one_never_stopped(budget: int, tmp_path: Path) -> None:
     config = sharded("gan")
     config.data.device_budget_mb = budget

@@ -216,6 +216,7 @@ def test_the_gradients_of_plain_layers_would_be_found() -> None:
         assert slow_convolutions(text)
 
 
+@pytest.mark.slow
 def test_rematerialisation_takes_less_memory_for_more_arithmetic() -> None:
     def of(remat: bool) -> tuple[int, float]:
         config = small("dcgan")

@@ -45,6 +45,7 @@ def submitted(path: Path) -> int:
     return len(list((path / "jobs").glob("*_submitted.pkl")))
 
 
+@pytest.mark.slow
 def test_jobs_train_what_the_sweep_trains_and_one_that_fails_harms_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,9 +190,8 @@ def one_worse(trial: Any) -> dict[str, Any]:
     return overrides | {RATE: overrides[RATE] * (1 if trial.number == 2 else 1e-4)}
 
 
-@pytest.mark.parametrize(
-    "cut", ["training", *(pytest.param(cut, marks=pytest.mark.slow) for cut in ("asking", "telling", "concluding"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", ["training", "asking", "telling", "concluding"])
 def test_a_killed_search_goes_on_to_the_same_end(cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates_as_figures(monkeypatch)
     monkeypatch.setattr(search, "UNPRUNED", 1)
