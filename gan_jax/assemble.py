@@ -23,14 +23,13 @@ from gan_jax.core.gan import Term, leaf
 from gan_jax.core.plain import PlainAverage, PlainSchedule, PlainTerm
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
-from gan_jax.keys import BELOW_1, FROM_0, Check, at_least
+from gan_jax.keys import BELOW_1, FROM_0, OPTIMIZER, Check, at_least
 from gan_jax.stages import Count
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
 
 Numbers = dict[str, ArrayLike]
-_AROUND = ("active", "clip", "historical_averaging")  # what goes with any optimizer
 _OF_AVERAGES = {
     "decay": BELOW_1,
     "start": at_least(0),
@@ -80,7 +79,7 @@ def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Re
     if name not in optimizers.OPTIMIZERS:
         raise unknown_name(f"{where}.name", str(name), optimizers.OPTIMIZERS)
     parameters = inspect.signature(optimizers.OPTIMIZERS[name]).parameters
-    valid = [key for key in (*parameters, *_AROUND) if not key.endswith("_dtype")]
+    valid = [key for key in (*parameters, *OPTIMIZER) if not key.endswith("_dtype")]
     flags = {key for key, parameter in parameters.items() if isinstance(parameter.default, bool)}
     for key, value in values.items():
         if key in ("schedule", "final_rate"):

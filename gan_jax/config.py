@@ -130,12 +130,16 @@ def average(rule: str = "decay", **numbers: float) -> ConfigDict:
       **numbers: ``decay`` and from which step on (``start``); or ``half_life`` in images, and the share of the images
         seen that it may be at most (``ramp_up``; 0: no bound). Of one's own rule all that it takes.
     """
-    shared = {"decay": 0.999, "start": 0, "half_life": 500e3, "ramp_up": 0.05}
-    return ConfigDict({"rule": rule, **({} if named.is_function(rule) else shared), **numbers})
+    shared = {} if named.is_function(rule) else keys.defaults(keys.AVERAGE)
+    return ConfigDict({**shared, "rule": rule, **numbers})
 
 
 def stage(
-    begin: int, overrides: Mapping[str, Any] | None = None, *, unit: str = "steps", reset_optimizer: bool = True
+    begin: int,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    unit: str = keys.STAGE["unit"][0],
+    reset_optimizer: bool = keys.STAGE["reset_optimizer"][0],
 ) -> ConfigDict:
     """Return an entry of ``config.stages``.
 
@@ -203,7 +207,7 @@ def optimizer(name: str, learning_rate: float, **arguments: float | bool) -> Con
       These, and what goes with any optimizer: ``historical_averaging`` (weight of Salimans' term; 0: without),
       ``clip`` (of every parameter, to its negative and itself; 0: none), ``active`` (0: it stands still).
     """
-    shared = {"historical_averaging": 0.0, "clip": 0.0, "active": 1.0}
+    shared = keys.defaults(keys.OPTIMIZER)
     return ConfigDict({"name": name, "learning_rate": learning_rate, **arguments, **shared})
 
 

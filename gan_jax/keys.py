@@ -55,7 +55,7 @@ class Kind:
 
     def defaults(self) -> dict[str, float | bool]:
         """Return the numbers' defaults."""
-        return {name: default for name, (default, _) in self.numbers.items()}
+        return defaults(self.numbers)
 
 
 def at_least(low: int) -> Check:
@@ -122,6 +122,34 @@ _COURSE: dict[str, tuple[float | bool, str]] = {
     "begin": (0.0, "The step, or number of images, from which on it moves."),
     "length": (0.0, "For how many steps, or images, it moves; 0: to the run's end."),
 }
+# An entry of ``averages``; which of the numbers count is the rule's to say.
+AVERAGE: dict[str, tuple[Any, str]] = {
+    "rule": ("decay", "decay, half_life, or one's own."),
+    "decay": (0.999, "Of rule decay: the share of the old average that a step keeps; less in the first steps."),
+    "start": (0, "Of rule decay: the step from which on it averages."),
+    "half_life": (500e3, "Of rule half_life: images by which half of it is newer."),
+    "ramp_up": (0.05, "Of rule half_life: the share of the images seen that the half-life is at most; 0: no bound."),
+}
+# An entry of ``stages``; of those that must be given, the default says the type alone.
+STAGE: dict[str, tuple[Any, str]] = {
+    "begin": (1, "After how many steps, or images, it begins."),
+    "unit": ("steps", "Of ``begin``: steps or images; the same for all stages."),
+    "reset_optimizer": (True, "Whether the optimizers forget what they remember."),
+    "set": ({}, "A group with the keys that change: ``stages.NAME.set.data.image_size``."),
+}
+# What goes with any optimizer, beside its rate.
+OPTIMIZER: dict[str, tuple[float, str]] = {
+    "historical_averaging": (0.0, "Weight of the distance from past parameters' mean (Salimans et al. 2016); 0: off."),
+    "clip": (0.0, "Bound of every parameter, on either side; 0: none."),
+    "active": (1.0, "1, or 0 where it stands still; a schedule may move it."),
+}
+
+
+def defaults(table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Return the defaults of one of these tables."""
+    return {name: default for name, (default, _) in table.items()}
+
+
 # Schedules (gan_jax/core/schedules.py).
 SCHEDULES: dict[str, Kind] = {
     "linear": Kind("A straight line from the configured value to ``final``.", _COURSE),

@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_jax import keys, models
 from gan_jax.build import GIVEN_BY_US
-from gan_jax.config import average, default, optimizer, stage
+from gan_jax.config import default
 from gan_jax.core.optimizers import OPTIMIZERS
 
 _ROLES = {
@@ -75,14 +75,7 @@ def _schedules() -> str:
 
 
 def _averages() -> str:
-    meanings = {
-        "rule": "decay, half_life, or one's own.",
-        "decay": "Of rule decay: the share of the old average that a step keeps; less in the first steps.",
-        "start": "Of rule decay: the step from which on it averages.",
-        "half_life": "Of rule half_life: images by which half of it is newer.",
-        "ramp_up": "Of rule half_life: the share of the images seen that the half-life is at most; 0: no bound.",
-    }
-    rows = [(f"`averages.NAME.{name}`", _shown(value), meanings[name]) for name, value in average().items()]
+    rows = [(f"`averages.NAME.{name}`", _shown(value), meaning) for name, (value, meaning) in keys.AVERAGE.items()]
     text = (
         "## Averages\n\nOf the generator's parameters and statistics, as many as there are entries; samples are drawn "
         "with the first, which is `ema`. They may change by `--change`.\n\n"
@@ -91,16 +84,9 @@ def _averages() -> str:
 
 
 def _stages() -> str:
-    meanings = {
-        "begin": "After how many steps, or images, it begins.",
-        "unit": "Of ``begin``: steps or images; the same for all stages.",
-        "reset_optimizer": "Whether the optimizers forget what they remember.",
-        "set": "A group with the keys that change: ``stages.NAME.set.data.image_size``.",
-    }
-    empty = stage(1)
     rows = [
-        (f"`stages.NAME.{name}`", "" if name in ("begin", "set") else _shown(empty[name]), meanings[name])
-        for name in meanings
+        (f"`stages.NAME.{name}`", "" if name in ("begin", "set") else _shown(value), meaning)
+        for name, (value, meaning) in keys.STAGE.items()
     ]
     text = (
         "## Stages\n\nWhat holds from a later step on, as many as there are entries; see [Transfer](transfer.md). A "
@@ -110,14 +96,8 @@ def _stages() -> str:
 
 
 def _optimizers() -> str:
-    around = {
-        "learning_rate": "At the start.",
-        "historical_averaging": "Weight of the distance from past parameters' mean (Salimans et al. 2016); 0: off.",
-        "clip": "Bound of every parameter, on either side; 0: none.",
-        "active": "1, or 0 where it stands still; a schedule may move it.",
-    }
-    shared = optimizer("adam", 2e-4)
-    rows = [(f"`{name}`", _shown(shared[name]), meaning) for name, meaning in around.items()]
+    around = {"learning_rate": (2e-4, "At the start."), **keys.OPTIMIZER}
+    rows = [(f"`{name}`", _shown(value), meaning) for name, (value, meaning) in around.items()]
     of_each = []
     for name, function in OPTIMIZERS.items():
         parameters = inspect.signature(function).parameters
