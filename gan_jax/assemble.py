@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from gan_jax import config as configuration
 from gan_jax import stages
 from gan_jax.core import augment, losses, optimizers
+from gan_jax.core.ada import GROUPS, Ada
 from gan_jax.core.averages import AVERAGES, Average
 from gan_jax.core.gan import Term, leaf
 from gan_jax.core.plain import PlainAverage, PlainSchedule, PlainTerm
@@ -36,6 +37,7 @@ _OF_AVERAGES = {
     "half_life": Check(lambda value: 0 < value < math.inf, "finite and above 0"),
     "ramp_up": FROM_0,
 }
+_ADA_IMAGES = 500_000  # in which its p would move from 0 to 1 (Karras et al. 2020, section 3.1)
 _BELOW_1 = ("b1", "b2", "decay", "momentum")
 # Metrics of a player that no term has: a term of one of these names would take their place.
 _TAKEN = ("loss", "real", "fake", "margin", "accuracy_real", "accuracy_fake", "grad_norm", "param_norm")
@@ -281,6 +283,8 @@ def _in_steps(
         found |= {"length": found["length"] / count.per_step} if "length" in found else {}
     if "begin" in found and not found.get("length", 1):
         found["length"] = max(end - found["begin"], 1)
+    if values.get("kind") == "ada" and not found["length"]:
+        found["length"] = _ADA_IMAGES / count.per_step
     return found
 
 
@@ -315,18 +319,44 @@ def averages(
     return tuple(found), numbers
 
 
-def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, Numbers]:
-    """Return what the names with commas between them stand for, and the chance of each transformation."""
+def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, dict[str, Any]]:
+    """Return what the names with commas between them stand for, and its numbers: chances, and ada's factors."""
     names = [] if config.augment.name == "none" else [name.strip() for name in config.augment.name.split(",")]
-    known, functions = {name: getattr(augment, name) for name in augment.__all__}, []
+    known: dict[str, Any] = {name: getattr(augment, name) for name in augment.__all__}
+    factors = _factors(config) if "ada" in names else {}
+    known["ada"] = _ada(config, factors)
     for name in names:
         if name not in known and not named.is_function(name):
             raise unknown_name("augment.name", name, ("none", *known))
         if names.count(name) > 1:
             raise UserError(f"config.augment.name names {name} twice")
-        functions.append(chosen("augment.name", name, known))
+    functions = tuple(chosen("augment.name", name, known) for name in names)
+    numbers: dict[str, Any] = _leaves({"p": config.augment.p}, wide)
     by_chance = config.augment.p != 1 or "augment.p" in _moved(config)
-    return augment.Augment(tuple(functions), by_chance), _leaves({"p": config.augment.p}, wide)
+    if "ada" in names:
+        numbers["ada"] = _leaves(factors, wide)
+        if not by_chance:
+            raise UserError(
+                "config.augment.name has ada, and config.augment.p=1 would leave no image as it is: set it below .8, "
+                "or let it follow D by config.schedules.augment.kind=ada"
+            )
+    return augment.Augment(functions, by_chance), numbers
+
+
+def _factors(config: ConfigDict) -> dict[str, float]:
+    """By how much the chances of ada's groups are p's, of those that are on or may come on."""
+    found, moved = config.augment.ada, _moved(config)
+    return {group: found[group] for group in GROUPS if found[group] or f"augment.ada.{group}" in moved}
+
+
+def _ada(config: ConfigDict, factors: Collection[str]) -> Ada:
+    """The augmentation ``ada`` of these groups, without what the config leaves out."""
+    every = [name for names in GROUPS.values() for name in names]
+    without = [name for part in config.augment.ada.without.split(",") if (name := part.strip())]
+    for name in without:
+        if name not in every:
+            raise unknown_name("transform in augment.ada.without:", name, every)
+    return Ada(tuple(name for group in factors for name in GROUPS[group] if name not in without))
 
 
 def _check_keys(where: str, values: Mapping[str, Any], known: Collection[str], every: bool = False) -> None:

@@ -92,6 +92,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.schedules = ConfigDict()  # what moves; a config file may add any, see `schedule`
     for player in ("generator", "discriminator"):
         config.schedules[f"{player}_rate"] = schedule(f"optimizer.{player}.learning_rate", "constant")
+    config.schedules.augment = schedule("augment.p", "constant")
     # Of the generator's variables; samples are drawn with the first, see gan_jax/core/averages.py.
     config.averages = ConfigDict({"ema": average()})
     config.stages = ConfigDict()  # what holds from a later step on; a config file may add any, see `stage`

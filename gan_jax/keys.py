@@ -156,11 +156,11 @@ SCHEDULES: dict[str, Kind] = {
     "cosine": Kind("Half a cosine from the configured value to ``final``.", _COURSE),
     "warm_up": Kind("A straight line from ``final`` up to the configured value.", _COURSE),
     "ada": Kind(
-        "Up while D's sign on reals is above the target, else down (Karras et al. 2020); numbers for batches of 64.",
+        "From 0 up while D's sign on reals is above the target, else down (Karras et al. 2020).",
         {
             "target": (0.6, "Of the mean sign of D's outputs at reals."),
             "every": (4.0, "Steps between two moves."),
-            "length": (7812.5, "Steps in which it would move from 0 to 1."),
+            "length": (0.0, "Steps, or images, in which it would move from 0 to 1; 0: 500,000 images."),
             "most": (1.0, "The highest value."),
         },
     ),
@@ -172,6 +172,16 @@ SCHEDULES: dict[str, Kind] = {
             "period": (500.0, "Steps between two later waits."),
         },
     ),
+}
+
+# Groups of transforms of ada (gan_jax/core/ada.py): by how much their chance is p's, and what is in them.
+ADA: dict[str, tuple[float, str]] = {
+    "blit": (1.0, "flip, rotate90 and shift by whole pixels"),
+    "geom": (1.0, "scale, rotate, aspect and fraction, a shift by parts of a pixel"),
+    "color": (1.0, "brightness, contrast, luma, hue and saturation"),
+    "filter": (0.0, "filter, of four bands of frequencies"),
+    "noise": (0.0, "noise"),
+    "cutout": (0.0, "cutout of a square of half the side"),
 }
 
 # Beside these, groups that other code checks: generator, discriminator (the fields of a model's modules), optimizer
@@ -236,10 +246,19 @@ KEYS: dict[str, Key] = {
         }.items()
     },
     "augment.name": Key(
-        "none", "Of all that D sees: color, translation, cutout, one's own, or several with commas between them."
+        "none", "Of all that D sees: color, translation, cutout, ada, one's own, or several with commas between them."
     ),
     "augment.p": Key(
         1.0, "The chance of each transformation.", Check(lambda value: 0 <= value <= 1, "from 0 to 1"), LEAF
+    ),
+    **{
+        f"augment.ada.{group}": Key(
+            factor, f"Of ada: how many times p the chance of {meaning} is. 0: off.", FROM_0, LEAF
+        )
+        for group, (factor, meaning) in ADA.items()
+    },
+    "augment.ada.without": Key(
+        "", "Transforms of ada that are left out, of those named above, as ``rotate90,flip``; see gan_jax/core/ada.py."
     ),
     "labels.real": Key(1.0, "D's target for reals, where the loss has one.", FINITE, LEAF),
     "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),

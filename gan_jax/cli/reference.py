@@ -67,7 +67,8 @@ def _schedules() -> str:
         rows.append((f"`{kind}`", entry.meaning, numbers))
     text = (
         "## Schedules\n\nAn entry `schedules.NAME` moves one number of the run: its `key`, a `kind`, and a `unit` "
-        "(`steps` or `images`) of `begin` and `length`. `generator_rate` and `discriminator_rate` are there, constant; "
+        "(`steps` or `images`) of `begin` and `length`. `generator_rate`, `discriminator_rate` and `augment` (of "
+        "`augment.p`) are there, constant; "
         "a config file adds others by `gan_jax.config.schedule`, whose kind may be one's own. They may change by "
         "`--change`.\n\n"
     )

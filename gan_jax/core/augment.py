@@ -1,21 +1,33 @@
 """Differentiable augmentation (DiffAugment): ``augment(image, key) -> image``, applied to every image that D sees.
 
-One function an augmentation. The same transformations of real and of fake images, with gradients through those of the
-fakes, keep D from learning a small training set by heart without teaching G to draw them (Zhao et al. 2020,
-arXiv:2006.10738). Each image has a key of its own, so that devices and batches make no difference. Images are
-``[H, W, C]`` in [-1, 1]; colour may leave that range, as in the paper's own code.
+One function an augmentation; `gan_jax.core.ada` has one of many transforms. The same transformations of real and of
+fake images, with gradients through those of the fakes, keep D from learning a small training set by heart without
+teaching G to draw them (Zhao et al. 2020, arXiv:2006.10738). Each image has a key of its own, so that devices and
+batches make no difference. Images are ``[H, W, C]`` in [-1, 1]; colour may leave that range, as in the paper's own
+code.
 
 Where an image was moved away or cut out, the paper has 0, mid-grey. So has `cutout`; `translation` has -1, black.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
 Augmentation = Callable[[Array, Array], Array]
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """An augmentation that takes its chances itself."""
+
+    def apply(self, image: Array, key: Array, numbers: Mapping[str, Any], /) -> Array:
+        """Return the image ``[H, W, C]``; ``numbers`` are ``hyperparams["augment"]``: ``p`` and others."""
+        ...
+
 
 __all__ = ["color", "cutout", "translation"]
 
@@ -69,19 +81,24 @@ class Augment:
 
     Attributes:
       functions: of this module.
-      by_chance: whether each is applied with probability ``p``, by a draw of its own, or always.
+      by_chance: whether each is applied with probability ``p``, by a draw of its own, or always; those that are
+        `Graded` decide it themselves.
     """
 
-    functions: tuple[Augmentation, ...] = ()
+    functions: tuple[Augmentation | Graded, ...] = ()
     by_chance: bool = False
 
-    def __call__(self, image: Array, key: Array, p: Array | float = 1.0) -> Array:
-        """Return the image ``[H, W, C]``, transformed."""
+    def __call__(self, image: Array, key: Array, numbers: Mapping[str, Any] | None = None) -> Array:
+        """Return the image ``[H, W, C]``, transformed; ``numbers`` has the chance ``p``, and what is `Graded` more."""
         for i, function in enumerate(self.functions):
             own = key if len(self.functions) == 1 else jax.random.fold_in(key, i)
+            if isinstance(function, Graded):
+                image = function.apply(image, own, numbers or {})
+                continue
             changed = function(image, own)
-            if self.by_chance:
-                changed = jnp.where(jax.random.uniform(jax.random.fold_in(own, 1), (), image.dtype) < p, changed, image)
+            if self.by_chance and numbers is not None:
+                chance = jax.random.uniform(jax.random.fold_in(own, 1), (), image.dtype)
+                changed = jnp.where(chance < numbers["p"], changed, image)
             image = changed
         return image
 

@@ -18,8 +18,8 @@ def augmented(context: Context, images: Array, examples: Examples, like: str) ->
       like: ``real`` or ``fake``: by whose draws.
     """
     keys = context.keys(f"augment_{like}", examples.substep)
-    p = context.hyperparams["augment"]["p"]
-    return jax.vmap(lambda image, key: context.gan.augment(image, key, p))(images, keys)
+    numbers = context.hyperparams["augment"]
+    return jax.vmap(lambda image, key: context.gan.augment(image, key, numbers))(images, keys)
 
 
 def presented(context: Context, images: Array, examples: Examples, like: str) -> Array:

@@ -122,7 +122,7 @@ def test_the_strength_of_augmentation_is_remembered_and_used() -> None:
         assert_allclose(state.memory["schedules"]["strength"]["p"], expected, rtol=1e-6)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(400, 8, 8, 1)), jnp.float32)
     keys = jax.random.split(jax.random.key(1), 400)
-    moved = jax.vmap(lambda image, key: gan.augment(image, key, 0.3))(images, keys)
+    moved = jax.vmap(lambda image, key: gan.augment(image, key, {"p": 0.3}))(images, keys)
     share = float((moved != images).any((1, 2, 3)).mean())  # of those drawn, 1 in 9 or so moves by nothing
     assert 0.15 < share < 0.35
 
