@@ -81,7 +81,7 @@ def test_radford_network_has_the_reference_parameters(player: str, count: int) -
     [
         ("from_torch", np.float32, 5e-5),
         pytest.param("to_torch", np.float32, 5e-5, marks=pytest.mark.slow),
-        ("to_torch", np.float64, 1e-12),
+        pytest.param("to_torch", np.float64, 1e-12, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("player", ["generator", "discriminator"])

@@ -282,21 +282,24 @@ def test_a_conv_of_stride_1_has_the_values_and_derivatives_of_lax(
     draw = np.random.default_rng(0).standard_normal
     x, y, kernel = (draw((2, *size)) for size in ((n, h, w, f), (n, h, w, c), (side, side, f, c)))
 
+    def values(op: Bilinear, x: Array, y: Array, kernel: Array) -> Any:
+        value, back = jax.vjp(op, x, kernel)
+        return value, back(y)
+
     def everything(op: Bilinear, x: Array, y: Array, kernel: Array) -> Any:
         def penalty(x: Array, kernel: Array) -> Array:
             gradients = jax.grad(lambda x, kernel: jnp.vdot(jnp.sin(op(x, kernel)), y), (0, 1))(x, kernel)
             return sum(jnp.sin(g).sum() for g in gradients)
 
-        value, back = jax.vjp(op, x, kernel)
-        return value, back(y), jax.grad(penalty, (0, 1))(x, kernel)
+        return values(op, x, y, kernel), jax.grad(penalty, (0, 1))(x, kernel)
 
     with jax.enable_x64(True):
         actual, desired = (one_by_one(how, partial(everything, op), x, y, kernel) for op in (same.conv, same.conv_lax))
         assert_close(jax.device_get(actual), jax.device_get(desired), 1e-11)
     for dtype in (jnp.float32, jnp.bfloat16):
         low = [jnp.asarray(array, dtype) for array in (x, y, kernel)]
-        actual, desired = (one_by_one(how, partial(everything, op), *low) for op in (same.conv, same.conv_lax))
-        for one, other in zip(jax.tree.leaves(actual[:2]), jax.tree.leaves(desired[:2]), strict=True):
+        actual, desired = (one_by_one(how, partial(values, op), *low) for op in (same.conv, same.conv_lax))
+        for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
             assert one.dtype == dtype
             size = max(1, float(jnp.abs(other).max()))
             assert float(jnp.abs(one - other).max()) <= 20 * size * float(jnp.finfo(dtype).eps)

@@ -43,7 +43,7 @@ def by_lax(x: Array, y: Array, kernel: Array) -> Forms:
 
 
 @pytest.mark.parametrize(("tile", "side"), KINDS)
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=1, deadline=None, derandomize=True)
 @example(2, (3, 2), 3, 4, (0, 0))
 @example(2, (2, 1), 3, 4, (1, 1))
 @given(

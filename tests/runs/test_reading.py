@@ -72,6 +72,7 @@ def mode(name: str, place: Path, **others: Any) -> None:
     modes.MODES[name].run(Request(place / "runs" / "a", num_samples=20, **others))
 
 
+@pytest.mark.slow
 def test_an_evaluation_gives_its_figures_and_picture(
     sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,9 @@ from gan_jax.runtime import placement, program, resources
 from tests.helpers import small
 
 
-@pytest.mark.parametrize(("d_steps", "devices"), [(1, 1), (1, 2), (2, 1), (5, 1)])
+@pytest.mark.parametrize(
+    ("d_steps", "devices"), [(1, 1), (5, 1), *(pytest.param(*of, marks=pytest.mark.slow) for of in ((1, 2), (2, 1)))]
+)
 def test_flops_are_those_counted_by_hand(d_steps: int, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = jax.stages.Lowered.cost_analysis
 

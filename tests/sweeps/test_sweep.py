@@ -247,6 +247,7 @@ def test_a_sweep_is_read_from_a_flag_or_a_file(tmp_path: Path) -> None:
             arguments.read_sweep(text)
 
 
+@pytest.mark.slow
 def test_trials_run_at_once_where_that_was_measured_to_be_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

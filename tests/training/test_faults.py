@@ -679,7 +679,8 @@ def test_a_rollback_goes_on_with_another_order_and_so_does_its_resumption(
 # --- death ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seed", "kills"), [(0, 6), pytest.param(1, 50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "kills"), [(0, 6), (1, 50)])
 def test_runs_killed_at_random_moments_end_bit_identical(seed: int, kills: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.kill", str(tmp_path), str(seed), str(kills)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)

@@ -38,7 +38,7 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
     assert len(np.unique(images, axis=0)) == 4
 
 
-@each("aae")
+@each()
 def test_float64_training_is_the_same_on_1_and_8_devices(name: str) -> None:
     config = small(name)
     config.compute_dtype = "float64"

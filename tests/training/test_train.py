@@ -270,6 +270,7 @@ def test_a_finished_run_without_its_log_is_one_clear_error(tmp_path: Path) -> No
         train.train(config, tmp_path, ONE)
 
 
+@pytest.mark.slow
 def test_a_run_whose_rates_end_with_its_steps_cannot_be_longer(tmp_path: Path) -> None:
     config = small("gan")
     config.schedules.discriminator_rate.kind = "linear"
@@ -289,6 +290,7 @@ def test_a_run_that_died_after_its_last_checkpoint_is_finished_off(tmp_path: Pat
     assert len(records(tmp_path)) == 10
 
 
+@pytest.mark.slow
 def test_a_run_among_its_images_goes_on_from_any_folder_and_knows_its_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
