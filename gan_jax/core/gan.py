@@ -123,12 +123,15 @@ class Term:
       init: ``init(gan)``: its memory before the first step, a pytree of arrays; ``{}`` if it remembers nothing.
       every: it is of every so many steps, and weighs as many times as much ("lazy regularization", Karras et al. 2020,
         arXiv:1912.04958).
+      gradients: whether a term of D's, in every step, asks for `gan_jax.core.view.View.gradient`: then D's pass on
+        reals and fakes is made so that they come from it.
     """
 
     name: str
     apply: Callable[[Any, Memory], tuple[Array, Memory]]
     init: Callable[["GAN"], Memory] = _nothing
     every: int = 1
+    gradients: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,11 +59,16 @@ class ZeroCentred:
     at: str
     finite_difference: bool = False
 
+    @property
+    def gradients(self) -> bool:
+        """Whether it is of D's gradient itself; see `gan_jax.core.gan.Term`."""
+        return not self.finite_difference
+
     def __call__(self, view: View) -> Array:
         """Return the mean over the batch."""
-        x, logits = getattr(view, self.at), view.logits(self.at)
         if not self.finite_difference:
-            return 0.5 * _square_norm(logits, x).mean()
+            return 0.5 * _squares(view.gradient(self.at)).mean()
+        x, logits = getattr(view, self.at), view.logits(self.at)
         sigma = view.numbers({"real": "r1", "fake": "r2"}[self.at])["sigma"]
         noise = normal(view.keys(f"finite difference, {self.at}"), x.shape[1:], x.dtype)
         said = getattr(view, f"on_{self.at}").logits
@@ -77,8 +82,12 @@ def _column(x: Array, like: Array) -> Array:
 
 def _square_norm(logits: Callable[[Array], Array], x: Array) -> Array:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # drawn images may be bfloat16
-    gradient = jax.grad(lambda x: logits(x).sum())(x)
-    return jnp.square(gradient).sum(tuple(range(1, x.ndim)))
+    return _squares(jax.grad(lambda x: logits(x).sum())(x))
+
+
+def _squares(x: Array) -> Array:
+    """The squared norm of each ``[B]``."""
+    return jnp.square(x).sum(tuple(range(1, x.ndim)))
 
 
 def _norm(logits: Callable[[Array], Array], x: Array) -> Array:
@@ -301,7 +310,7 @@ class Kind:
             return None
         apply = function(**options) if self.chosen else function
         if self.init is None:
-            return Term(name, Forgetful(apply), every=every)
+            return Term(name, Forgetful(apply), every=every, gradients=getattr(apply, "gradients", False))
         return Term(name, apply, self.init, every)
 
 

@@ -15,6 +15,7 @@ Statistics, step by step:
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -151,7 +152,7 @@ def discriminator_step(
 
     def objective(params: Params) -> tuple[Array, Any]:
         judge = _Judge(context, shared, {"params": params, **player.stats}, mutable=list(player.stats))
-        (on_real, on_fake), stats = judge(shared.seen, shared.generated.seen)
+        (on_real, on_fake), stats, gradients = _judged(judge, shared)
         adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[0].mean()
         again = _Judge(context, shared, {"params": params, **stats})
         view = View(
@@ -164,6 +165,7 @@ def discriminator_step(
             on_fake,
             shared.generator,
             again.one,
+            gradients,
         )
         terms, remembered = _summands(gan.d_terms, view, memory)
         total = adversarial + sum(terms.values())
@@ -286,14 +288,41 @@ class _Judge:
         return said, {name: value for name, value in variables.items() if name != "params"}
 
 
+def _judged(judge: _Judge, shared: Shared) -> tuple[list[DiscriminatorOutput], dict[str, Any], dict[str, Array]]:
+    """What D says of reals and fakes, its statistics after them, and, if terms ask, `View.gradients`.
+
+    The gradients come from this very pass, pulled back through the augmentation, so that R1 and R2 take D forward once
+    where each would take it once more. Terms that come in some steps only have D run again in those: what a pull-back
+    needs, and its gradient, would be handed through their `jax.lax.cond` in all others too.
+    """
+    context, seen = judge.context, (shared.seen, shared.generated.seen)
+    if not any(term.gradients and term.every == 1 for term in context.gan.d_terms):
+        return *judge(*seen), {}
+
+    def logits(*seen: Any) -> tuple[list[Array], Any]:
+        said, stats = judge(*seen)
+        return [each.logits for each in said], (said, stats)
+
+    values, pull_back, (said, stats) = jax.vjp(logits, *seen, has_aux=True)
+    slopes = pull_back([jnp.ones_like(each) for each in values])
+    raw, gradients = {"real": shared.real, "fake": shared.generated.shown}, {}
+    for (like, images), slope in zip(raw.items(), slopes, strict=True):
+        present = partial(presented, context, examples=shared.examples, like=like)
+        gradients[like] = jax.vjp(present, images)[1](slope)[0].astype(context.gan.dtype)
+    return said, stats, gradients
+
+
 def _summands(terms: Sequence[Term], view: View, memory: Memory) -> tuple[dict[str, Array], Memory]:
     """What each of a player's terms adds to its loss, by name, and what all remember then."""
     context, found = view.context, {}
     for term in terms:
         weight = view.numbers(term.name)["weight"] * term.every
 
-        def value(own: Memory, term: Term = term, weight: Array = weight) -> tuple[Array, Memory]:
-            raw, new = term.apply(view, own)
+        # In some steps only, with D run again; see `_judged`.
+        seen = view if term.every == 1 else dataclasses.replace(view, gradients={})
+
+        def value(own: Memory, term: Term = term, weight: Array = weight, seen: View = seen) -> tuple[Array, Memory]:
+            raw, new = term.apply(seen, own)
             return (weight * raw).astype(context.gan.dtype), new
 
         def none(own: Memory) -> tuple[Array, Memory]:

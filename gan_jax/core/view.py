@@ -28,6 +28,7 @@ class View:
       on_real, on_fake: what D said of both, augmented.
       generator: G's variables; in G's terms, its ``params`` are being differentiated.
       judge: ``judge(images, like)``; see `discriminate`.
+      gradients: by ``real`` and ``fake``, what `gradient` returns, where D's pass was made so that it is at hand.
     """
 
     context: Context
@@ -39,6 +40,7 @@ class View:
     on_fake: DiscriminatorOutput
     generator: Variables
     judge: Callable[[Array, str], DiscriminatorOutput]
+    gradients: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
     @property
     def fake(self) -> Array:
@@ -83,6 +85,17 @@ class View:
     def logits(self, like: str) -> Callable[[Array], Array]:
         """Return the function from images ``[b, ...]`` to D's logits ``[b]``; see `discriminate`."""
         return lambda images: self.discriminate(images, like).logits
+
+    def gradient(self, like: str) -> Array:
+        """Return the gradient of the sum of D's logits at the ``real`` or ``fake`` images before augmentation.
+
+        ``[b, ...]``, float32 at least. If it isn't at hand (see `gradients`), D runs once more.
+        """
+        if like in self.gradients:
+            return self.gradients[like]
+        images = getattr(self, like)
+        images = images.astype(jnp.promote_types(images.dtype, jnp.float32))  # drawn ones may be bfloat16
+        return jax.grad(lambda x: self.logits(like)(x).sum())(images)
 
     def latents(self, purpose: str) -> Array:
         """Draw latents ``[b, latent_dim]`` for ``purpose``."""
