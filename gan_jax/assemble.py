@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from gan_jax.core.gan import Term, leaf
 from gan_jax.core.plain import PlainAverage, PlainSchedule, PlainTerm
 from gan_jax.core.schedules import SCHEDULES, Schedule
 from gan_jax.core.terms import TERMS
-from gan_jax.keys import BELOW_1, FROM_0, OPTIMIZER, Check, at_least
+from gan_jax.keys import BELOW_1, FROM_0, OPTIMIZER, at_least
 from gan_jax.stages import Count
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
@@ -34,7 +33,7 @@ Numbers = dict[str, ArrayLike]
 _OF_AVERAGES = {
     "decay": BELOW_1,
     "start": at_least(0),
-    "half_life": Check(lambda value: 0 < value < math.inf, "finite and above 0"),
+    "half_life": FROM_0,  # 0: the newest variables; a schedule may begin there
     "ramp_up": FROM_0,
 }
 _ADA_IMAGES = 500_000  # in which its p would move from 0 to 1 (Karras et al. 2020, section 3.1)
@@ -239,8 +238,18 @@ def schedules(
             _check_call(where, kind.rpartition("/")[2], schedule, (2, wanted))
             schedule = Schedule(PlainSchedule(schedule))
         found.append((name, key, schedule))
-        numbers[name] = _leaves(_in_steps(config, where, values, wanted, count=count), wide)
+        own = _in_steps(config, where, values, wanted, count=count)
+        if _is_half_life(config, key) and "final" in own:  # in images in a config, in steps as a leaf
+            own["final"] /= (count or stages.count(config)).per_step
+        numbers[name] = _leaves(own, wide)
     return tuple(found), numbers
+
+
+def _is_half_life(config: ConfigDict, key: str) -> bool:
+    """Whether a dotted key is that of an average of ours, which counts images."""
+    section, _, rest = key.partition(".")
+    name, _, number = rest.rpartition(".")
+    return section == "averages" and number == "half_life" and config.averages[name].rule == "half_life"
 
 
 def _wanted(kind: str, values: Mapping[str, Any]) -> Mapping[str, float]:

@@ -34,6 +34,8 @@ DATASETS = {
     "mnist": ("tfds", "mnist", 28, 1, 10),
     "fashion_mnist": ("tfds", "fashion_mnist", 28, 1, 10),
     "cifar10": ("tfds", "cifar10", 32, 3, 10),
+    "imagenet32": ("tfds", "imagenet_resized/32x32", 32, 3, 1000),
+    "imagenet64": ("tfds", "imagenet_resized/64x64", 64, 3, 1000),
     "celeb_a": ("tfds", "celeb_a", 64, 3, 0),
     "oxford_flowers102": ("tfds", "oxford_flowers102", 64, 3, 102),
     "lsun_bedroom": ("tfds", "lsun/bedroom", 64, 3, 0),

@@ -50,6 +50,10 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mlp": ({"widths": (32, 48)}, {"widths": (48, 32)}),
     "dcgan": ({"widths": (16, 8)}, {"widths": (8, 16)}),
     "resnet": ({"widths": (8, 6), "first": 4}, {"widths": (6, 8)}),
+    "r3gan": (
+        {"widths": (8, 6, 4), "blocks": (1, 1, 1), "groups": (2, 3, 2)},
+        {"widths": (4, 6, 8), "blocks": (1, 1, 1), "groups": (2, 3, 2)},
+    ),
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
 }
 

@@ -49,6 +49,8 @@ def tiny(name: str) -> ConfigDict:
     if config.model == "aae":
         widths = {"widths": (6,)}
         config.generator.encoder_widths = (5,)
+    if config.model == "r3gan":
+        widths |= {"blocks": (1, 1), "groups": (2, 2)}
     config.generator.update(widths)
     config.discriminator.update(widths)
     config.update_from_flattened_dict(CHANGED.get(name, {}))

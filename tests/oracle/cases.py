@@ -65,6 +65,15 @@ CASES: dict[str, dict[str, Any]] = {
         **{"terms.r1.every": 2, "terms.r1.weight": 0.5, "terms.r2.every": 2, "terms.r2.weight": 0.3, "classes": 3},
         **{"generator.conditional": "concat", "discriminator.conditional": "projection"},
     },
+    "r3gan": {  # 7x7 by networks of 8, every number on its way
+        **{"generator.widths": (4, 6), "generator.blocks": (1, 2), "generator.groups": (2, 3), "classes": 3},
+        **{"discriminator.widths": (6, 4), "discriminator.blocks": (2, 1), "discriminator.groups": (3, 2)},
+        **{"generator.conditional": "concat", "discriminator.conditional": "projection", "generator.embedding": 3},
+        **{"data.image_size": 7, "data.channels": 3, "g_batches": 1, "terms.r1.weight": 0.5, "terms.r2.weight": 0.3},
+        **{f"schedules.{name}.length": 24.0 for name in ("half_life", "r1", "r2", "generator_b2", "discriminator_b2")},
+        **{"schedules.generator_rate.length": 24.0, "schedules.discriminator_rate.length": 18.0},
+        "schedules.half_life.final": 30.0,
+    },
     "improved": {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.conditional": "concat", "classes": 3},
         **{"data.image_size": 7, "labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
@@ -97,6 +106,7 @@ def randomized(variables: Tree, seed: int, equalized: bool = False) -> Tree:
         scale, offset = {
             "kernel": (1.2 * stored if equalized else 1.5 / np.sqrt(np.prod(leaf.shape[:-1])), 0.0),
             "table": (0.5, 0.0),
+            "basis": (1.0, 0.0),
             "scale": (0.2, 1.0),
             "bias": (0.2 * stored, 0.0),
             "mean": (0.2, 0.0),

@@ -6,6 +6,8 @@ values and images, and calls nothing of `gan_jax`.
 
 import math
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -36,8 +38,7 @@ class Player:
     def __init__(self, config: Any, name: str, variables: Variables) -> None:
         self.variables = tensors(variables)
         self.leaves = list(_leaves(self.variables["params"]))
-        self.own = config.optimizer[name]
-        self.course, self.total = config.schedules[f"{name}_rate"], config.steps
+        self.config, self.name, self.own = config, name, config.optimizer[name]
         self.moves, self.past = 0, [torch.zeros_like(p) for p in self.leaves]
         for p in self.leaves:
             p.requires_grad_()
@@ -47,16 +48,14 @@ class Player:
         else:
             self.optimizer = {"rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}[self.own.name](self.leaves, rate)
 
-    def rate(self, step: int) -> float:
-        progress, start, final = min(step / self.total, 1), self.own.learning_rate, self.course.final
-        gone = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
-        return float(start + (final - start) * gone[self.course.kind])
-
     def descend(self, loss: Tensor, step: int) -> float:
         """One step down, in the run's ``step``; the norm of the loss's gradient."""
         gradient = torch.autograd.grad(loss, self.leaves)
         norm = _norm(gradient)
-        self.optimizer.param_groups[0]["lr"] = self.rate(step)
+        key = f"optimizer.{self.name}"
+        self.optimizer.param_groups[0]["lr"] = now(self.config, f"{key}.learning_rate", step)
+        if self.own.name == "adam":
+            self.optimizer.param_groups[0]["betas"] = self.own.b1, now(self.config, f"{key}.b2", step)
         self.moves += 1
         with torch.no_grad():
             for p, g, past in zip(self.leaves, gradient, self.past, strict=True):
@@ -68,6 +67,18 @@ class Player:
                 for p in self.leaves:
                     p.clamp_(-self.own.clip, self.own.clip)
         return norm
+
+
+def now(config: Any, key: str, step: int) -> float:
+    """The value of a dotted key in a step, with its schedule where it has one."""
+    start = float(reduce(getitem, key.split("."), config))
+    for entry in config.schedules.values():
+        if entry.key == key and entry.kind in ("linear", "cosine"):
+            length = entry.length / (config.batch_size * config.d_steps if entry.unit == "images" else 1)
+            progress = min(step / (length or config.steps), 1)
+            gone = progress if entry.kind == "linear" else (1 - math.cos(math.pi * progress)) / 2
+            return float(start + (entry.final - start) * gone)
+    return start
 
 
 class Run:
@@ -108,7 +119,11 @@ class Run:
 
     def average(self, label: Tensor) -> None:
         """Parameters and running statistics alike; then a power iteration by the averaged weights."""
-        decay = min(self.config.averages.ema.decay, (1 + self.steps) / (10 + self.steps))
+        own = self.config.averages.ema
+        decay = min(own.decay, (1 + self.steps) / (10 + self.steps))
+        if own.rule == "half_life":  # in images; without a ramp
+            length = now(self.config, "averages.ema.half_life", self.steps)
+            decay = 0.5 ** (self.config.batch_size * self.config.d_steps / length) if length else 0.0
         with torch.no_grad():
             for kind in ("params", "batch_stats"):
                 newest = _leaves(self.generator.variables.get(kind, {}))
@@ -134,7 +149,8 @@ class Run:
                 penalties[f"d_{name}"] = torch.zeros(())
             if term.weight and self.steps % term.every == 0:
                 seen = {"params": params, **second.written}, real, fake, label, substep
-                penalties[f"d_{name}"] = term.weight * term.every * self.penalty(name, *seen)
+                weight = now(config, f"terms.{name}.weight", self.steps)
+                penalties[f"d_{name}"] = weight * term.every * self.penalty(name, *seen)
         named = {}
         if config.discriminator.conditional == "auxiliary":
             both = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)

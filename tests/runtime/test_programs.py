@@ -36,6 +36,7 @@ CEILINGS = {  # millions of floating-point operations, megabytes
     "improved": (50.8, 34.3),
     "lsgan": (12.9, 8.3),
     "projection": (42.6, 22.6),
+    "r3gan": (104.8, 185.4),
     "relativistic": (23.1, 13.8),
     "sngan": (42.5, 22.5),
     "wgan": (20.9, 12.5),
