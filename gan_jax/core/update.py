@@ -316,12 +316,11 @@ def _summands(terms: Sequence[Term], view: View, memory: Memory) -> tuple[dict[s
     """What each of a player's terms adds to its loss, by name, and what all remember then."""
     context, found = view.context, {}
     for term in terms:
-        weight = view.numbers(term.name)["weight"] * term.every
-
         # In some steps only, with D run again; see `_judged`.
         seen = view if term.every == 1 else dataclasses.replace(view, gradients={})
 
-        def value(own: Memory, term: Term = term, weight: Array = weight, seen: View = seen) -> tuple[Array, Memory]:
+        def value(own: Memory, term: Term = term, seen: View = seen) -> tuple[Array, Memory]:
+            weight = view.numbers(term.name)["weight"] * term.every
             raw, new = term.apply(seen, own)
             return (weight * raw).astype(context.gan.dtype), new
 

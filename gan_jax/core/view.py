@@ -95,7 +95,8 @@ class View:
             return self.gradients[like]
         images = getattr(self, like)
         images = images.astype(jnp.promote_types(images.dtype, jnp.float32))  # drawn ones may be bfloat16
-        return jax.grad(lambda x: self.logits(like)(x).sum())(images)
+        gradient: Array = jax.grad(lambda x: self.logits(like)(x).sum())(images)
+        return gradient
 
     def latents(self, purpose: str) -> Array:
         """Draw latents ``[b, latent_dim]`` for ``purpose``."""

@@ -31,7 +31,8 @@ def made(kind: str) -> tuple[float, Any]:
             own = tuple(dataclasses.replace(term, gradients=False) for term in gan.d_terms)
             gan = dataclasses.replace(gan, d_terms=own)
         program = jax.jit(partial(update, gan)).lower(state, batch).compile(compiler_options=QUICKLY)
-        return program.cost_analysis()["flops"], jax.device_get(program(state, batch))
+        cost: Any = program.cost_analysis()
+        return cost["flops"], jax.device_get(program(state, batch))
 
 
 def test_both_ways_give_the_same() -> None:

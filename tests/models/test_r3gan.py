@@ -70,7 +70,7 @@ def spread(leaf: Array) -> float:
 
 def test_initial_values_are_normal_and_blocks_begin_as_identities() -> None:
     """Standard deviation gain / sqrt(fan in); within four standard errors."""
-    shape = {"widths": (32, 16), "blocks": (1, 2), "groups": (4, 4), "classes": 10}
+    shape: dict[str, Any] = {"widths": (32, 16), "blocks": (1, 2), "groups": (4, 4), "classes": 10}
     generator = r3gan.Generator((8, 8, 3), conditional="concat", **shape)
     shape |= {"widths": (16, 32), "blocks": (2, 1)}
     discriminator = r3gan.Discriminator(conditional="projection", **shape)
@@ -101,7 +101,7 @@ def test_initial_values_are_normal_and_blocks_begin_as_identities() -> None:
 
 def test_lower_precision_is_of_the_highest_resolutions_alone() -> None:
     """The types in which blocks of each side compute, read from what is traced."""
-    shape = {"widths": (4, 4, 4), "blocks": (1, 1, 1), "groups": (2, 2, 2), "low_precision": 2}
+    shape: dict[str, Any] = {"widths": (4, 4, 4), "blocks": (1, 1, 1), "groups": (2, 2, 2), "low_precision": 2}
     modules = [r3gan.Generator((16, 16, 3), **shape), r3gan.Discriminator(**shape)]
     for module, x in zip(modules, (jnp.zeros((1, 5)), jnp.zeros((1, 16, 16, 3))), strict=True):
         variables = jax.eval_shape(lambda m=module, x=x: m.init(jax.random.key(0), x, train=True))
