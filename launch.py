@@ -18,7 +18,8 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     list(MODES),
-    "What to do; sample, interpolate and evaluate take the config of the run in --workdir, but for eval.features.",
+    "What to do; sample, interpolate and evaluate take the config of the run in --workdir, but for eval.features; "
+    "augment makes a picture of images as the discriminator would see them.",
 )
 _OUT = flags.DEFINE_string(
     "out",
@@ -26,7 +27,10 @@ _OUT = flags.DEFINE_string(
     "Where samples go: a file .npz or .png, or a folder of PNG files; of an evaluation, the picture of neighbours.",
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", None, "How many images to sample (default 100) or to evaluate (10,000).", lower_bound=1
+    "num_samples",
+    None,
+    "How many images to sample (default 100), to evaluate (10,000) or to augment (10).",
+    lower_bound=1,
 )
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)

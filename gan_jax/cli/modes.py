@@ -236,6 +236,30 @@ def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | No
     return None if features else "features: set eval.features to classifier"
 
 
+def _augment(request: Request) -> None:
+    import numpy as np
+
+    from gan_jax import build
+    from gan_jax.evaluate.augmented import CHANCES, augmented
+    from gan_jax.runs import visualize
+    from gan_jax.runs.workdir import Workdir
+
+    config = _needed("a picture of augmented images", request.config)
+    if config.augment.name == "none":
+        raise UserError("config.augment.name is none, and there is nothing to show: set it, e.g. to ada")
+    out = request.out or request.workdir.with_name(f"{request.workdir.name}_augmented.png")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    gan, hyperparams = build.build_gan(config)
+    dataset = build.build_dataset(config, Workdir(request.workdir).cache, reading=True)
+    count = min(request.num_samples or 10, len(dataset.train_images))
+    chosen = np.sort(np.random.default_rng(request.seed).permutation(len(dataset.train_images))[:count])
+    shown = augmented(gan, hyperparams["augment"], dataset.train_images[chosen], request.seed)
+    captions = [f"p = {p:.1f}" for p in CHANCES]
+    visualize.save_png(visualize.grid(shown.reshape(-1, *shown.shape[2:]), count, captions), out)
+    print(f"{count} images of {dataset.name} as {config.augment.name} augments them, p from 0 to 1: {out}")
+
+
 def _doctor(request: Request) -> None:
     from gan_jax.cli.doctor import examine
 
@@ -270,6 +294,7 @@ MODES: dict[str, Mode] = {
         ("out", "step", "num_samples", "sampling", "classifiers", *_HOSTS),
         changes=("eval.features", "data.dir"),
     ),
+    "augment": Mode(_augment, ("out", "seed", "num_samples", *_HOSTS)),
     "doctor": Mode(_doctor, _HOSTS),
 }
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Memory, Params, Term, Variables
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Memory, Params, Term, Variables, leaf
 from gan_jax.core.losses import decision_boundary, discriminator_output
 from gan_jax.core.networks import call
 from gan_jax.core.state import GANState, Player, hyperparams_now
@@ -69,8 +69,8 @@ def update(
       ``d_real``, ``d_fake`` (D's mean probability, or score where the loss has no probabilities), ``d_margin`` (its
       mean logit of reals over that of fakes), ``d_accuracy_real``, ``d_accuracy_fake`` (fractions judged rightly),
       ``d_NAME``, ``g_NAME`` (what that term added, 0 in steps without), ``d_grad_norm``, ``g_grad_norm``,
-      ``d_param_norm``, ``g_param_norm`` (L2, global, the parameters' after the step). D's figures are those of the last
-      discriminator step.
+      ``d_param_norm``, ``g_param_norm`` (L2, global, the parameters' after the step), ``schedule_NAME`` (what
+      this schedule moves, in the step). D's figures are those of the last discriminator step.
     """
     hyperparams = hyperparams_now(gan, state)
     context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
@@ -96,6 +96,7 @@ def update(
     players = (state.generator.replace(stats=stats), player)
     (generator, remembered), g_metrics = generator_step(of_g[0], (players, remembered), (shared, pull_back))
     metrics = {**d_metrics, **g_metrics}
+    metrics |= {f"schedule_{name}": leaf(hyperparams, key) for name, key, _ in gan.schedules}
     return state.replace(
         step=state.step + 1,
         generator=generator,

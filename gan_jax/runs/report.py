@@ -91,6 +91,7 @@ def write_report(workdir: Workdir) -> Path:
     verdict = str(summary.get("verdict", "not finished"))
     grids, again, beside = (workdir.grids(folder) for folder in ("samples", "reconstructions", "neighbours"))
     ends = {f"step_{stage.end:08d}" for stage in stages.plan(workdir.config())}
+    curves = _CURVES | {name.replace("_", " ", 1): (name,) for name in _moved(records)}
     picked = evenly(grids, _GRIDS + 1)
     chosen = [grid for grid in grids[:-1] if grid in picked or grid.stem in ends]
     last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
@@ -100,7 +101,7 @@ def write_report(workdir: Workdir) -> Path:
             _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
         ),
         "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again[-1:]),
-        "Curves": _row(_chart(title, _series(records, names)) for title, names in _CURVES.items()),
+        "Curves": _row(_chart(title, _series(records, names)) for title, names in curves.items()),
         "Samples, each before the training images nearest to it": "".join(
             _picture(grid, 420, _step(grid)) for grid in beside[-1:]
         ),
@@ -123,6 +124,11 @@ def write_report(workdir: Workdir) -> Path:
     path = workdir.path / "report.html"
     write_atomically(path, lambda file: file.write(page.encode(errors="backslashreplace")))
     return path
+
+
+def _moved(records: Sequence[Mapping[str, float]]) -> list[str]:
+    """The metrics that are values of schedules."""
+    return sorted({name for record in records for name in record if name.startswith("schedule_")})
 
 
 def _origin(workdir: Workdir) -> list[str]:
@@ -157,10 +163,11 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     records = {name: Workdir(path / name).records() for name in names}
     styles = {name: number for number, name in enumerate(names)}
     charts: dict[str, dict[str, list[tuple[float, float]]]] = {}  # of each figure, by each kind of features
+    compared = [*_COMPARED, *_moved([record for name in names for record in records[name]])]
     for name in names:
-        for figure, line in _series(records[name], _COMPARED).items():
+        for figure, line in _series(records[name], compared).items():
             charts.setdefault(figure, {})[name] = line
-    order = sorted(charts, key=lambda figure: _COMPARED.index(figure.partition("[")[0]))
+    order = sorted(charts, key=lambda figure: compared.index(figure.partition("[")[0]))
     shared = _shared(order)
     curves = _row(_chart(figure.replace(shared, ""), charts[figure], styles) for figure in order)
     last = {name: Workdir(path / name).grids()[-1:] for name in names}

@@ -45,7 +45,7 @@ def picture(path: Path) -> np.ndarray:
         ),
         (
             [DCGAN, "--num_samples=5"],
-            "--mode=train takes no --num_samples, which is for sample and evaluate: leave it out",
+            "--mode=train takes no --num_samples, which is for sample, evaluate and augment: leave it out",
         ),
         (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--mode=sample takes no --fallback, which is for"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
@@ -56,7 +56,7 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
         (
             [DCGAN, "--mode=simple"],
-            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate|doctor>",
+            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate|augment|doctor>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),

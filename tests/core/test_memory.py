@@ -38,6 +38,48 @@ def test_memories_are_the_same_on_any_number_of_devices(devices: int) -> None:
     assert all(float(np.abs(leaf)) > 0 for leaf in jax.tree.leaves(one.memory["terms"]))
 
 
+def adaptive() -> ConfigDict:
+    """Every transform of ADA, with a p that always grows."""
+    config = small("gan")
+    config.generator.widths, config.discriminator.widths = (8,), (8,)
+    config.data.image_size, config.augment.name = 8, "ada"
+    config.augment.ada.update({"filter": 1.0, "noise": 1.0, "cutout": 1.0})
+    config.schedules.augment.update({"kind": "ada", "every": 1.0, "length": 8.0, "target": -2.0})
+    return config
+
+
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_adas_images_are_the_same_on_any_number_of_devices(devices: int) -> None:
+    config = adaptive()
+    config.compute_dtype = "float64"
+    with jax.enable_x64(True):
+        one, several = (trained(config, count, steps=4) for count in (1, devices))
+    assert float(one.memory["schedules"]["augment"]["p"]) == 0.5
+    for part in ("generator", "discriminator", "memory"):
+        assert distance(getattr(one, part), getattr(several, part)) < 1e-10
+
+
+@pytest.mark.slow
+def test_ada_is_the_same_to_the_bit_in_logical_shards() -> None:
+    config = adaptive()
+    config.parallel.logical_shards = 4
+    states = [trained(config, devices, steps=4) for devices in (1, 4)]
+    assert_identical(states[0], states[1])
+
+
+@pytest.mark.slow
+def test_a_run_with_ada_ends_as_one_never_stopped_and_logs_its_p(tmp_path: Path) -> None:
+    config, one = adaptive(), jax.devices()[:1]
+    config.checkpoint.every = 3
+    whole = run(config, tmp_path / "whole", one)
+    run_until(config, tmp_path / "cut", one, "pause", at=6)
+    assert_identical(run(config, tmp_path / "cut", one), whole)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    logged = {line["step"]: line["schedule_augment"] for line in records(tmp_path / "whole")}
+    assert logged == {step: min((step - 1) / 8, 1) for step in logged}
+    assert "<b>schedule augment</b>" in (tmp_path / "whole" / "report.html").read_text()
+
+
 @pytest.mark.slow
 def test_memories_are_the_same_to_the_bit_in_logical_shards() -> None:
     config = remembering()

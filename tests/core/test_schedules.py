@@ -118,7 +118,8 @@ def test_the_strength_of_augmentation_is_remembered_and_used() -> None:
     assert gan.augment.by_chance
     step = jax.jit(partial(update, gan))
     for expected in (0.25, 0.5, 0.75):
-        state, _ = step(state, batch)
+        state, metrics = step(state, batch)
+        assert_allclose(metrics["schedule_strength"], expected - 0.25, atol=1e-7)  # that of the step, before it moved
         assert_allclose(state.memory["schedules"]["strength"]["p"], expected, rtol=1e-6)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(400, 8, 8, 1)), jnp.float32)
     keys = jax.random.split(jax.random.key(1), 400)

@@ -1,6 +1,19 @@
 """Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
 
-from tests.faults import core, data, evaluation, games, losses, networks, outside, reports, runs, sampling, transfer
+from tests.faults import (
+    core,
+    data,
+    evaluation,
+    games,
+    losses,
+    networks,
+    outside,
+    reports,
+    runs,
+    sampling,
+    small_data,
+    transfer,
+)
 from tests.faults.fault import Fault
 
 AREAS: dict[str, tuple[Fault, ...]] = {
@@ -14,6 +27,7 @@ AREAS: dict[str, tuple[Fault, ...]] = {
     "reports": reports.FAULTS,
     "runs": runs.FAULTS,
     "sampling": sampling.FAULTS,
+    "small_data": small_data.FAULTS,
     "transfer": transfer.FAULTS,
 }
 EVERY = {f"{area}.{fault.name}": fault for area, faults in AREAS.items() for fault in faults}

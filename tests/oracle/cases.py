@@ -180,7 +180,7 @@ def ours(name: str) -> Outcome:
         metrics = []
         for batch in batches:
             state, found = step(state, batch)
-            metrics.append(found)
+            metrics.append({name: value for name, value in found.items() if not name.startswith("schedule_")})
         more: Outcome = {}
         if gan.task.reconstruct is not None:
             shown = images[0, 0], labels[0, 0]
