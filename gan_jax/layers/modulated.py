@@ -52,13 +52,14 @@ class StyledConv(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, w: Array, keys: Array | None, noise_mode: str = "random") -> Array:
+    def __call__(self, x: Array, w: Array, noise: Array | None, noise_mode: str = "random") -> Array:
         """Return activations.
 
         Args:
           x: ``[N, H, W, f]``.
           w: ``[N, w]``.
-          keys, noise_mode: see `gan_jax.layers.noise.Noise`.
+          noise: of ``random``, ``[N, H, W, 1]`` of the output.
+          noise_mode: see `gan_jax.layers.noise.Noise`.
         """
         wide: Any = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
         style = EqualizedDense(x.shape[-1], bias=1.0, name="style", **wide)(w)
@@ -67,7 +68,7 @@ class StyledConv(nn.Module):
         x = x.astype(self.dtype) * _to_pixels(style, self.dtype)
         x = up_conv(x, kernel) if self.up else conv(x, kernel.astype(self.dtype))
         x = x * _to_pixels(demodulation(kernel, style), self.dtype)
-        x = Noise(name="noise", dtype=self.dtype, param_dtype=self.param_dtype)(x, keys, noise_mode)
+        x = Noise(name="noise", dtype=self.dtype, param_dtype=self.param_dtype)(x, None, noise_mode, drawn=noise)
         bias: Array = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         return activated(x + bias.astype(self.dtype), "leaky_relu", clamp=self.clamp)
 

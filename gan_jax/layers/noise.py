@@ -1,6 +1,7 @@
 """Noise that a network draws by itself, each example by a key of its own."""
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,12 +23,13 @@ class Noise(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, keys: Array | None, mode: str = "random") -> Array:
+    def __call__(self, x: Array, keys: Array | None, mode: str = "random", *, drawn: Array | None = None) -> Array:
         """Return ``x`` ``[B, H, W, C]`` with its noise.
 
         Args:
           x: activations.
           keys: a PRNG key an example ``[B]``; only ``random`` needs them.
+          drawn: the maps ``[B, H, W, 1]`` of ``random``, if another has drawn them, as `maps` does; no keys then.
           mode: ``random``; ``const``, the same map for every example, drawn once when the network was made; ``none``.
 
         Raises:
@@ -42,8 +44,23 @@ class Noise(nn.Module):
             return x
         if mode == "const":
             noise = const.value[None]
+        elif drawn is not None:
+            noise = drawn
         else:
             assert keys is not None, "this network draws noise: call it with keys"
             place = jnp.uint32(zlib.crc32("/".join(self.path).encode()))
             noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, place), shape))(keys)
         return (x + strength * noise.astype(self.param_dtype)).astype(self.dtype)
+
+
+def maps(keys: Array | None, sides: Sequence[int], dtype: Any) -> list[Array]:
+    """Return the noise of several layers, a map ``[B, side, side, 1]`` of N(0, 1) for each of their ``sides``.
+
+    It is drawn at once by the examples' keys ``[B]``: a draw takes XLA seconds to compile.
+    """
+    assert keys is not None, "this network draws noise: call it with keys"
+    place = jnp.uint32(zlib.crc32(b"noise"))
+    ends = [sum(side**2 for side in sides[: i + 1]) for i in range(len(sides))]
+    both = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, place), (ends[-1],), dtype))(keys)
+    parts = jnp.split(both, ends[:-1], 1)
+    return [part.reshape(-1, side, side, 1) for part, side in zip(parts, sides, strict=True)]

@@ -23,6 +23,7 @@ from gan_jax.layers import Array, DiscriminatorOutput, Dtype
 from gan_jax.layers.equalized import EqualizedConv, EqualizedDense
 from gan_jax.layers.minibatch import stddev_channel
 from gan_jax.layers.modulated import StyledConv, ToImage
+from gan_jax.layers.noise import maps
 from gan_jax.ops.resample import up
 
 CLAMP = 256.0
@@ -218,10 +219,11 @@ class Generator(nn.Module):
         assert keys is not None, "this network mixes styles: call it with keys"
 
         def drawn(key: Array) -> tuple[Array, Array]:
-            latent, place, chance = jax.random.split(jax.random.fold_in(key, jnp.uint32(zlib.crc32(b"mixing"))), 3)
-            cut = jax.random.randint(place, (), 1, self.copies)
-            mixes = jax.random.uniform(chance, (), self.param_dtype) < self.style_mixing
-            return jax.random.normal(latent, (self.latent_dim,), self.param_dtype), jnp.where(mixes, cut, self.copies)
+            latent, place = jax.random.split(jax.random.fold_in(key, jnp.uint32(zlib.crc32(b"mixing"))))
+            chance, part = jax.random.uniform(place, (2,), self.param_dtype)
+            cut = 1 + jnp.floor(part * (self.copies - 1)).astype(jnp.int32)
+            z = jax.random.normal(latent, (self.latent_dim,), self.param_dtype)
+            return z, jnp.where(chance < self.style_mixing, cut, self.copies)
 
         z, cut = jax.vmap(drawn)(keys)
         other, _ = self.mapping_network(z, label)
@@ -250,20 +252,21 @@ class SynthesisNetwork(nn.Module):
         const: Array = self.param("const", nn.initializers.normal(1.0), shape, self.param_dtype)
         images = jnp.zeros((len(w), 2, 2, self.image_shape[-1]), self.param_dtype)
         state: Any = jnp.broadcast_to(const, (len(w), *shape[1:])).astype(self.dtype), images
+        layers_at = [side for side in sides for _ in range(1 if side == 4 else 2)]
+        noise = maps(keys, layers_at, self.param_dtype) if noise_mode == "random" else [None] * len(layers_at)
         for number, side in enumerate(sides):
-            first = max(2 * number - 1, 0)
-            told = {"w": w[:, first : 2 * number + 2], "keys": keys, "noise_mode": noise_mode}
+            own = slice(max(2 * number - 1, 0), 2 * number + 1)
+            told = {"w": w[:, own.start : own.stop + 1], "noise": noise[own], "noise_mode": noise_mode}
             state = layers.rematerialized(self, self._block, state, side, _types(self, side, sides), told)
         return _cropped(state[1], self.image_shape[0])
 
     def _block(self, state: Any, side: int, types: dict[str, Any], told: Mapping[str, Any]) -> Any:
         """Activations and image of a side, of those of the side below."""
         x, images = state
-        width, w = _width(self, side), told["w"]
-        noise = told["keys"], told["noise_mode"]
+        width, w, noise, mode = _width(self, side), told["w"], told["noise"], told["noise_mode"]
         if side > 4:
-            x = StyledConv(width, up=True, name=f"conv0_{side}", **types)(x, w[:, 0], *noise)
-        x = StyledConv(width, name=f"conv1_{side}", **types)(x, w[:, -2], *noise)
+            x = StyledConv(width, up=True, name=f"conv0_{side}", **types)(x, w[:, 0], noise[0], mode)
+        x = StyledConv(width, name=f"conv1_{side}", **types)(x, w[:, -2], noise[-1], mode)
         new = ToImage(images.shape[-1], name=f"image_{side}", **types)(x, w[:, -1]).astype(self.param_dtype)
         return x, up(images) + new if side > 4 else new
 

@@ -77,10 +77,8 @@ def test_a_training_pass_of_the_generator_and_its_derivatives_agree_with_pytorch
         first = theirs.mapped(params["mapping_network"], torch.tensor(z), label)
         second = theirs.mapped(params["mapping_network"], torch.tensor(other), label)
         w = theirs.mixed(first, second, torch.tensor(cut), 4)
-        noise = {
-            name: torch.tensor(draws.noise_of_each(list(keys()), f"synthesis_network/{name}/noise", side))[:, None]
-            for name, side in (("conv1_4", 4), ("conv0_8", 8), ("conv1_8", 8))
-        }
+        names, maps = ("conv1_4", "conv0_8", "conv1_8"), draws.noise_of_each(list(keys()), (4, 8, 8))
+        noise = {name: torch.tensor(own)[:, None] for name, own in zip(names, maps, strict=True)}
         images = theirs.synthesized(params["synthesis_network"], w, noise, 8)
         lengths = theirs.lengths(images, w, torch.tensor(y).permute(0, 3, 1, 2))
         loss = (lengths - 0.7).square().mean() + (images * torch.tensor(c).permute(0, 3, 1, 2)).mean()

@@ -48,20 +48,22 @@ def uniform_of_each(key: Key, count: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([jax.random.uniform(jax.random.fold_in(key, i), shape, float) for i in range(count)])
 
 
-def noise_of_each(keys: Sequence[Key], layer: str, side: int) -> np.ndarray:
-    """N(0, 1), ``[B, side, side]``: a layer's noise, by the examples' keys and the CRC-32 of the layer's path."""
-    place = zlib.crc32(layer.encode())
-    return np.stack([jax.random.normal(folded(key, place), (side, side, 1), float)[..., 0] for key in keys])
+def noise_of_each(keys: Sequence[Key], sides: Sequence[int]) -> list[np.ndarray]:
+    """N(0, 1), ``[B, side, side]`` for each of the sides: layers' noise, by the examples' keys, in one draw."""
+    ends, purpose = np.cumsum(np.square(sides)), zlib.crc32(b"noise")
+    drawn = np.stack([jax.random.normal(folded(key, purpose), (int(ends[-1]),), float) for key in keys])
+    parts = np.split(drawn, ends[:-1], 1)
+    return [part.reshape(-1, side, side) for part, side in zip(parts, sides, strict=True)]
 
 
 def mixing_of_each(keys: Sequence[Key], length: int, copies: int, chance: float) -> tuple[np.ndarray, np.ndarray]:
     """Second latents ``[B, length]``, and from which copy of w on they have the style ``[B]``."""
     latents, cuts = [], []
     for key in keys:
-        latent, place, chances = jax.random.split(folded(key, zlib.crc32(b"mixing")), 3)
-        mixes = jax.random.uniform(chances, (), float) < chance
+        latent, place = jax.random.split(folded(key, zlib.crc32(b"mixing")))
+        mixes, part = jax.random.uniform(place, (2,), float)
         latents.append(jax.random.normal(latent, (length,), float))
-        cuts.append(int(jax.random.randint(place, (), 1, copies)) if mixes else copies)
+        cuts.append(1 + int(part * (copies - 1)) if mixes < chance else copies)
     return np.stack(latents), np.asarray(cuts)
 
 
