@@ -54,6 +54,10 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"widths": (8, 6, 4), "blocks": (1, 1, 1), "groups": (2, 3, 2)},
         {"widths": (4, 6, 8), "blocks": (1, 1, 1), "groups": (2, 3, 2)},
     ),
+    "stylegan2": (
+        {"channel_base": 32, "channel_max": 6, "w_dim": 6, "mapping_layers": 1},
+        {"channel_base": 32, "channel_max": 6, "mapping_layers": 1},
+    ),
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
 }
 
@@ -74,7 +78,7 @@ def small(name: str) -> ConfigDict:
     if "critic_first" in config.schedules:
         config.schedules.critic_first.factor = 2.0
     if name not in FOUNDING:
-        config.data.image_size = 16
+        config.data.image_size = 8 if config.model == "stylegan2" else 16
     return config
 
 

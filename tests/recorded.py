@@ -29,6 +29,10 @@ CHANGED: dict[str, dict[str, Any]] = {
     "relativistic": {"terms.r1.every": 2, "terms.r2.every": 2, "augment.name": "color,translation,cutout"},
     "dcgan": {"generator.spectral": True, "discriminator.minibatch": "stddev", "terms.feature_matching.weight": 0.3},
     "dragan": {"d_steps": 3, "terms.dragan.every": 2},
+    "stylegan2": {
+        **{"terms.r1.every": 2, "terms.path_length.every": 3, "classes": 10, "averages.ema.ramp_up": 0.0},
+        **{"generator.conditional": "concat", "discriminator.conditional": "projection"},
+    },
     "lsgan": {"schedules.generator_rate.kind": "cosine", "schedules.discriminator_rate.kind": "linear"},
     "wgan_gp": {"terms.wgan_gp.every": 2},
     "wgan": {
@@ -51,8 +55,9 @@ def tiny(name: str) -> ConfigDict:
         config.generator.encoder_widths = (5,)
     if config.model == "r3gan":
         widths |= {"blocks": (1, 1), "groups": (2, 2)}
-    config.generator.update(widths)
-    config.discriminator.update(widths)
+    if config.model != "stylegan2":  # whose networks are as small as can be
+        config.generator.update(widths)
+        config.discriminator.update(widths)
     config.update_from_flattened_dict(CHANGED.get(name, {}))
     return config
 

@@ -39,7 +39,11 @@ def test_averages_are_short_beside_the_run(name: str) -> None:
             config = module.get_config(dataset)
         except UserError:  # it has no networks of that side
             continue
-        half = math.log(0.5) / math.log(config.averages.ema.decay)
+        own = config.averages.ema
+        half = math.log(0.5) / math.log(own.decay)
+        if own.rule == "half_life":
+            ends = [entry.final for entry in config.schedules.values() if entry.key == "averages.ema.half_life"]
+            half = (*ends, own.half_life)[0] / config.batch_size / config.d_steps
         assert 10 < half < 0.04 * config.steps
 
 

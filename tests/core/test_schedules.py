@@ -69,6 +69,16 @@ def test_averages_have_the_decay_of_their_rule() -> None:
         assert_allclose(found, [0.5 ** (1 / length) for length in lengths], rtol=1e-6)
 
 
+def test_averages_follow_parameters_and_batch_statistics_alone() -> None:
+    collections = ("params", "batch_stats", "moving", "noise")
+    before, newest = ({name: {"a": jnp.float32(value)} for name in collections} for value in (1, 5))
+    numbers = {"decay": jnp.float32(0.75), "start": jnp.float32(0)}
+    after = AVERAGES["decay"](numbers, jnp.int32(1000), (before, newest))
+    assert {name: float(own["a"]) for name, own in after.items()} == dict(
+        zip(collections, (2.0, 2.0, 5.0, 5.0), strict=True)
+    )
+
+
 def tried(config: ConfigDict, steps: int) -> list[Any]:
     """This step's hyperparameters, in each of the first ``steps``."""
     gan, state, batch = start(config)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.oracle.cases import CASES, Outcome, assert_digests_agree, assert_same, digest, ours, recorded
 
-EACH = pytest.mark.parametrize("name", CASES)
+SLOW = ("stylegan2",)  # takes longest to compile
+EACH = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 
 
 @functools.cache

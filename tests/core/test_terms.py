@@ -249,6 +249,20 @@ def test_path_length_and_its_gradient_are_the_papers() -> None:
         assert_allclose(gradient[i, j], (formula(kernel + step)[0] - formula(kernel - step)[0]) / 2e-6, rtol=1e-6)
 
 
+def test_half_a_batch_is_every_second_example() -> None:
+    seen = view(lambda x: x.sum((1, 2, 3)), {"path_length": {"decay": 0.01}}, params={"kernel": jnp.ones((3, 6))})
+    seen = dataclasses.replace(seen, examples=seen.examples.replace(label=jnp.arange(BATCH)))
+    half = seen.every_second()
+    assert half.label.tolist() == [0, 2]
+    assert_allclose(half.latents("latents"), seen.latents("latents")[::2])
+    lengths = terms.PathLength(half_batch=True)(seen, {"mean": jnp.float64(0)})
+    assert lengths == terms.PathLength()(half, {"mean": jnp.float64(0)})
+    assert lengths != terms.PathLength()(seen, {"mean": jnp.float64(0)})
+    odd = dataclasses.replace(seen, context=dataclasses.replace(seen.context, index=jnp.arange(3)))
+    with pytest.raises(ValueError, match="where a device has 3 examples: choose an even number"):
+        odd.every_second()
+
+
 def test_orthogonal_regularisation_has_the_authors_gradient() -> None:
     """``2 (W W^T ∘ (1 - I)) W``, rows being outputs; embeddings, gains and biases don't count."""
     params = {

@@ -4,8 +4,73 @@ from tests.faults.fault import Fault
 
 _STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
 _SEEDS = "tests/core/test_seeds.py::test"
+_STYLES = "tests/models/test_stylegan2.py::test"
 
 FAULTS = (
+    Fault(
+        "styles-demodulated-by-the-mean",
+        "gan_jax/layers/modulated.py",
+        "jnp.square(kernel).sum((0, 1))",
+        "jnp.square(kernel).mean((0, 1))",
+        (f"{_STYLES}_a_training_pass_of_the_generator_and_its_derivatives_agree_with_pytorch",),
+        "Outputs have thrice the deviation.",
+    ),
+    Fault(
+        "images-by-the-style-of-the-layer-before",
+        "gan_jax/models/stylegan2.py",
+        "(x, w[:, -1]).astype(self.param_dtype)",
+        "(x, w[:, -2]).astype(self.param_dtype)",
+        (f"{_STYLES}_a_training_pass_of_the_generator_and_its_derivatives_agree_with_pytorch",),
+        "The last copy of w has no effect, and mixed styles end one layer early.",
+    ),
+    Fault(
+        "groups-of-neighbours",
+        "gan_jax/layers/minibatch.py",
+        "own = spread[number % len(spread)]",
+        "own = spread[number // (len(everyone) // len(spread))]",
+        (f"{_STYLES}_the_deviation_of_a_group_is_that_of_every_so_manieth_example",),
+        "An example is told of others than those of its group.",
+    ),
+    Fault(
+        "ws-mean-of-one-device",
+        "gan_jax/models/stylegan2.py",
+        "newest = layers.cross_device_mean(lax.stop_gradient(w).mean(0), axis_name)",
+        "newest = lax.stop_gradient(w).mean(0)",
+        (f"{_STYLES}_ws_mean_is_of_all_devices_and_styles_are_mixed_in_training_alone",),
+        "Devices truncate towards different means.",
+    ),
+    Fault(
+        "filters-phases-swapped",
+        "gan_jax/ops/fir_conv.py",
+        "lambda p, i, k: 2 * i + p - k",
+        "lambda p, i, k: 2 * i + 1 - p - k",
+        ("tests/ops/test_fir_conv.py::test_values_and_two_derivatives_are_those_of_filter_and_kernel[down]",),
+        "Halved images move by a pixel.",
+    ),
+    Fault(
+        "truncation-of-z-and-w",
+        "gan_jax/core/draw.py",
+        "{name: default for name, default in prior.items() if name not in network}, network",
+        "prior, network",
+        (f"{_STYLES}_truncation_is_of_w_and_not_of_z",),
+        "Truncated images are of cut latents, too.",
+    ),
+    Fault(
+        "ws-mean-averaged",
+        "gan_jax/core/averages.py",
+        "followed(name) if name in AVERAGED else newest[name]",
+        "followed(name)",
+        ("tests/core/test_schedules.py::test_averages_follow_parameters_and_batch_statistics_alone",),
+        "Samples are truncated towards a mean of old ones.",
+    ),
+    Fault(
+        "half-a-batch-with-labels-of-the-first-half",
+        "gan_jax/core/view.py",
+        "lambda x: x[::2] if jnp.ndim(x) else x, self.examples",
+        "lambda x: x[: (len(x) + 1) // 2] if jnp.ndim(x) else x, self.examples",
+        ("tests/core/test_terms.py::test_half_a_batch_is_every_second_example",),
+        "The length is of latents with other examples' labels.",
+    ),
     Fault(
         "projection-table-not-normalised",
         "gan_jax/layers/head.py",

@@ -1,6 +1,6 @@
 """StyleGAN2 against PyTorch in float64: values and two derivatives; its numbers of parameters; what is its own."""
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from configs.stylegan2 import get_config
+from gan_jax.build import build_gan
+from gan_jax.core.draw import latents, options_of
 from gan_jax.core.networks import call
 from gan_jax.core.randomness import example_keys
 from gan_jax.core.state import parameter_count
+from gan_jax.evaluate.sampling import read
 from gan_jax.layers.minibatch import stddev_channel
 from gan_jax.models import stylegan2
-from tests.helpers import QUICKLY
+from gan_jax.util.errors import UserError
+from tests.helpers import QUICKLY, small
 from tests.oracle import draws
 from tests.oracle.cases import assert_same, randomized
 
@@ -146,6 +151,40 @@ def test_without_noise_or_mixing_a_drawn_image_is_of_its_latent_alone() -> None:
         return module.apply(variables, part, noise_mode="none", method="synthesis")
 
     assert_allclose(drawn(noise_mode="none", truncation=0.7, truncation_cutoff=3), quickly(by_hand, z), atol=1e-5)
+
+
+def test_truncation_is_of_w_and_not_of_z() -> None:
+    gan, _ = build_gan(small("stylegan2"))
+    assert options_of(gan) == ({}, {"noise_mode": "random", "truncation": 1.0, "truncation_cutoff": 0})
+    assert_array_equal(latents(gan, keys(), truncation=0.1), latents(gan, keys()))
+    assert read(gan, "truncation=0 truncation_cutoff=3", "here").options == (
+        ("truncation", 0.0),
+        ("truncation_cutoff", 3),
+    )
+    with pytest.raises(UserError, match="here: truncation_cutoff must be a whole number from 0 up, not -1"):
+        read(gan, "truncation_cutoff=-1", "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("auto@256x8", {"batch_size": 64, "terms.r1.weight": 0.2048, "averages.ema.half_life": 20e3, "steps": 390_625}),
+        ("auto@64", {"batch_size": 32, "terms.r1.weight": 0.0256, "averages.ema.half_life": 10e3}),
+        ("auto@1024x8", {"batch_size": 32, "optimizer.discriminator.learning_rate": 0.002}),
+        ("paper512", {"batch_size": 64, "terms.r1.weight": 0.5, "discriminator.stddev_group": 8, "data.flip": True}),
+        ("cifar_cond", {"classes": 10, "terms.path_length.weight": 0.0, "optimizer.generator.learning_rate": 0.002}),
+    ],
+)
+def test_a_preset_has_its_authors_numbers(name: str, expected: dict[str, Any]) -> None:
+    config = get_config(name)
+    for key, value in expected.items():
+        assert reduce(getattr, key.split("."), config) == pytest.approx(value), key
+
+
+def test_what_is_no_preset_is_refused() -> None:
+    for name in ("auto@256xmany", "auto@x8", "cifar@32x2", "paper256_cond"):
+        with pytest.raises(UserError):
+            get_config(name)
 
 
 def test_ws_mean_is_of_all_devices_and_styles_are_mixed_in_training_alone() -> None:

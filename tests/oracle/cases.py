@@ -74,6 +74,11 @@ CASES: dict[str, dict[str, Any]] = {
         **{"schedules.generator_rate.length": 24.0, "schedules.discriminator_rate.length": 18.0},
         "schedules.half_life.final": 30.0,
     },
+    "stylegan2": {
+        **{"classes": 3, "generator.conditional": "concat", "discriminator.conditional": "projection"},
+        **{"terms.path_length.every": 1, "terms.r1.every": 2, "terms.r1.weight": 0.5, "averages.ema.rule": "decay"},
+        **{"data.channels": 3, "generator.mapping_layers": 2, "discriminator.mapping_layers": 2},
+    },
     "improved": {
         **{"generator.widths": (4,), "discriminator.widths": (3,), "generator.conditional": "concat", "classes": 3},
         **{"data.image_size": 7, "labels.fake": 0.05, "optimizer.generator.historical_averaging": 0.3},
@@ -135,9 +140,10 @@ def first_values(name: str) -> dict[str, Tree]:
     """``generator`` and ``discriminator``, each ``params`` and all its other collections, and ``ema``, by NumPy."""
     shapes = built(name)[2]
     players = {name: getattr(shapes, name) for name in ("generator", "discriminator")}
+    drawn = partial(randomized, equalized=name == "stylegan2")
     return {
-        **{name: randomized({"params": p.params, **p.stats}, 1 + i) for i, (name, p) in enumerate(players.items())},
-        "ema": randomized(shapes.ema, 3),
+        **{name: drawn({"params": p.params, **p.stats}, 1 + i) for i, (name, p) in enumerate(players.items())},
+        "ema": drawn(shapes.ema, 3),
     }
 
 
@@ -172,7 +178,7 @@ def ours(name: str) -> Outcome:
             discriminator=player("discriminator", gan.discriminator_optimizer),
             averages={"ema": values["ema"]},
             hyperparams=hyper,
-            memory={"terms": {}, "schedules": {}},
+            memory=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), built(name)[2].memory),
         )
         index = jnp.arange(config.batch_size)
         batches = [{"image": i, "label": c, "index": index} for i, c in zip(images, labels, strict=True)]

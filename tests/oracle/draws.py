@@ -43,6 +43,16 @@ def normal_of_each(key: Key, count: int, length: int) -> np.ndarray:
     return np.stack([jax.random.normal(jax.random.fold_in(key, i), (length,), float) for i in range(count)])
 
 
+def keys_of_each(key: Key, indices: Sequence[int]) -> list[Key]:
+    """Of the examples with these global indices."""
+    return [jax.random.fold_in(key, i) for i in indices]
+
+
+def normal_by(keys: Sequence[Key], shape: tuple[int, ...]) -> np.ndarray:
+    """N(0, 1), ``[B, *shape]``, those of each example by its own key."""
+    return np.stack([jax.random.normal(key, shape, float) for key in keys])
+
+
 def uniform_of_each(key: Key, count: int, shape: tuple[int, ...]) -> np.ndarray:
     """U[0, 1), ``[count, *shape]``: those of each example by its own key."""
     return np.stack([jax.random.uniform(jax.random.fold_in(key, i), shape, float) for i in range(count)])

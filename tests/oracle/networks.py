@@ -4,6 +4,7 @@ Images are ``[B, H, W, C]`` outside and channels first inside. Written from the 
 layers; nothing here knows of `gan_jax` but for those names.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.torch_reference import halved
-from tests.oracle import draws
+from tests.oracle import draws, stylegan2
 
 Variables: TypeAlias = dict[str, Any]  # by collection, then as deep as the modules lie in each other
 
@@ -38,11 +39,7 @@ class Pass:
 
     def __init__(self, variables: Variables, renew: bool = False) -> None:
         self.params = variables["params"]
-        self.written = {
-            kind: {layer: {name: a.clone() for name, a in of.items()} for layer, of in variables[kind].items()}
-            for kind in variables
-            if kind != "params"
-        }
+        self.written = {kind: cloned(of) for kind, of in variables.items() if kind != "params"}
         self.renew, self.counts = renew, Counter[str]()
 
     def next(self, kind: str) -> tuple[str, dict[str, Tensor]]:
@@ -176,6 +173,10 @@ def judged(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
     """What D says of images ``[B, H, W, C]``, or of codes."""
     if config.model == "r3gan":
         return _r3gan_says(config, run, x, label)
+    if config.model == "stylegan2":
+        group = math.gcd(len(x), config.discriminator.stddev_group)
+        logits, features = stylegan2.judged(run.params, x.permute(0, 3, 1, 2), label, group)
+        return Said(logits, features, torch.zeros(0))
     family = "mlp" if config.model == "aae" else config.model
     if config.discriminator.conditional == "concat":
         code = F.one_hot(label, config.classes).to(x.dtype)
@@ -280,6 +281,11 @@ def _r3gan_says(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
     if own.conditional == "projection":
         logits = logits * _linear(run, F.one_hot(label, config.classes).to(x.dtype))
     return Said(logits.sum(1), features, torch.zeros(0))
+
+
+def cloned(tree: Any) -> Any:
+    """Nested dicts of copies."""
+    return {name: cloned(value) for name, value in tree.items()} if isinstance(tree, dict) else tree.clone()
 
 
 def tensors(tree: Any) -> Any:

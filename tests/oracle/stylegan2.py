@@ -6,11 +6,14 @@ those names.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tests.oracle import draws
 
 Params = dict[str, Any]
 
@@ -153,3 +156,35 @@ def lengths(images: Tensor, w: Tensor, y: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     (gradient,) = torch.autograd.grad((images * y).sum() / math.sqrt(height * width), w, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()
+
+
+def mapped_in_training(config: Any, params: Params, z: Tensor, label: Tensor, keys: Sequence[Any]) -> Any:
+    """w ``[B, copies, w]`` with mixed styles, and w ``[B, w]`` before."""
+    sides, own = sides_of(config.data.image_size), params["mapping_network"]
+    chance = config.generator.style_mixing
+    other, cut = draws.mixing_of_each(keys, config.latent_dim, 2 * len(sides), chance)
+    w = mapped(own, z, label)
+    return mixed(w, mapped(own, torch.tensor(other), label), torch.tensor(cut), 2 * len(sides)), w
+
+
+def synthesized_in_training(config: Any, params: Params, w: Tensor, keys: Sequence[Any]) -> Tensor:
+    """Images ``[B, C, H, W]`` of w ``[B, copies, w]``, with the keys' noise."""
+    side = config.data.image_size
+    layers = [(f"conv{i}_{at}", at) for at in sides_of(side) for i in (0, 1) if (at, i) != (4, 0)]
+    drawn = draws.noise_of_each(keys, [at for _, at in layers])
+    noise = {name: torch.tensor(own)[:, None] for (name, _), own in zip(layers, drawn, strict=True)}
+    return synthesized(params["synthesis_network"], w, noise, side)
+
+
+def path_length(
+    config: Any, params: Params, label: Tensor, keys: tuple[Sequence[Any], Sequence[Any]], mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The penalty, and the new mean length; ``keys`` of latents, noise and mixing, and of directions."""
+    z = torch.tensor(draws.normal_by(keys[0], (config.latent_dim,)))
+    w, _ = mapped_in_training(config, params, z, label, keys[0])
+    images = synthesized_in_training(config, params, w, keys[0])
+    shape = (*images.shape[2:], images.shape[1])
+    y = torch.tensor(draws.normal_by(keys[1], shape)).permute(0, 3, 1, 2)
+    found = lengths(images, w, y)
+    mean = mean + config.terms.path_length.decay * (found.mean() - mean)
+    return (found - mean).square().mean(), mean.detach()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.oracle import draws
-from tests.oracle.networks import Pass, Said, Variables, arrays, encoded, generated, judged, tensors
+from tests.oracle import draws, stylegan2
+from tests.oracle.networks import Pass, Said, Variables, arrays, cloned, encoded, generated, judged, tensors
 
 
 def theirs(config: Any, values: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -89,6 +89,7 @@ class Run:
         self.generator = Player(config, "generator", values["generator"])
         self.discriminator = Player(config, "discriminator", values["discriminator"])
         self.ema = tensors(values["ema"])
+        self.mean_length = torch.zeros((), dtype=torch.float64)
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
         """``d_steps`` steps of D, one of G, and the average; the metrics."""
@@ -114,8 +115,29 @@ class Run:
             error = (self.decoded(params, codes, label) - real).square().mean()
             return prior, codes, self.config.terms.reconstruction.weight * error, {}
         run = Pass(self.generator.variables, renew=True)
+        if self.config.model == "stylegan2":
+            return real, self.styled(run, prior, label, substep), torch.zeros(()), run.written
         fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
         return real, fake, torch.zeros(()), run.written
+
+    def styled(self, run: Pass, z: Tensor, label: Tensor, substep: int) -> Tensor:
+        """StyleGAN2's images of latents; the mean of w moves."""
+        keys = draws.keys_of_each(self.key("generator", substep), range(len(z)))
+        w, before = stylegan2.mapped_in_training(self.config, run.params, z, label, keys)
+        moving, decay = run.written["moving"]["mapping_network"], self.config.generator.w_avg_decay
+        moving["w_avg"] = decay * moving["w_avg"] + (1 - decay) * before.detach().mean(0)
+        return stylegan2.synthesized_in_training(self.config, run.params, w, keys).permute(0, 2, 3, 1)
+
+    def path_length(self, label: Tensor) -> Tensor:
+        """Of every second example."""
+        chosen = range(0, len(label), 2)
+        purposes = ("path length", "path length, direction")
+        keys = [draws.keys_of_each(self.key(purpose, self.config.d_steps - 1), chosen) for purpose in purposes]
+        params = self.generator.variables["params"]
+        penalty, self.mean_length = stylegan2.path_length(
+            self.config, params, label[::2], (keys[0], keys[1]), self.mean_length
+        )
+        return penalty
 
     def average(self, label: Tensor) -> None:
         """Parameters and running statistics alike; then a power iteration by the averaged weights."""
@@ -129,6 +151,8 @@ class Run:
                 newest = _leaves(self.generator.variables.get(kind, {}))
                 for a, p in zip(_leaves(self.ema.get(kind, {})), newest, strict=True):
                     a.mul_(decay).add_((1 - decay) * p)
+            for kind in self.ema.keys() - {"params", "batch_stats", "spectral"}:
+                self.ema[kind] = cloned(self.generator.variables[kind])
             if "spectral" in self.ema:
                 run = Pass(self.ema, renew=True)
                 generated(self.config, run, torch.zeros(len(label), self.config.latent_dim).double(), label)
@@ -194,6 +218,8 @@ class Run:
         if terms.feature_matching.weight:
             apart = on_real.features.detach().mean(0) - on_fake.features.mean(0)
             found["g_feature_matching"] = terms.feature_matching.weight * apart.square().sum()
+        if terms.path_length.weight:
+            found["g_path_length"] = terms.path_length.weight * self.path_length(label)
         loss = terms.adversarial.weight * self.adversarial(on_real, on_fake)[1] + sum(found.values())
         warm = self.config.schedules.get("critic_first")
         if warm and self.steps < warm.moves * warm.factor and (self.steps + 1) % warm.factor:  # G stands still

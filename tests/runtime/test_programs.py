@@ -39,6 +39,7 @@ CEILINGS = {  # millions of floating-point operations, megabytes
     "r3gan": (104.8, 185.4),
     "relativistic": (23.1, 13.8),
     "sngan": (42.5, 22.5),
+    "stylegan2": (19.8, 13.3),
     "wgan": (20.9, 12.5),
     "wgan_gp": (29.9, 17.2),
 }

@@ -33,7 +33,7 @@ def test_a_killed_and_resumed_run_ends_as_one_never_stopped_and_is_sampled(name:
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
     gan, _ = build_gan(config)
     images = sample.sample(gan, whole, 0, sample.row_labels(gan, 4, 2))
-    assert images.shape == (4, 16, 16, 1)
+    assert images.shape == (4, *gan.image_shape)
     assert images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == 4
 

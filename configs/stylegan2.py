@@ -1,0 +1,158 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), by the numbers of its authors' ADA code (arXiv:2006.06676).
+
+    python launch.py --config=configs/stylegan2.py
+
+Behind the colon stands a preset of theirs, or a data set:
+
+    python launch.py --config=configs/stylegan2.py:paper256 --config.data.dir=IMAGES    # paper512, paper1024, stylegan2
+    python launch.py --config=configs/stylegan2.py:cifar                                # cifar_cond: told the classes
+    python launch.py --config=configs/stylegan2.py:auto@256x8 --config.data.dir=IMAGES  # on 8 devices; auto@256: on 1
+
+`auto` chooses by side and devices as theirs does: R1's weight is .0002 side^2 / batch, half of the average is of the
+last 10/32 of a thousand batches' images. So does any data set of 64 pixels and more (``celeb_a``, ``npz@128x4``).
+
+| | batch | R1 | channels | mapping layers | rate | average, thousand images |
+|---|---|---|---|---|---|---|
+| auto@64 | 32 | .0256 | 16384 / side | 2 | .0025 | 10 |
+| auto@128 | 32 | .1024 | 16384 / side | 2 | .0025 | 10 |
+| auto@256 | 16 | .8192 | 16384 / side | 2 | .0025 | 5 |
+| auto@256x8 | 64 | .2048 | 16384 / side | 2 | .0025 | 20 |
+| auto@512x8 | 64 | .8192 | 32768 / side | 2 | .0025 | 20 |
+| auto@1024x8 | 32 | 6.5536 | 32768 / side | 2 | .002 | 10 |
+| stylegan2@1024 | 32 | 10 | 32768 / side | 8 | .002 | 10 |
+| paper256 | 64 | 1 | 16384 / side | 8 | .0025 | 20 |
+| paper512 | 64 | .5 | 32768 / side | 8 | .0025 | 20 |
+| paper1024 | 32 | 2 | 32768 / side | 8 | .002 | 10 |
+| cifar | 64 | .01 | 32768 / side | 2 | .0025, G .002 | 500 |
+
+All of these have ADA, whose p follows D (``augment``). Folders are mirrored in stylegan2 and paper256 to paper1024, as
+FFHQ was: ``--config.data.flip=False`` where left and right matter.
+
+Unlike theirs: D's step comes before G's; each example has its own cut of mixed styles; groups of the minibatch's
+standard deviation are of the global batch; w's mean moves in G's step alone; bfloat16 stands for float16. Rates and
+betas are not scaled by lazy regularisation, as a due penalty is added to the same Adam step here.
+
+Digits and the other embedded images have networks of 16 to 64 channels, and no fresh latents for G's step. A program
+takes XLA:CPU minutes to compile; wider networks far longer, so that presets of theirs are for GPUs and TPUs.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from gan_jax.config import adam, average, default, schedule, set_conditional
+
+
+class _Preset(NamedTuple):
+    """A column of the authors' table; images in thousands."""
+
+    images: float
+    batch: int
+    group: int
+    channels: int
+    rate: float
+    r1: float
+    average: float
+    ramp: float
+    mapping: int
+    mirrored: bool = False
+
+
+_PRESETS = {
+    "stylegan2": ("folder@1024", _Preset(25e3, 32, 4, 32768, 0.002, 10, 10, 0, 8, mirrored=True)),
+    "paper256": ("folder@256", _Preset(25e3, 64, 8, 16384, 0.0025, 1, 20, 0, 8, mirrored=True)),
+    "paper512": ("folder@512", _Preset(25e3, 64, 8, 32768, 0.0025, 0.5, 20, 0, 8, mirrored=True)),
+    "paper1024": ("folder@1024", _Preset(25e3, 32, 4, 32768, 0.002, 2, 10, 0, 8, mirrored=True)),
+    "cifar": ("cifar10", _Preset(100e3, 64, 32, 32768, 0.0025, 0.01, 500, 0.05, 2)),
+}
+# By the side of the images: thousands of them, R1.
+_SMALL = {28: (160, 0.1), 32: (160, 0.1), 64: (60, 0.2), 128: (30, 0.4)}
+_SMALL_DATA = ("mnist5k", "shapes32", "shapes64", "mnist", "fashion_mnist", "earth32", "earth64", "earth128")
+
+
+def _auto(side: int, devices: int) -> _Preset:
+    """What the authors' code chooses for images of ``side`` on so many devices."""
+    batch = max(min(devices * min(4096 // side, 32), 64), devices)
+    channels = 32768 if side >= 512 else 16384
+    rate, r1 = 0.002 if side >= 1024 else 0.0025, 0.0002 * side**2 / batch
+    return _Preset(25e3, batch, min(batch // devices, 4), channels, rate, r1, batch * 10 / 32, 0.05, 2)
+
+
+def get_config(dataset: str = "mnist5k") -> ConfigDict:
+    name, at, rest = dataset.partition("@")
+    side, _, devices = rest.partition("x")
+    if not (devices.isdecimal() and int(devices)):
+        side, devices = rest, "1"  # what is no number of devices is no side either, and refused with it
+    kind = "cifar" if name == "cifar_cond" else name
+    if kind in _PRESETS:
+        data, preset = _PRESETS[kind]
+        config = default(f"{data.partition('@')[0]}@{rest}" if at else data)
+        _published(config, preset)
+    elif name in _SMALL_DATA and not at:
+        config = default(name)
+        _small(config)
+    else:
+        data = "folder" if name == "auto" else name
+        config = default(f"{data}@{side}" if at else "folder@256" if name == "auto" else data)
+        _published(config, _auto(config.data.image_size, int(devices)))
+    if kind == "cifar":
+        _as_for_cifar(config)
+    if name == "cifar_cond":
+        set_conditional(config, "cifar10", "concat", "projection")
+    return config
+
+
+def _network(config: ConfigDict, channels: int, most: int, mapping: int) -> None:
+    shared = {"conditional": "none", "channel_base": channels, "channel_max": most, "low_precision": 0, "remat": False}
+    config.model, config.loss = "stylegan2", "non_saturating"
+    config.generator = ConfigDict(
+        {**shared, "w_dim": most, "mapping_layers": mapping, "style_mixing": 0.9, "w_avg_decay": 0.995}
+    )
+    config.discriminator = ConfigDict({**shared, "mapping_layers": 8, "architecture": "resnet", "stddev_group": 4})
+    config.latent_dim = most
+    config.terms.path_length.update({"weight": 2.0, "every": 4, "half_batch": True})
+    config.log.every = 200
+
+
+def _published(config: ConfigDict, preset: _Preset) -> None:
+    _network(config, preset.channels, 512, preset.mapping)
+    config.generator.low_precision = config.discriminator.low_precision = 4  # of the highest resolutions
+    config.discriminator.stddev_group = preset.group
+    config.batch_size, config.steps = preset.batch, math.ceil(preset.images * 1000 / preset.batch)
+    config.g_batches = 1
+    # Theirs scales rate and betas, as its regularisation makes further Adam steps. Here it adds to the same step.
+    for player in ("generator", "discriminator"):
+        config.optimizer[player] = adam(preset.rate, 0.0, 0.99)
+    config.terms.r1.update({"weight": preset.r1, "every": 16})
+    config.averages.ema = average("half_life", half_life=preset.average * 1000.0, ramp_up=preset.ramp)
+    config.data.flip = preset.mirrored
+    config.augment.update({"name": "ada", "p": 0.0})
+    config.schedules.augment = schedule("augment.p", "ada")
+    config.sample.every = config.checkpoint.every = 2000
+    config.eval.every = 10000
+
+
+def _as_for_cifar(config: ConfigDict) -> None:
+    """No path length, no mixed styles, and D without shortcuts."""
+    config.terms.path_length.weight, config.generator.style_mixing = 0.0, 0.0
+    config.discriminator.architecture = "orig"
+    # Theirs scales G's rate and beta for a regularisation that this preset hasn't got: it makes no further steps.
+    config.optimizer.generator = adam(0.0025 * 4 / 5, 0.0, 0.99 ** (4 / 5))
+
+
+def _small(config: ConfigDict) -> None:
+    images, r1 = _SMALL[config.data.image_size]
+    _network(config, 512 if config.data.image_size < 64 else 1024, 64, 2)
+    config.batch_size = 32
+    config.steps = images * 1000 // config.batch_size
+    for player in ("generator", "discriminator"):
+        config.optimizer[player] = adam(0.0025, 0.0, 0.99)
+    config.terms.r1.update({"weight": r1, "every": 16})
+    config.averages.ema = average("half_life", half_life=3000.0, ramp_up=0.05)
+    config.augment.name = "translation"
+    config.sample.every = config.eval.every = config.checkpoint.every = 1000
+
+
+def get_hyper(hyper: Any) -> Any:
+    return hyper.product([hyper.sweep("seed", range(3)), hyper.sweep("terms.r1.weight", [0.02, 0.1, 0.5])])
