@@ -32,7 +32,7 @@ Unlike theirs: D's step comes before G's; each example has its own cut of mixed 
 standard deviation are of the global batch; w's mean moves in G's step alone; bfloat16 stands for float16. Rates and
 betas are not scaled by lazy regularisation, as a due penalty is added to the same Adam step here.
 
-Digits and the other embedded images have networks of 16 to 64 channels, and no fresh latents for G's step. A program
+Digits and the other embedded images have networks of 8 to 64 channels, and no fresh latents for G's step. A program
 takes XLA:CPU minutes to compile; wider networks far longer, so that presets of theirs are for GPUs and TPUs.
 """
 
@@ -67,7 +67,7 @@ _PRESETS = {
     "cifar": ("cifar10", _Preset(100e3, 64, 32, 32768, 0.0025, 0.01, 500, 0.05, 2)),
 }
 # By the side of the images: thousands of them, R1.
-_SMALL = {28: (160, 0.1), 32: (160, 0.1), 64: (60, 0.2), 128: (30, 0.4)}
+_SMALL = {28: (100, 0.1), 32: (100, 0.1), 64: (60, 0.2), 128: (30, 0.4)}
 _SMALL_DATA = ("mnist5k", "shapes32", "shapes64", "mnist", "fashion_mnist", "earth32", "earth64", "earth128")
 
 
@@ -143,7 +143,7 @@ def _as_for_cifar(config: ConfigDict) -> None:
 
 def _small(config: ConfigDict) -> None:
     images, r1 = _SMALL[config.data.image_size]
-    _network(config, 512 if config.data.image_size < 64 else 1024, 64, 2)
+    _network(config, 512 if config.data.image_size < 128 else 1024, 64, 2)
     config.batch_size = 32
     config.steps = images * 1000 // config.batch_size
     for player in ("generator", "discriminator"):
