@@ -62,7 +62,7 @@ class Preset(NamedTuple):
 
 
 _CIFAR = Preset((768,) * 4, (0.05, 0.005), 5e6, 0.55, batch=512)
-_SMALL = Preset((96, 64, 48, 32), (1.0, 0.1), 1e4, 0.3, 9.6e4, 32, blocks=1, rate=(6e-4, 1e-4))
+_SMALL = Preset((96, 64, 48, 32), (1.0, 0.1), 3.5e3, 0.3, 9.6e4, 32, blocks=1, rate=(6e-4, 1e-4))
 _IMAGENET = Preset((1536,) * 4, (0.5, 0.05), 5e7, 0.5, 2e8, 4096, group=32, conditional=True)
 # By name; what it has in place of a data set's name is behind it.
 _NAMED = {
