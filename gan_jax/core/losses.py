@@ -79,20 +79,26 @@ def relativistic(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
 
 
 def discriminator_output(loss: Loss, logits: Array) -> Array:
-    """What D says of an image: the probability of "real" where the logits are log-odds, else the score itself."""
-    return jax.nn.sigmoid(logits) if loss in (non_saturating, minimax) else logits
+    """What D says of an image: the probability of "real" where the logits are log-odds, else the score itself.
+
+    A loss of one's own has such logits if its attribute ``log_odds`` is true.
+    """
+    log_odds = loss in (non_saturating, minimax) or getattr(loss, "log_odds", False)
+    return jax.nn.sigmoid(logits) if log_odds else logits
 
 
 def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: dict[str, Any]) -> Array | float:
     """The logit above which D is counted as saying "real".
 
     Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean``
-    for `wasserstein` and `relativistic` (whose critics' offset is arbitrary), else 0.
+    for `wasserstein` and `relativistic` (whose critics' offset is arbitrary) and a loss of one's own whose attribute
+    ``relative`` is true, else 0.
     """
     if loss is least_squares:
         half: Array = 0.5 * (labels.get("real_label", 1.0) + labels.get("fake_label", 0.0))
         return half
-    return 0.5 * (real_mean + fake_mean) if loss in (wasserstein, relativistic) else 0.0
+    relative = loss in (wasserstein, relativistic) or getattr(loss, "relative", False)
+    return 0.5 * (real_mean + fake_mean) if relative else 0.0
 
 
 def _cross_entropy(logits: Array, label: Array | float) -> Array:

@@ -207,5 +207,20 @@ def test_the_decision_boundary_is_half_way(loss: Loss, given: dict[str, float], 
     assert float(actual) == pytest.approx(boundary, abs=1e-6)
 
 
+def test_a_loss_of_ones_own_says_what_its_logits_are() -> None:
+    def plain(real_logits: jax.Array, fake_logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return fake_logits, real_logits
+
+    class Odds:
+        log_odds = relative = True
+        __call__ = staticmethod(plain)
+
+    logits, means = jnp.asarray([0.0, np.log(3.0)]), (jnp.float32(7), jnp.float32(-3))
+    np.testing.assert_array_equal(discriminator_output(plain, logits), logits)
+    np.testing.assert_allclose(discriminator_output(Odds(), logits), [0.5, 0.75], rtol=1e-6)
+    assert float(decision_boundary(plain, *means, {})) == 0
+    assert float(decision_boundary(Odds(), *means, {})) == 2
+
+
 def test_every_loss_of_the_module_is_tested_here() -> None:
     assert sorted(losses.__all__) == sorted(loss.__name__ for loss in ALL)
