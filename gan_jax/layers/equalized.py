@@ -83,20 +83,20 @@ class EqualizedDense(Equalized):
 
 
 class EqualizedConv(Equalized):
-    """``[N, H, W, f] -> [N, H, W, features]`` with a kernel of ``side`` 1 or 3.
+    """``[N, H, W, f] -> [N, H, W, features]`` with a kernel of 1x1 or 3x3.
 
     Attributes:
-      side: of the kernel.
+      kernel_size: 1 or 3.
       down: whether the side is halved, by the filter [1, 3, 3, 1] before the kernel: ``[N, H/2, W/2, features]``.
     """
 
-    side: int = 3
+    kernel_size: int = 3
     down: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.kernel((self.side, self.side, x.shape[-1], self.features))
+        kernel = self.kernel((self.kernel_size, self.kernel_size, x.shape[-1], self.features))
         x = x.astype(self.dtype)
-        if self.side == 1:
+        if self.kernel_size == 1:
             return self.finished(pointwise(down(x) if self.down else x, kernel.astype(self.dtype)))
         return self.finished(down_conv(x, kernel) if self.down else conv(x, kernel.astype(self.dtype)))

@@ -67,24 +67,24 @@ class Dense(Weighted):
 
 
 class Conv(Weighted):
-    """`gan_jax.ops.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``side``.
+    """`gan_jax.ops.conv.conv`: ``[N, H, W, f] -> [N, H, W, features]`` with a kernel of odd ``kernel_size``.
 
     Attributes:
-      side: of the kernel.
+      kernel_size: its height and width, odd.
       resample: ``up`` for images whose pixels are doubled first, to ``[N, 2H, 2W, features]``; ``down`` for outputs
         that are averaged 2x2, to ``[N, H/2, W/2, features]``; both in one convolution, with a kernel of side 3.
     """
 
-    side: int = 3
+    kernel_size: int = 3
     resample: str = "none"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.kernel((self.side, self.side, x.shape[-1], self.features))
+        kernel = self.kernel((self.kernel_size, self.kernel_size, x.shape[-1], self.features))
         x = x.astype(self.dtype)
         if self.resample != "none":
             return self.biased({"up": doubled_conv, "down": halved_conv}[self.resample](x, kernel))
-        return self.biased((pointwise if self.side == 1 else conv)(x, kernel.astype(self.dtype)))
+        return self.biased((pointwise if self.kernel_size == 1 else conv)(x, kernel.astype(self.dtype)))
 
 
 def pointwise(x: Array, kernel: Array) -> Array:

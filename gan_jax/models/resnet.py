@@ -101,7 +101,7 @@ def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict
     else:
         inside = Conv(features, **types)(doubled(inside))
     inside = Conv(features, **types)(layers.relu(inside, norm))
-    beside = Conv(features, side=1, **types | {"gain": 1.0})
+    beside = Conv(features, kernel_size=1, **types | {"gain": 1.0})
     return inside + doubled(beside(x))  # 1x1: the same before the doubling, at a quarter
 
 
@@ -125,7 +125,7 @@ def _down_block(
     else:
         inside = halved(Conv(features, **types)(inside))
     plain = not down and x.shape[-1] == features
-    return inside + (x if plain else Conv(features, side=1, **types | {"gain": 1.0})(halved(x)))
+    return inside + (x if plain else Conv(features, kernel_size=1, **types | {"gain": 1.0})(halved(x)))
 
 
 def _halved(x: Array) -> Array:

@@ -310,7 +310,9 @@ class Discriminator(nn.Module):
         sides = sides_of(_side(x.shape[1:]))
         x = _framed(x, sides[-1])
         types = _types(self, sides[-1], sides)
-        x = EqualizedConv(_width(self, sides[-1]), side=1, activation="leaky_relu", name="from_image", **types)(x)
+        x = EqualizedConv(_width(self, sides[-1]), kernel_size=1, activation="leaky_relu", name="from_image", **types)(
+            x
+        )
         for side in sides[:0:-1]:
             x = layers.rematerialized(self, self._block, x, side, _types(self, side, sides))
         x = x.astype(self.dtype)
@@ -331,7 +333,7 @@ class Discriminator(nn.Module):
         inside = EqualizedConv(below, activation="leaky_relu", name=f"conv1_{side}", **more)(inside)
         if not residual:
             return inside
-        return inside + EqualizedConv(below, side=1, use_bias=False, name=f"skip_{side}", **more)(x)
+        return inside + EqualizedConv(below, kernel_size=1, use_bias=False, name=f"skip_{side}", **more)(x)
 
     def _stddev(self, x: Array, axis_name: str | None, batches: int) -> Array:
         each = x.reshape(batches, -1, *x.shape[1:])

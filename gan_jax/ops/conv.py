@@ -103,8 +103,8 @@ def _tile(shape: tuple[int, ...], kernel: tuple[int, ...]) -> int:
     return winograd.best_tile(n, (h, w), 3, (f, kernel[3])) if on_cpu() and kernel[0] == 3 else 0
 
 
-def _same(side: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (side // 2, side // 2), (side // 2, side // 2)
+def _same(kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (kernel_size // 2, kernel_size // 2), (kernel_size // 2, kernel_size // 2)
 
 
 conv.defvjp(

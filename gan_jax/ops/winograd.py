@@ -43,13 +43,13 @@ _NEAR = 4_000_000  # entries
 _WORTH = 0.95
 
 
-def best_tile(batch: int, sides: tuple[int, int], side: int, channels: tuple[int, int], direct: int = 0) -> int:
+def best_tile(batch: int, sides: tuple[int, int], kernel_size: int, channels: tuple[int, int], direct: int = 0) -> int:
     """Which tile is the quickest for a convolution with these outputs.
 
     Args:
       batch: N.
       sides: H and W of the output.
-      side: r, of the kernel, 2 or 3.
+      kernel_size: r, 2 or 3.
       channels: of input and output.
       direct: how many products of channels an image takes otherwise, 0 for ``r² H W``.
 
@@ -57,10 +57,10 @@ def best_tile(batch: int, sides: tuple[int, int], side: int, channels: tuple[int
       m; 0 where a plain convolution is as quick.
     """
     f, c = channels
-    costs = {0: _WORTH * batch * (direct or side**2 * math.prod(sides)) * f * c * _DIRECT}
+    costs = {0: _WORTH * batch * (direct or kernel_size**2 * math.prod(sides)) * f * c * _DIRECT}
     for m in (4, 2):
-        places = (m + side - 1) ** 2
-        rows = batch * math.prod(-(-s // m) * (m + side - 1) - _lacks_one(s, m) for s in sides)
+        places = (m + kernel_size - 1) ** 2
+        rows = batch * math.prod(-(-s // m) * (m + kernel_size - 1) - _lacks_one(s, m) for s in sides)
         entries = rows * (f + c)
         costs[m] = rows * f * c * _PRODUCT + places * (f * c * _KERNEL_ENTRY + _PLACE)
         costs[m] += entries * (_NEAR_ENTRY if entries < _NEAR else _FAR_ENTRY)
@@ -111,10 +111,10 @@ def adjoint(y: Array, kernel: Array, tile: int) -> Array:
     return _input_gathered(_products(_output_spread(_wide(y), by), kernels), by).astype(y.dtype)
 
 
-@partial(jax.jit, static_argnames=("side", "tile"), inline=True)
-def kernel_gradient(x: Array, y: Array, side: int, tile: int) -> Array:
-    """Gradient of ``<conv(x, W), y>`` with respect to ``W``: ``[r, r, f, c]``, r being the ``side``."""
-    by = _transforms(tile, side)
+@partial(jax.jit, static_argnames=("kernel_size", "tile"), inline=True)
+def kernel_gradient(x: Array, y: Array, kernel_size: int, tile: int) -> Array:
+    """Gradient of ``<conv(x, W), y>`` with respect to ``W``: ``[r, r, f, c]``, r being the ``kernel_size``."""
+    by = _transforms(tile, kernel_size)
     pairs = zip(_input_spread(_wide(x), by), _output_spread(_wide(y), by), strict=True)
     return _kernel_gathered(held([_rows(v).T @ _rows(u) for v, u in pairs]), by).astype(x.dtype)
 
@@ -131,9 +131,9 @@ class _Transforms(NamedTuple):
 
 
 @cache
-def _transforms(tile: int, side: int) -> _Transforms:
+def _transforms(tile: int, kernel_size: int) -> _Transforms:
     """By Lagrange's interpolation at the points, of which the last one is infinity."""
-    points = _POINTS[tile, side]
+    points = _POINTS[tile, kernel_size]
     others = [[o for o in points if o != p] for p in points]
     numerators = [(*_polynomial(o), 0.0) for o in others] + [_polynomial(points)]
     denominators = [math.prod(p - o for o in rest) for p, rest in zip(points, others, strict=True)] + [1.0]
@@ -141,7 +141,7 @@ def _transforms(tile: int, side: int) -> _Transforms:
     def powers(n: int) -> list[tuple[float, ...]]:
         return [*(tuple(float(p) ** i for i in range(n)) for p in points), (*(0.0,) * (n - 1), 1.0)]
 
-    scaled = (tuple(x / d for x in row) for row, d in zip(powers(side), denominators, strict=True))
+    scaled = (tuple(x / d for x in row) for row, d in zip(powers(kernel_size), denominators, strict=True))
     return _Transforms(tuple(powers(tile)), tuple(scaled), tuple(numerators))
 
 

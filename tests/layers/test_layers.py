@@ -390,7 +390,7 @@ def test_a_conv_that_resamples_is_one_after_doubling_or_before_averaging(resampl
 
 def test_a_conv_with_a_kernel_of_one_pixel_is_a_product_of_matrices() -> None:
     x, kernel = np.random.default_rng(0).standard_normal((2, 3, 5, 4)), np.arange(24.0).reshape(1, 1, 4, 6)
-    actual: Array = Conv(6, side=1).apply({"params": {"kernel": kernel}}, x)
+    actual: Array = Conv(6, kernel_size=1).apply({"params": {"kernel": kernel}}, x)
     np.testing.assert_allclose(actual, np.einsum("nhwf,fc->nhwc", x, kernel[0, 0]), rtol=1e-5, atol=1e-5)
 
 
