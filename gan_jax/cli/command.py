@@ -112,10 +112,9 @@ def check_flags(mode: str, given: Collection[str]) -> None:
     """Refuses flags, by name, that ``mode`` (one of `gan_jax.cli.modes.MODES`) doesn't read."""
     for flag in given:
         if flag not in MODES[mode].reads:
-            readers = [name for name, other in MODES.items() if flag in other.reads]
-            raise UserError(
-                f"--mode={mode} takes no --{flag}, which is for {listed(readers, between=' and ')}: leave it out"
-            )
+            *others, last = (name for name, other in MODES.items() if flag in other.reads)
+            readers = f"{listed(others)} and {last}" if others else last
+            raise UserError(f"--mode={mode} takes no --{flag}, which is for {readers}: leave it out")
 
 
 def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
