@@ -82,6 +82,7 @@ def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], N
         assert difference(theirs.first(), expected) > TOLERANCE
 
 
+@pytest.mark.slow
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = measured(2)
     assert [row["name"] for row in rows] == ["gan_jax", "PyTorch eager"]

@@ -127,7 +127,7 @@ def test_any_override_of_a_config_builds_or_is_one_line(times: int) -> None:
     )
     succeeded = []
 
-    @cases(150 * times)
+    @cases(40 * times)
     @given(keys)
     def check(drawn: tuple[str, list[tuple[str, str]]]) -> None:
         name, overrides = drawn

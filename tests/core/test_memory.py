@@ -48,7 +48,8 @@ def adaptive() -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 8])
 def test_adas_images_are_the_same_on_any_number_of_devices(devices: int) -> None:
     config = adaptive()
     config.compute_dtype = "float64"

@@ -171,6 +171,7 @@ def test_what_is_no_average_is_said_in_one_line(entry: dict[str, Any], said: str
         build_gan(config)
 
 
+@pytest.mark.slow
 def test_several_averages_follow_at_once_and_the_first_is_drawn_with() -> None:
     config = small("gan")
     config.averages.long = average("half_life", half_life=64.0, ramp_up=0.0)  # four steps

@@ -156,7 +156,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert 20 <= count <= 44  # 32 of 64 expected, with a deviation of 4
 
 
-@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_memory_and_stream_train_the_same_network_to_the_bit(config: ConfigDict, tmp_path: Path) -> None:
     config.data.flip = True
     memory = run(config, tmp_path / "memory")

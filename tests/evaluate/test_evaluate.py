@@ -201,6 +201,7 @@ def test_features_of_the_data_are_kept_by_their_extractors_name(
     assert floor["fid[one]"] > 2 * first.floor["fid[one]"]
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_on_its_own_images_wherever_they_lie(tmp_path: Path) -> None:
     config, file = small("gan"), tmp_path / "images.npz"
     config.data.update({"source": "npz", "dir": str(file), "labels": True})

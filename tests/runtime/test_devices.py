@@ -46,10 +46,11 @@ def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict
     ("devices", "key", "value"),
     [
         (2, "parallel.logical_shards", 4),
-        pytest.param(2, "seed", 1, marks=pytest.mark.slow),
-        pytest.param(1, "data.device_budget_mb", 1, marks=pytest.mark.slow),
+        (2, "seed", 1),
+        (1, "data.device_budget_mb", 1),
     ],
 )
+@pytest.mark.slow
 def test_what_is_chosen_for_all_steps_at_once_is_what_each_step_chooses(
     devices: int, key: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,14 +69,14 @@ def keyed_to_the_device(keys: Callable[..., Any]) -> Callable[..., Any]:
     return lambda key, index: keys(key, jnp.arange(index.shape[0], dtype=index.dtype))
 
 
-@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_noise_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
     monkeypatch.setattr("gan_jax.core.gan.example_keys", keyed_to_the_device(randomness.example_keys))
     assert distance(reference.generator.params, trained(float64, 2).generator.params) > 1e-4
 
 
-@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_data_keyed_to_the_device_is_noticed(float64: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = trained(float64, 1)
     honest = sample_index

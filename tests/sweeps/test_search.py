@@ -365,6 +365,7 @@ def test_without_optuna_the_command_says_what_to_install(tmp_path: Path, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
+@pytest.mark.slow
 def test_the_best_is_printed_with_the_command_that_trains_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

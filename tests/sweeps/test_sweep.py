@@ -97,6 +97,7 @@ def test_a_trial_that_diverges_harms_no_other(tmp_path: Path, capsys: pytest.Cap
     assert [row["verdict"] == "diverged" for row in rows] == [False, True, False]
 
 
+@pytest.mark.slow
 def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What diverged before stays so, and keeps its slot."""
     config = small("gan")
@@ -119,6 +120,7 @@ def test_a_sweep_made_longer_is_the_longer_sweep(tmp_path: Path, capsys: pytest.
     assert "holds a run that diverged before its last step (" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_trials_that_are_added_leave_the_others_where_they_are(tmp_path: Path) -> None:
     config = small("gan")
     config.steps, config.checkpoint.every = 5, 100
@@ -294,6 +296,7 @@ def test_a_trial_whose_log_is_gone_has_its_last_figures(tmp_path: Path) -> None:
     assert sweep._figures(workdir) == {"verdict": "diverged", "best_fid[x]": 2.0, "best_fid_step[x]": 5}
 
 
+@pytest.mark.slow
 def test_both_populations_are_timed_and_their_states_kept() -> None:
     config = small("gan")
     gan, leaves = build_gan(config)

@@ -96,6 +96,7 @@ def test_the_time_until_a_signal_counts(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads((tmp_path / "summary.json").read_text())["seconds"] > json.loads(line)["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_asked_to_end_saves_all_trials_after_the_same_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,6 +524,7 @@ def little(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_file_system_that_is_really_full(
     little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -651,6 +653,7 @@ def test_rollbacks_are_counted_across_restarts_and_end(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "diverged" / "rollbacks.json").read_text())) == 3
 
 
+@pytest.mark.slow
 def test_a_rollback_goes_on_with_another_order_and_so_does_its_resumption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_run_resumes_without_the_one_that_it_began_with(source: tuple[Path, GA
     assert "arrays taken; 0 other shape, 0 not there, 0 left over" in page
 
 
+@pytest.mark.slow
 def test_each_trial_of_a_sweep_begins_so(source: tuple[Path, GANState], tmp_path: Path) -> None:
     config = of_side(8, like=source[0])
     sweep(config, [{"seed": 0}, {"seed": 1}], tmp_path / "sweep", ONE)

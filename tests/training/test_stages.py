@@ -48,6 +48,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GANState]:
     return path, run(growing(), path)
 
 
+@pytest.mark.slow
 def test_a_run_grows_and_writes_grids_of_every_resolution(grown: tuple[Path, GANState]) -> None:
     path, state = grown
     assert int(state.step) == 12
@@ -106,6 +107,7 @@ def test_a_run_grows_and_resumes_on_eight_devices_as_on_one(tmp_path: Path) -> N
     assert_identical(run(config, tmp_path / "eight", EIGHT), one)
 
 
+@pytest.mark.slow
 def test_a_stage_that_changes_nothing_is_no_stage(tmp_path: Path) -> None:
     config = growing()
     config.schedules.generator_rate.update({"kind": "linear", "unit": "images", "begin": 32.0})

@@ -100,6 +100,7 @@ def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
     assert [step for step, value in values if value.tag == "samples"] == [0, 5, 10]
 
 
+@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
 def test_the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_another(
     config: ConfigDict, tmp_path: Path
 ) -> None:
@@ -162,7 +163,7 @@ def test_a_dispatch_makes_as_many_steps_as_take_a_quarter_of_a_second(
     assert Pace(20, 7).steps == 7
 
 
-@pytest.mark.parametrize("config", ["gan", pytest.param("dcgan", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_a_run_may_resume_on_another_number_of_devices(config: ConfigDict, tmp_path: Path) -> None:
     run_until(config, tmp_path, jax.devices()[:2], "draw", at=5)
     assert int(run(config, tmp_path, jax.devices()[:4]).step) == 10
@@ -218,6 +219,7 @@ def test_an_unfinished_run_may_end_earlier_too(tmp_path: Path) -> None:
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path) -> None:
     config, file = small("gan"), tmp_path / "images.npz"
     config.data.update({"source": "npz", "dir": str(file)})
