@@ -22,7 +22,7 @@ from gan_jax.core.state import init_state, named_leaves
 from gan_jax.core.tasks import TASKS
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
-from gan_jax.evaluate import Evaluator, find, sampling
+from gan_jax.evaluate import Evaluator, automatic, find, sampling
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
@@ -283,7 +283,9 @@ def build_evaluator(
             f"{FEWEST_SAMPLES} or more: give more of them, or set config.eval.features='none'"
         )
     how = how or sampling.of_evaluations(gan, config.eval)
-    return Evaluator(gan, dataset, extractor, samples or config.eval.samples, devices, cache, how=how)
+    chosen = automatic(dataset) if config.eval.features == "auto" else ""
+    count = samples or config.eval.samples
+    return Evaluator(gan, dataset, extractor, count, devices, cache, how=how, automatic=chosen)
 
 
 def _options(config: ConfigDict) -> data.Options:

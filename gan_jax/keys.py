@@ -306,8 +306,8 @@ KEYS: dict[str, Key] = {
     "eval.samples": Key(2000, "Samples of an evaluation.", at_least(FEWEST_SAMPLES), OBSERVES),
     "eval.features": Key(
         "auto",
-        "What compares images: auto, none, classifier, random, inception, inception:FILE, FILE.py:function or "
-        "package.module:function.",
+        "What compares images: auto (classifier with labels, else random), none, classifier, random, inception, "
+        "inception:FILE, FILE.py:function or package.module:function.",
         None,
         OBSERVES,
     ),

@@ -2,7 +2,7 @@
 
 from gan_jax.evaluate import sampling
 from gan_jax.evaluate.evaluator import NEIGHBOURS, Evaluator, neighbours
-from gan_jax.evaluate.extractors import find
+from gan_jax.evaluate.extractors import automatic, find
 from gan_jax.evaluate.gan_train import gan_train
 
-__all__ = ["NEIGHBOURS", "Evaluator", "find", "gan_train", "neighbours", "sampling"]
+__all__ = ["NEIGHBOURS", "Evaluator", "automatic", "find", "gan_train", "neighbours", "sampling"]

@@ -19,11 +19,12 @@ from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import metrics, monitors
-from gan_jax.evaluate.extractors import Extractor, unclassifiable
+from gan_jax.evaluate.extractors import Extractor, too_few, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.evaluate.standing import drawn_with
+from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.runtime import distributed, program
 from gan_jax.util import progress
 from gan_jax.util.files import keep, read_arrays, write_arrays
@@ -64,6 +65,7 @@ class Evaluator:
       devices: those that draw and extract, each example by itself: any number gives the same figures.
       cache: the directory where the features of the data are kept; None: nowhere.
       how: the samples are drawn; figures of those drawn otherwise have other names.
+      automatic: of which kind ``eval.features=auto`` found the extractor's features; empty: it wasn't asked.
     """
 
     def __init__(
@@ -76,8 +78,9 @@ class Evaluator:
         cache: Path | None = None,
         *,
         how: Sampling = USUAL,
+        automatic: str = "",
     ) -> None:
-        self._how = how
+        self._how, self._automatic = how, automatic
         self._gan, self._dataset, self.samples, self._devices, self._cache = gan, dataset, samples, devices, cache
         self._extractor = extractor
         self.preparing = 0.0  # seconds that `prepare` took
@@ -152,14 +155,20 @@ class Evaluator:
     def description(self) -> str:
         """What is measured on what, in one line."""
         if self._extractor is None:
-            lacking = unclassifiable(self._dataset)
-            needs = f"random or inception (a classifier needs labels of two classes or more, and {lacking})"
+            lacking, fewest = unclassifiable(self._dataset), f"; auto takes random from {FEWEST_SAMPLES} images on"
+            why = (
+                f"{_labelled(lacking)}{fewest}, to train and to test on"
+                if too_few(self._dataset)
+                else _labelled(lacking)
+            )
+            needs = f"random or inception ({why})"
             told = f"set config.eval.features to {needs if lacking else 'classifier, random or inception'}"
             return f"only what D says of images seen and unseen; for FID and the like {told}"
         how = f" with {self._how}" if str(self._how) else ""
         samples = f"{self.samples:,} samples{how}"
         if not self.ready:
-            return samples
+            why = f" by random features ({_labelled(unclassifiable(self._dataset))})"
+            return samples + (why if self._automatic == "random" else "")
         assert self.extractor is not None
         accuracy = self.extractor.accuracy
         known = f", its test accuracy {accuracy:.1%}" if accuracy is not None else ""
@@ -235,6 +244,10 @@ class Evaluator:
         (variables, weights, key), (index, label) = common, examples
         images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label, **dict(self._how.options)))
         return *self.extractor.apply(weights, images), images
+
+
+def _labelled(lacking: str) -> str:
+    return f"a classifier needs labels of two classes or more, and {lacking}"
 
 
 def _features(

@@ -12,6 +12,7 @@ import numpy as np
 
 from gan_jax.data import Dataset
 from gan_jax.evaluate import classifier, inception, vgg
+from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 
@@ -46,10 +47,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
     """What gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
 
     Args:
-      name: ``auto`` (the classifier where there are labels of two classes or more, else none), ``none``,
-        ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``, ``inception:FILE`` or a function of the
-        user's, ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX
-        traces it, to features ``[n, d]``.
+      name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
+        ``inception:FILE`` or a function of the user's, ``FILE.py:function`` or ``package.module:function``, from uint8
+        images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
 
@@ -57,12 +57,12 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
       UserError: there is no such extractor, its weights are missing, it fails on images of this shape, or the data set
         has no labels for it, or one class.
     """
+    name = automatic(dataset) if name == "auto" else name
     kind, _, rest = name.partition(":")
-    lacking = unclassifiable(dataset)
-    if name == "none" or (name == "auto" and lacking):
+    if name == "none":
         return None
-    if name in ("auto", "classifier"):
-        if lacking:
+    if name == "classifier":
+        if lacking := unclassifiable(dataset):
             raise UserError(
                 f"eval.features=classifier needs labels of two classes or more, and {lacking}: "
                 "set it to random or inception"
@@ -83,6 +83,21 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         f"unknown eval.features {name!r}; valid: auto, none, classifier, random, inception, inception:FILE, "
         "FILE.py:function, package.module:function"
     )
+
+
+def automatic(dataset: Dataset) -> str:
+    """What ``auto`` stands for: ``classifier`` where there are labels of two classes or more, else ``random``.
+
+    ``none`` where neither can be had, because there are hardly any images (`too_few`).
+    """
+    if not unclassifiable(dataset):
+        return "classifier"
+    return "none" if too_few(dataset) else "random"
+
+
+def too_few(dataset: Dataset) -> bool:
+    """Whether the train or the test images are fewer than an evaluation's fewest samples."""
+    return min(len(dataset.train_images), len(dataset.test_images)) < FEWEST_SAMPLES
 
 
 def unclassifiable(dataset: Dataset) -> str:

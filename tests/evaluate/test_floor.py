@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_jax import build
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import Evaluator, classifier, find, metrics, monitors
 from gan_jax.evaluate.floor import bias, floor, fresh_fid
 from gan_jax.util.errors import UserError
 from tests.evaluate.test_metrics import frechet_by_scipy, manifold_by_hand
-from tests.helpers import trained_gan
+from tests.helpers import small, trained_gan
 
 MIXED = np.random.default_rng(0).normal(size=(12, 12)) / 12**0.5
 
@@ -91,11 +92,11 @@ def test_hardly_any_test_images_say_nothing() -> None:
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
-def of_classes(labels: Any, classes: int, side: int = 8) -> Dataset:
+def of_classes(labels: Any, classes: int, side: int = 8, tests: int = 0) -> Dataset:
     count = len(labels)
     pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 1), np.uint8)
-    none = np.zeros(0, np.int32)
-    return Dataset("x", pixels, np.asarray(labels, np.int32), pixels[:0], none, classes)
+    held = np.zeros((tests, side, side, 1), np.uint8), np.zeros(tests, np.int32)
+    return Dataset("x", pixels, np.asarray(labels, np.int32), *held, classes)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,34 @@ def test_no_classifier_is_trained_on_less_than_two_classes(dataset: Dataset, why
     assert said.startswith(
         "only what D says of images seen and unseen; for FID and the like set config.eval.features to random or inc"
     )
-    assert why in said
+    assert f"{why}; auto takes random from 10 images on, to train and to test on)" in said
     two = dataclasses.replace(dataset, train_labels=np.arange(20, dtype=np.int32) % 2, classes=2)
     assert find("auto", two, None) is not None
+
+
+@pytest.mark.parametrize(
+    ("classes", "train", "tests", "kind"),
+    [(2, 20, 0, "classifier"), (0, 10, 10, "random"), (1, 20, 10, "random"), (0, 20, 9, ""), (0, 9, 20, "")],
+)
+def test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images(
+    classes: int, train: int, tests: int, kind: str
+) -> None:
+    dataset = of_classes(np.arange(train) % max(classes, 1), classes, tests=tests)
+    give = find("auto", dataset, None)
+    assert (give is None) == (not kind)
+    config = small("gan")
+    config.eval.features = "auto"
+    judge = build.build_evaluator(config, trained_gan()[0], dataset, None, jax.devices()[:1])
+    said = {
+        "classifier": "40 samples",
+        "random": "40 samples by random features (a classifier needs labels of two classes or more, and ",
+        "": "only what D says of images seen and unseen; for FID and the like set config.eval.features to random or ",
+    }[kind]
+    assert judge.description == said if kind == "classifier" else judge.description.startswith(said)
+    assert "\n" not in judge.description
+    if kind == "random":
+        assert judge.extractor is not None
+        assert judge.extractor.name.startswith("random:vgg16:")
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5])

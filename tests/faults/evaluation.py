@@ -21,6 +21,9 @@ _RECIPE = (
 _DUPLICATES = ("tests/evaluate/test_evaluate.py::test_duplicates_tell_collapse_from_health",)
 _MANIFOLD = ("tests/evaluate/test_metrics.py::test_manifold_metrics_are_their_definitions",)
 _HELD = ("tests/evaluate/test_evaluate.py::test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart",)
+_AUTOMATIC = (
+    "tests/evaluate/test_floor.py::test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images",
+)
 
 FAULTS = (
     Fault(
@@ -30,6 +33,22 @@ FAULTS = (
         "x = images.astype(variables[0].dtype) / 255",
         ("tests/evaluate/test_vgg.py::test_features_are_those_of_pytorchs_layers",),
         "Figures by random features aren't those of that name.",
+    ),
+    Fault(
+        "auto-leaves-pictures-without-labels-alone",
+        "gan_jax/evaluate/extractors.py",
+        'return "none" if too_few(dataset) else "random"',
+        'return "none"',
+        _AUTOMATIC,
+        "Runs on one's own pictures have no FID.",
+    ),
+    Fault(
+        "auto-refuses-hardly-any-test-images",
+        "gan_jax/evaluate/extractors.py",
+        "return min(len(dataset.train_images), len(dataset.test_images)) < FEWEST_SAMPLES",
+        "return len(dataset.train_images) < FEWEST_SAMPLES",
+        _AUTOMATIC,
+        "Figures without a floor are given where there are no test images.",
     ),
     Fault(
         "fid-without-the-means",
