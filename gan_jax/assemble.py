@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import fnmatch
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -111,7 +112,7 @@ def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Re
     static = tuple((key, values.pop(key)) for key in sorted(flags & values.keys()))
     recipe = optimizers.Recipe(name, historical=historical > 0, clipped=clip > 0, paused=paused, flags=static)
     still = tuple(map(fnmatch.translate, _patterns(config, player)))
-    return dataclasses.replace(recipe, frozen=still), _leaves(values, wide)
+    return dataclasses.replace(recipe, frozen=still), _leaves(f"optimizer.{player}", values, wide)
 
 
 def _patterns(config: ConfigDict, player: str) -> list[str]:
@@ -152,13 +153,13 @@ def labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> Numbers:
         raise UserError(f"loss {config.loss!r} has no labels: leave config.labels at real=1, fake=0")
     if "generator_label" not in taken and config.labels.generator != config.labels.real:
         raise UserError(f"loss {config.loss!r} has no label that G aims at: leave config.labels.generator unset")
-    return _leaves({name: value for name, value in config.labels.items() if f"{name}_label" in taken}, wide)
+    return _leaves("labels", {name: value for name, value in config.labels.items() if f"{name}_label" in taken}, wide)
 
 
 def terms(config: ConfigDict, wide: Any) -> tuple[tuple[Term, ...], tuple[Term, ...], dict[str, Numbers]]:
     """Return D's terms, G's terms, and the numbers of both: those with a weight, and something to work on."""
     d_terms, g_terms = [], []
-    numbers = {"adversarial": _leaves({"weight": config.terms.adversarial.weight}, wide)}
+    numbers = {"adversarial": _leaves("terms.adversarial", {"weight": config.terms.adversarial.weight}, wide)}
     for name, kind in TERMS.items():
         values = config.terms[name].to_dict()
         if not values["weight"] or not _HAVE.get(name, lambda config: True)(config):
@@ -168,12 +169,12 @@ def terms(config: ConfigDict, wide: Any) -> tuple[tuple[Term, ...], tuple[Term, 
         of_d, of_g = kind.terms(name, every, **options)
         d_terms += [of_d] if of_d else []
         g_terms += [of_g] if of_g else []
-        numbers[name] = _leaves(values, wide)
+        numbers[name] = _leaves(f"terms.{name}", values, wide)
     for name in configuration.own_terms(config):
         player, term, values = _own_term(name, config.terms[name].to_dict())
         if values["weight"]:
             (d_terms if player == "discriminator" else g_terms).append(term)
-            numbers[name] = _leaves(values, wide)
+            numbers[name] = _leaves(f"terms.{name}", values, wide)
     return tuple(d_terms), tuple(g_terms), numbers
 
 
@@ -241,7 +242,7 @@ def schedules(
         own = _in_steps(config, where, values, wanted, count=count)
         if _is_half_life(config, key) and "final" in own:  # in images in a config, in steps as a leaf
             own["final"] /= (count or stages.count(config)).per_step
-        numbers[name] = _leaves(own, wide)
+        numbers[name] = _leaves(f"schedules.{name}", own, wide)
     return tuple(found), numbers
 
 
@@ -270,7 +271,9 @@ def _generator_updates(stage: stages.Stage) -> int:
         if entry.get("key") == "optimizer.generator.active" and entry.kind in SCHEDULES:
             wanted = configuration.SCHEDULES[entry.kind]
             where, values = f"config.schedules.{name}", entry.to_dict()
-            numbers = _leaves(_in_steps(config, where, values, wanted, count=stage.count), np.float32)
+            numbers = _leaves(
+                f"schedules.{name}", _in_steps(config, where, values, wanted, count=stage.count), np.float32
+            )
             given: Any = np.float32(1), numbers, {}, steps
             active = np.asarray(SCHEDULES[entry.kind].value(*given))
     return int((active > 0).sum())
@@ -313,7 +316,7 @@ def averages(
                 _check_call(where, text.rpartition("/")[2], rule, (1, own))
                 rule = Average(PlainAverage(rule))
             found.append((name, rule))
-            numbers[name] = _leaves(own, wide)
+            numbers[name] = _leaves(f"averages.{name}", own, wide)
             continue
         _check_keys(where, entry.to_dict(), list(configuration.average()), every=True)
         found.append((name, chosen(f"{where}.rule", text, AVERAGES)))
@@ -324,7 +327,7 @@ def averages(
         if entry.rule == "half_life":
             own = {"half_life": entry.half_life / count.per_step, "ramp_up": entry.ramp_up}
             own |= {"ahead": count.ahead / count.per_step} if count.ahead else {}
-        numbers[name] = _leaves(own, wide)
+        numbers[name] = _leaves(f"averages.{name}", own, wide)
     return tuple(found), numbers
 
 
@@ -340,10 +343,10 @@ def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, dict[s
         if names.count(name) > 1:
             raise UserError(f"config.augment.name names {name} twice")
     functions = tuple(chosen("augment.name", name, known) for name in names)
-    numbers: dict[str, Any] = _leaves({"p": config.augment.p}, wide)
+    numbers: dict[str, Any] = _leaves("augment", {"p": config.augment.p}, wide)
     by_chance = config.augment.p != 1 or "augment.p" in _moved(config)
     if "ada" in names:
-        numbers["ada"] = _leaves(factors, wide)
+        numbers["ada"] = _leaves("augment.ada", factors, wide)
         if not by_chance:
             raise UserError(
                 "config.augment.name has ada, and config.augment.p=1 would leave no image as it is: set it below .8, "
@@ -389,5 +392,13 @@ def _moved(config: ConfigDict) -> list[str]:
     return [entry.get("key", "") for entry in config.schedules.values() if entry.get("kind") != "constant"]
 
 
-def _leaves(values: Mapping[str, Any], wide: Any) -> Numbers:
-    return {name: np.asarray(value, wide) for name, value in values.items()}
+def _leaves(where: str, values: Mapping[str, Any], wide: Any) -> Numbers:
+    """The numbers of a group of keys as leaves of the state; raises `UserError` if their type can't hold one."""
+    with np.errstate(over="ignore"):
+        found: Numbers = {name: np.asarray(value, wide) for name, value in values.items()}
+    for name, value in values.items():
+        if math.isfinite(value) and not np.isfinite(found[name]):
+            raise UserError(
+                f"config.{where}.{name}={value} is beyond what {np.dtype(wide).name} holds: give a smaller number"
+            )
+    return found

@@ -1,6 +1,7 @@
 """Configs: every key is read, everything wrong is said in one line."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +226,12 @@ def test_a_config_survives_json() -> None:
     assert configuration.differences(configuration.to_plain(again), plain) == {}
     one, two = build.build_gan(config)[0], build.build_gan(again)[0]
     assert one == two
+
+
+@pytest.mark.parametrize("key", ["terms.lecam.weight", "optimizer.generator.learning_rate", "schedules.augment.final"])
+def test_a_number_that_float32_has_not_is_one_line(key: str) -> None:
+    config = small("gan")
+    config.schedules.augment.kind = "linear"
+    config.update_from_flattened_dict({key: 3.5e38})
+    with pytest.raises(UserError, match=rf"config\.{re.escape(key)}=3.5e\+38 is beyond what float32 holds"):
+        build.build_gan(config)
