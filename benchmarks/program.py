@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import dcgan, sngan, wgan_gp
+from configs import dcgan, r3gan, sngan, stylegan2, wgan_gp
 from gan_jax import build
+from gan_jax.config import default
 from gan_jax.core.gan import GAN
 from gan_jax.core.state import GANState, init_state
 from gan_jax.core.update import Metrics
@@ -28,7 +30,12 @@ CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, bat
     "c1024": (dcgan, "shapes64", 1024, (512, 256, 128, 64)),
     "d": (wgan_gp, "shapes32", 64, ()),
     "e": (sngan, "shapes32", 64, ()),
+    "f32": (r3gan, "shapes32", 32, ()),
+    "f64": (r3gan, "earth64", 16, ()),
+    "g32": (stylegan2, "shapes32", 32, ()),
+    "g64": (stylegan2, "shapes64", 32, ()),
 }
+_HALF_LIFE = 10000.0  # of averages, in images, where a schedule begins at 0
 
 
 def case_config(name: str) -> ConfigDict:
@@ -38,9 +45,20 @@ def case_config(name: str) -> ConfigDict:
     config.batch_size, config.augment.name = batch, "none"
     if widths:
         config.generator.widths, config.discriminator.widths = widths, widths[::-1]
-    for player in ("generator", "discriminator"):
-        config.schedules[f"{player}_rate"].kind = "constant"
+    for entry in config.schedules.values():
+        entry.kind = "constant"
+    average = config.averages.ema
+    if average.rule == "half_life":
+        average.half_life = average.half_life or _HALF_LIFE
+    if config.data.name == "earth64":  # whose pictures are in a package of their own
+        config.data.update(default("shapes64").data)
+    config.data.flip = False
     return config
+
+
+def cycle(config: ConfigDict) -> int:
+    """After how many steps all terms of ``config`` are due again."""
+    return math.lcm(*(term.every for term in config.terms.values() if term.weight and "every" in term))
 
 
 def named_config(name: str) -> ConfigDict:

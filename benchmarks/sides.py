@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks import torch_reference as reference
-from benchmarks.program import Program
+from benchmarks.program import Program, cycle
 from gan_jax.config import changed
 from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN
@@ -41,9 +42,11 @@ class Side:
     Attributes:
       name, precision: of the row.
       figures: of the row, as far as they are this side's to know.
+      cycle: steps after which terms that not all steps have are due again.
     """
 
     name = "gan_jax"
+    cycle = 1
 
     def __init__(self, precision: str) -> None:
         self.precision, self.figures = precision, dict[str, Any]()
@@ -64,21 +67,21 @@ class Side:
         return (time.perf_counter() - begin) / steps
 
     def memory(self) -> float | None:
-        """MB at the peak of one step, over what lies in memory before it; of the host, where it can be had."""
+        """MB at the peak of a cycle's steps, over what lies in memory before it; of the host, where it can be had."""
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is
         except OSError:
             return None
         resident = _resident("VmRSS")
-        self.run(1)
+        self.run(self.cycle)
         return max(_resident("VmHWM") - resident, 0.0)
 
     def count(self) -> tuple[float, float]:
-        """The FLOPs and bytes of a step of eager PyTorch."""
+        """The FLOPs and bytes of a step of eager PyTorch, the mean over a cycle."""
         with Counter() as count:
-            self.run(1)
-        return count.flops, count.bytes
+            self.run(self.cycle)
+        return count.flops / self.cycle, count.bytes / self.cycle
 
     def end(self) -> None:
         """Lets go of what it holds outside this process."""
@@ -93,6 +96,7 @@ class Ours(Side):
         self.config = config = changed(config, own)
         self.program = Program(config, jax.devices()[:1])
         self.gan, self.chunk = self.program.gan, self.program.chunk
+        self.cycle = cycle(config)
         self.start: GANState = jax.tree.map(np.array, self.program.state)
 
     def run(self, steps: int) -> None:
@@ -164,10 +168,24 @@ class Torch(Side):
 
     def __init__(self, ours: Ours, precision: str, mode: str = "") -> None:
         super().__init__(precision)
-        self.ours, self.mode, self.name = ours, mode, name_of(mode)
+        self.ours, self.mode, self.name, self.cycle = ours, mode, name_of(mode), ours.cycle
         self.device = torch_device()
         self.dtype = torch.float64 if precision == "float64" else torch.float32
-        gan, start, config = ours.gan, ours.start, ours.config
+        self.trainer = self._trainer()
+        images = ours.program.dataset.train_images
+        self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
+        self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
+
+    def _half(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _adam(self, player: str) -> dict[str, Any]:
+        given = self.ours.config.optimizer[player]
+        assert (given.name, given.clip, given.historical_averaging) == ("adam", 0, 0)
+        return {"lr": given.learning_rate, "betas": (given.b1, given.b2), "fused": True}
+
+    def _trainer(self) -> Any:
+        gan, start, config = self.ours.gan, self.ours.start, self.ours.config
         nets = networks(gan)
         for net, of in zip(nets, (start.generator, start.discriminator), strict=True):
             net.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -177,31 +195,20 @@ class Torch(Side):
                     layer.weight.data = layer.weight.data.contiguous()
             reference.copy_to_torch({"params": of.params, **of.stats}, net)
 
-        def half() -> Any:
-            return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-        def adam(player: str) -> dict[str, Any]:
-            given = config.optimizer[player]
-            assert (given.name, given.clip, given.historical_averaging) == ("adam", 0, 0)
-            return {"lr": given.learning_rate, "betas": (given.b1, given.b2), "fused": True}
-
-        self.trainer = reference.Trainer(
+        assert [term.name for term in gan.d_terms] in ([], ["wgan_gp"])
+        assert config.averages.ema.start == 0
+        return reference.Trainer(
             *nets,
             config.loss,
             (config.labels.real, config.labels.fake, config.labels.generator),
-            adam("generator"),
-            adam("discriminator"),
+            self._adam("generator"),
+            self._adam("discriminator"),
             penalty=config.terms.wgan_gp.weight,
             penalty_every=config.terms.wgan_gp.every,
             ema=config.averages.ema.decay,
-            compile=self._compiled if mode else lambda net: net,
-            autocast=half,
+            compile=self._compiled if self.mode else lambda net: net,
+            autocast=self._half,
         )
-        assert [term.name for term in gan.d_terms] in ([], ["wgan_gp"])
-        assert config.averages.ema.start == 0
-        images = ours.program.dataset.train_images
-        self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
-        self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
 
     def _compiled(self, net: torch.nn.Module) -> Any:
         import torch._inductor.config as inductor
@@ -222,19 +229,27 @@ class Torch(Side):
                     self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
                 chosen, self.at = self.order[self.at : self.at + count], self.at + count
                 real = (self.images[chosen].float() / 127.5 - 1).permute(0, 3, 1, 2).split(batch)
-                z = torch.randn(gan.d_steps, batch, gan.latent_dim, device=self.device)
-                mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.d_terms else None
-                own = torch.randn(gan.g_batches * batch, gan.latent_dim, device=self.device)
-                self._step(real, z, mix, own)
+                self._step(real, *self._noise())
             self._wait()
+
+    def _noise(self) -> Any:
+        """Of one step, behind the real images."""
+        gan, batch = self.ours.gan, self.ours.config.batch_size
+        z = torch.randn(gan.d_steps, batch, gan.latent_dim, device=self.device)
+        mix = torch.rand(gan.d_steps, batch, device=self.device) if gan.d_terms else None
+        return z, mix, torch.randn(gan.g_batches * batch, gan.latent_dim, device=self.device)
+
+    def _inputs(self) -> list[Any]:
+        """Real images and noise of the first steps."""
+        return self.ours.inputs
 
     def first(self) -> list[list[float]]:
         """See `Side`."""
         losses = []
         with self._settings():
-            for inputs in self.ours.inputs:
+            for inputs in self._inputs():
                 begin = time.perf_counter()
-                images, *noise = (torch.from_numpy(x).to(self.device, self.dtype) for x in inputs)
+                images, *noise = tree_map(lambda x: torch.from_numpy(x).to(self.device, self.dtype), inputs)
                 found = self._step(images.permute(0, 1, 4, 2, 3).unbind(), *noise)
                 self._wait()
                 self.figures.setdefault("compile_seconds", time.perf_counter() - begin)
@@ -247,15 +262,21 @@ class Torch(Side):
             return super().memory()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        self.run(1)
+        self.run(self.cycle)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
-    def _step(
-        self, real: Sequence[torch.Tensor], z: torch.Tensor, mix: torch.Tensor | None, own: torch.Tensor
-    ) -> reference.Found:
+    def _step(self, real: Sequence[torch.Tensor], *noise: Any) -> reference.Found:
+        """One step on ``real`` ``[b, C, H, W]`` of each of D's."""
         if self.mode == "max-autotune":
             torch.compiler.cudagraph_mark_step_begin()
-        return self.trainer.step(real, z, mix if self.ours.gan.d_terms else None, own if len(own) else None)
+        return self._trained(real, *noise)
+
+    def _trained(self, real: Sequence[torch.Tensor], *noise: Any) -> reference.Found:
+        z, mix, own = noise
+        found: reference.Found = self.trainer.step(
+            real, z, mix if self.ours.gan.d_terms else None, own if len(own) else None
+        )
+        return found
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -266,6 +287,14 @@ class Torch(Side):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
         torch.backends.cudnn.benchmark = True
         yield
+
+
+def torch_side(ours: Ours, precision: str, mode: str = "") -> Torch:
+    """The `Torch` for networks like ``ours``."""
+    from benchmarks.modern_side import MODELS, Modern  # which is a `Torch`
+
+    kind = Modern if ours.config.model in MODELS else Torch
+    return kind(ours, precision, mode)
 
 
 def name_of(mode: str | None) -> str:
@@ -361,7 +390,7 @@ def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None
         with failing(row):
             if side is None:
                 base = Ours(config, precision if mode is None else "float32", steps)
-                side = base if mode is None else Torch(base, precision, mode)
+                side = base if mode is None else torch_side(base, precision, mode)
             answer = getattr(side, method)(*arguments)
         connection.send((side.figures if side else {}, answer, row.get("error")))
 

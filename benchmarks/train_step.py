@@ -3,12 +3,15 @@
     python -m benchmarks.train_step --cases=a,b --out=train_step.json        # with the extra `oracle`
 
 Ours is the trainer's own program (`gan_jax.runtime.program.compile_chunk` of a config); PyTorch's is
-`benchmarks.torch_reference`, channels last, with fused Adam and D frozen in G's step, eager and by torch.compile, in
-float32 and in bfloat16 autocast; on GPUs also by max-autotune (CUDA graphs), and in TF32. Both take real images from
-memory and draw noise, make ``d_steps`` D steps and one G step, and average G's weights; ours also computes its metrics.
+`benchmarks.torch_reference`, channels last, or for R3GAN and StyleGAN2 `benchmarks.torch_modern`, with fused Adam and D
+frozen in G's step, eager and by torch.compile, in float32 and in bfloat16 autocast; on GPUs also by max-autotune (CUDA
+graphs), and in TF32. Both take real images from memory and draw noise, make ``d_steps`` D steps and one G step, and
+average G's weights; ours also computes its metrics.
 
 Cases: a: DCGAN 28x28x1, batch 128; b: 32x32x3, batch 64; c64, c128, c1024 (GPU): 64x64x3 at these batches; d: WGAN-GP,
-ResNet 32x32; e: SNGAN, ResNet 32x32. ``--cases=c`` means all that begin so. Augmentation and schedules are left out.
+ResNet 32x32; e: SNGAN, ResNet 32x32; f32, f64: R3GAN's small presets, batch 32 and 16, with R1 and R2 in every step;
+g32, g64: StyleGAN2's, batch 32, with R1 in every 16th step and the path length in every 4th, so that turns have a
+multiple of 16 steps. ``--cases=c`` means all that begin so. Augmentation and schedules are left out.
 
 First, from the same weights, images and noise, three steps of each, and of PyTorch in float64: in float32 the losses
 may be off those by no more than `TOLERANCE`, or `ROUNDINGS` times what PyTorch's own float32 is off (Adam's first steps
@@ -47,20 +50,20 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 
-from benchmarks.program import CASES, case_config
+from benchmarks.program import CASES, case_config, cycle
 from benchmarks.sides import (
     CHECKED,
     TYPES,
     Apart,
     Ours,
     Side,
-    Torch,
     failing,
     matmul_precision,
     name_of,
     on_gpu,
     settle,
     torch_device,
+    torch_side,
 )
 from gan_jax.runtime import resources
 
@@ -101,15 +104,20 @@ def main() -> int:
     modes = ["", *([] if options.skip_compile else ["default", *(["max-autotune"] if on_gpu() else [])])]
     wanted = [(precision, mode) for precision in precisions for mode in (None, *modes)]
 
+    def steps_of(name: str) -> int:
+        """In a turn: whole cycles of the terms that not all steps have."""
+        own = cycle(case_config(name))
+        return int(own * -(-options.steps // own))
+
     def made_of(name: str) -> tuple[list[dict[str, Any]], dict[int, Side]]:
         rows: list[dict[str, Any]] = [{"name": Ours.name, "precision": "float32"}]
         with failing(rows[0]):
-            return made(case_config(name), wanted, options.steps, options.apart)
+            return made(case_config(name), wanted, steps_of(name), options.apart)
         return rows, {}
 
     try:
         for name, (rows, sides) in zip(chosen, each(made_of, chosen, options.apart is not None), strict=True):
-            take_turns(rows, sides, options.repeats, options.steps)
+            take_turns(rows, sides, options.repeats, steps_of(name))
             finish(rows, roofs, result["copy_gb_per_second"])
             print(f"\ncase {name}\n{table(rows)}", flush=True)
             result["cases"][name] = rows
@@ -169,7 +177,7 @@ def made(
         if base is None:
             return Apart(config, precision, mode, steps, apart)
         if mode is not None:
-            return Torch(base, precision, mode)
+            return torch_side(base, precision, mode)
         return base if precision == "float32" else Ours(config, precision, steps)
 
     def ready(precision: str, mode: str | None) -> Ready:

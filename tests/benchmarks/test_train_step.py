@@ -11,8 +11,8 @@ import torch
 from ml_collections import ConfigDict
 
 from benchmarks import train_step
-from benchmarks.program import case_config
-from benchmarks.sides import Apart, Counter, Ours, Torch
+from benchmarks.program import case_config, cycle
+from benchmarks.sides import Apart, Counter, Ours, Torch, torch_side
 from benchmarks.torch_reference import Spectral, Trainer
 from benchmarks.train_step import TOLERANCE, difference
 
@@ -27,6 +27,18 @@ def narrow(name: str) -> ConfigDict:
     config.data.image_size = 16
     if name == "e":
         config.generator.first = 7
+    return config
+
+
+def narrow_modern(name: str) -> ConfigDict:
+    """R3GAN's or StyleGAN2's, as small."""
+    config = case_config(name)
+    config.update({"batch_size": 4, "latent_dim": 5})
+    config.data.image_size = 8
+    stages = {"widths": (6, 6), "blocks": (1, 1), "groups": (3, 3)}
+    shared = stages if name.startswith("f") else {"channel_base": 48, "channel_max": 6}
+    config.generator.update(shared | ({"w_dim": 6} if name.startswith("g") else {}))
+    config.discriminator.update(shared)
     return config
 
 
@@ -58,28 +70,51 @@ def other_loss(trainer: Trainer) -> None:
     trainer.loss = "wasserstein"
 
 
+def less_r1(trainer: Any) -> None:
+    trainer.r1 = trainer.r1._replace(weight=0.9 * trainer.r1.weight)
+
+
+def less_r2(trainer: Any) -> None:
+    trainer.r2 = trainer.r2._replace(weight=0.9 * trainer.r2.weight)
+
+
+def shorter_paths(trainer: Any) -> None:
+    trainer.path_length = trainer.path_length._replace(weight=0.9 * trainer.path_length.weight)
+
+
+def penalty_in_every_step(trainer: Any) -> None:
+    trainer.r1 = trainer.r1._replace(every=1)
+
+
 @pytest.mark.parametrize(
     ("name", "faults"),
     [
         pytest.param("a", (faster, other_loss), marks=pytest.mark.slow),
         pytest.param("d", (less_penalty,), marks=pytest.mark.slow),
         pytest.param("e", (no_power_iteration,), marks=pytest.mark.slow),
+        pytest.param("f32", (less_r1, less_r2, faster, other_loss), marks=pytest.mark.slow),
+        pytest.param("g32", (less_r1, shorter_paths, penalty_in_every_step), marks=pytest.mark.slow),
     ],
 )
-def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Trainer], None], ...]) -> None:
-    ours = Ours(narrow(name), "float32", 1)
+def test_the_same_work_is_checked(name: str, faults: tuple[Callable[[Any], None], ...]) -> None:
+    ours = Ours((narrow if name in WIDTHS else narrow_modern)(name), "float32", 1)
     expected = ours.first()
     for precision in ("float32", "float64"):
-        assert difference(Torch(ours, precision).first(), expected) < TOLERANCE / 10
+        assert difference(torch_side(ours, precision).first(), expected) < TOLERANCE / 10
     rows: list[dict[str, Any]] = [{}]
-    train_step.arithmetic(rows, {0: Torch(ours, "float32")})
+    train_step.arithmetic(rows, {0: torch_side(ours, "float32")})
     assert "error" not in rows[0]
     assert rows[0]["gflop_per_step"] > 0
     assert rows[0]["gb_per_step"] > 0
     for fault in faults:
-        theirs = Torch(ours, "float32")
+        theirs = torch_side(ours, "float32")
         fault(theirs.trainer)
         assert difference(theirs.first(), expected) > TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "steps"), [("a", 1), ("d", 1), ("f64", 1), ("g32", 16), ("g64", 16)])
+def test_a_cycle_has_each_penalty(name: str, steps: int) -> None:
+    assert cycle(case_config(name)) == steps
 
 
 @pytest.mark.slow

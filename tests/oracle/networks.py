@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import torch_r3gan
 from benchmarks.torch_reference import halved
 from tests.oracle import draws, stylegan2
 
@@ -227,60 +228,17 @@ def _residual_features(config: Any, run: Pass, x: Tensor) -> Tensor:
 # --- R3GAN ------------------------------------------------------------------------------------------------------------
 
 
-def _linear(run: Pass, x: Tensor) -> Tensor:
-    """Of the channels, the second axis."""
-    kernel = run.next("Linear")[1]["kernel"]
-    return torch.einsum("bi...,io->bo...", x, kernel)
-
-
-def _r3gan_block(run: Pass, x: Tensor, groups: int) -> Tensor:
-    y = F.leaky_relu(_linear(run, x) + run.next("Activation")[1]["bias"][:, None, None], 0.2)
-    kernel = run.next("GroupedConv")[1]["kernel"].permute(3, 2, 0, 1).contiguous()
-    y = F.conv2d(y, kernel, padding=1, groups=groups)
-    return x + _linear(run, F.leaky_relu(y + run.next("Activation")[1]["bias"][:, None, None], 0.2))
-
-
-def _fir(x: Tensor, before: int, after: int) -> Tensor:
-    """Each channel convolved with [1, 3, 3, 1] / 8 along both axes, between so many zeros."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(F.pad(x, (before, after, before, after)), kernel, groups=x.shape[1])
-
-
 def _r3gan_images(config: Any, run: Pass, z: Tensor, label: Tensor) -> Tensor:
     own, side = config.generator, config.data.image_size
-    if own.conditional == "concat":
-        z = torch.cat([z, _linear(run, F.one_hot(label, config.classes).to(z.dtype))], 1)
-    x = run.params["basis"].permute(2, 0, 1) * _linear(run, z)[:, :, None, None]
-    for stage, width in enumerate(own.widths):
-        if stage:
-            x = _linear(run, x) if x.shape[1] != width else x
-            wide = torch.zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3], dtype=x.dtype)
-            wide[..., ::2, ::2] = x
-            x = 4 * _fir(wide, 2, 1)
-        for _ in range(own.blocks[stage]):
-            x = _r3gan_block(run, x, own.groups[stage])
-    x = _linear(run, x)
-    first = (x.shape[2] - side) // 2
-    return x[:, :, first : first + side, first : first + side].permute(0, 2, 3, 1)
+    code = F.one_hot(label, config.classes).to(z.dtype) if own.conditional == "concat" else None
+    return torch_r3gan.images(torch_r3gan.arranged(run.params), z, code, own, side).permute(0, 2, 3, 1)
 
 
 def _r3gan_says(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
     own = config.discriminator
-    lacks = 4 * 2 ** (len(own.widths) - 1) - x.shape[1]
-    border = (lacks // 2, lacks - lacks // 2) * 2
-    x = _linear(run, F.pad(x.permute(0, 3, 1, 2), border))
-    for stage, width in enumerate(own.widths):
-        if stage:
-            x = _fir(x, 1, 1)[..., ::2, ::2]
-            x = _linear(run, x) if x.shape[1] != width else x
-        for _ in range(own.blocks[stage]):
-            x = _r3gan_block(run, x, own.groups[stage])
-    features = (x * run.next("Depthwise")[1]["kernel"].permute(2, 0, 1)).sum((2, 3))
-    logits = _linear(run, features)
-    if own.conditional == "projection":
-        logits = logits * _linear(run, F.one_hot(label, config.classes).to(x.dtype))
-    return Said(logits.sum(1), features, torch.zeros(0))
+    code = F.one_hot(label, config.classes).to(x.dtype) if own.conditional == "projection" else None
+    logits, features = torch_r3gan.said(torch_r3gan.arranged(run.params), x.permute(0, 3, 1, 2), code, own)
+    return Said(logits, features, torch.zeros(0))
 
 
 def cloned(tree: Any) -> Any:
