@@ -24,7 +24,7 @@ Array = jax.Array
 AXIS = "shard"
 
 # For compiling a program with `lockstep` in it: what doesn't depend on the shard must stay in its loop.
-COMPILER_OPTIONS = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+COMPILER_OPTIONS: dict[str, str | bool] = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
 
 def lockstep(

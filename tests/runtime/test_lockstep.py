@@ -140,7 +140,9 @@ def sharded(name: str) -> ConfigDict:
 def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(
     name: str, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(lockstep.COMPILER_OPTIONS, "xla_backend_optimization_level", "3")  # as users', see conftest
+    for option, value in (("xla_backend_optimization_level", "3"), ("xla_cpu_use_fusion_emitters", True)):
+        if option in os.environ["XLA_FLAGS"]:  # as users', see conftest
+            monkeypatch.setitem(lockstep.COMPILER_OPTIONS, option, value)
     whole = trained(sharded(name), 1, steps=6)
     for devices in counts:
         assert_identical(trained(sharded(name), devices, steps=6), whole)
