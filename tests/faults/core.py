@@ -58,7 +58,7 @@ FAULTS = (
     ),
     Fault(
         "frozen-parameters-are-learnt",
-        "gan_jax/assemble.py",
+        "gan_jax/assemble/players.py",
         "dataclasses.replace(recipe, frozen=still)",
         "recipe",
         ("tests/core/test_freeze.py::test_frozen_layers_keep_their_values_and_all_others_learn",),
@@ -66,7 +66,7 @@ FAULTS = (
     ),
     Fault(
         "mistyped-freeze-is-passed-over",
-        "gan_jax/assemble.py",
+        "gan_jax/assemble/players.py",
         "        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):",
         "        if not names:",
         ("tests/core/test_freeze.py::test_patterns_that_match_nothing_or_everything_are_refused",),

@@ -29,7 +29,7 @@ FAULTS = (
     ),
     Fault(
         "a-schedule-in-images-knows-one-batch",
-        "gan_jax/assemble.py",
+        "gan_jax/assemble/schedules.py",
         'found |= {"begin": count.step_at(found["begin"])}',
         'found |= {"begin": found["begin"] / count.per_step}',
         ("tests/training/test_stages.py::test_images_are_counted_over_stages",),
