@@ -98,7 +98,7 @@ def said(params: dict[str, Any], x: Tensor, code: Tensor | None, own: Any) -> tu
     """Logits ``[B]`` and features of images ``[B, C, H, W]``; arguments as of `images`."""
     weights = Weights(params)
     lacks = 4 * 2 ** (len(own.widths) - 1) - x.shape[2]
-    x = F.pad(x, (lacks // 2, lacks - lacks // 2) * 2) if lacks else x
+    x = F.pad(x, (lacks // 2, lacks - lacks // 2) * 2, value=-1) if lacks else x
     x = linear(weights, x)
     for stage, width in enumerate(own.widths):
         if stage:

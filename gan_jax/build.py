@@ -19,11 +19,12 @@ from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.priors import PRIORS
 from gan_jax.core.state import init_state, named_leaves
-from gan_jax.core.tasks import TASKS
+from gan_jax.core.tasks import TASKS, deceived
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, automatic, find, sampling
 from gan_jax.keys import FEWEST_SAMPLES
+from gan_jax.runtime import placement
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import likely
@@ -96,6 +97,8 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
     if config.model == "aae" and config.task != "autoencoder":
         raise UserError("model 'aae' has an encoder that only the task 'autoencoder' trains: set config.task to it")
     _check_classes(config, family)
+    if not config.parallel.logical_shards:
+        check_batch(config)
     _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
     gan = GAN(
@@ -106,7 +109,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         discriminator_optimizer=d_optimizer,
         latent_dim=config.latent_dim,
         image_shape=shape,
-        task=TASKS[config.task],
+        task=deceived(TASKS[config.task]) if "pseudo" in augment_numbers else TASKS[config.task],
         prior=prior,
         d_steps=config.d_steps,
         g_batches=config.g_batches,
@@ -180,6 +183,21 @@ def _check_step(config: ConfigDict, gan: GAN, state: Any) -> None:
 
 
 _traced: set[Any] = set()  # of which a step is known to work: trials of a sweep are alike
+
+
+def check_batch(config: ConfigDict, devices: int = 1) -> None:
+    """Refuses a batch size that so many devices can't share.
+
+    Raises:
+      UserError: names the sizes, or the numbers of devices, that can be.
+    """
+    own = placement.shard_index(config.batch_size, devices, config.parallel.logical_shards)[0]
+    halved = config.terms.path_length.weight and config.terms.path_length.half_batch
+    if halved and len(own) * max(config.g_batches, 1) % 2:
+        raise UserError(
+            f"terms.path_length.half_batch takes every second of {len(own)} examples (batch_size {config.batch_size} "
+            f"by {config.batch_size // len(own)}): make that an even number, or set half_batch to False"
+        )
 
 
 def _check_classes(config: ConfigDict, family: Any) -> None:

@@ -95,6 +95,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     for player in ("generator", "discriminator"):
         config.schedules[f"{player}_rate"] = schedule(f"optimizer.{player}.learning_rate", "constant")
     config.schedules.augment = schedule("augment.p", "constant")
+    config.schedules.pseudo = schedule("augment.pseudo", "constant")
     # Of the generator's variables; samples are drawn with the first, see gan_jax/core/averages.py.
     config.averages = ConfigDict({"ema": average()})
     config.stages = ConfigDict()  # what holds from a later step on; a config file may add any, see `stage`

@@ -71,6 +71,7 @@ def one_of(*names: Any) -> Check:
 
 FINITE = Check(math.isfinite, "finite")
 FROM_0 = Check(lambda value: 0 <= value < math.inf, "finite and from 0 up")
+FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
 BELOW_1 = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
 FEWEST_SAMPLES = 10  # of an evaluation
 
@@ -248,9 +249,7 @@ KEYS: dict[str, Key] = {
     "augment.name": Key(
         "none", "Of all that D sees: color, translation, cutout, ada, one's own, or several with commas between them."
     ),
-    "augment.p": Key(
-        1.0, "The chance of each transformation.", Check(lambda value: 0 <= value <= 1, "from 0 to 1"), LEAF
-    ),
+    "augment.p": Key(1.0, "The chance of each transformation.", FRACTION, LEAF),
     **{
         f"augment.ada.{group}": Key(
             factor, f"Of ada: how many times p the chance of {meaning} is. 0: off.", FROM_0, LEAF
@@ -259,6 +258,12 @@ KEYS: dict[str, Key] = {
     },
     "augment.ada.without": Key(
         "", "Transforms of ada that are left out, of those named above, as ``rotate90,flip``; see gan_jax/core/ada.py."
+    ),
+    "augment.pseudo": Key(
+        0.0,
+        "The chance that D is shown one of G's images as real (APA); schedules.pseudo.kind=ada adapts it.",
+        FRACTION,
+        LEAF,
     ),
     "labels.real": Key(1.0, "D's target for reals, where the loss has one.", FINITE, LEAF),
     "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),

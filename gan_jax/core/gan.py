@@ -90,7 +90,8 @@ class Task(NamedTuple):
     """What two players play for: the only difference between GANs that draw and autoencoders with an adversary.
 
     Attributes:
-      real: ``real(context, examples)``: what D shall call real ``[b, ...]``, before augmentation.
+      real: ``real(context, examples, generated)``: what D shall call real ``[b, ...]``, before augmentation; what G
+        made beside the examples may be among it.
       fake: ``fake(context, variables, examples)``: what G with these variables made, `Generated`, and its new
         statistics.
       augmented: whether D sees images, which are augmented, or something else, which isn't.
@@ -98,7 +99,7 @@ class Task(NamedTuple):
       reconstruct: ``reconstruct(gan, variables, images, label)``: the images once more; or None.
     """
 
-    real: Callable[[Context, Examples], Array]
+    real: Callable[[Context, Examples, Generated], Array]
     fake: Callable[[Context, Variables, Examples], tuple[Generated, Variables]]
     augmented: bool
     shown: Callable[["GAN", Variables, Array, Array], Array]

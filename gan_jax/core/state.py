@@ -12,7 +12,19 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from gan_jax.core.gan import GAN, Array, Context, Examples, Hyperparams, Params, Variables, images_of, leaf, with_leaf
+from gan_jax.core.gan import (
+    GAN,
+    Array,
+    Context,
+    Examples,
+    Generated,
+    Hyperparams,
+    Params,
+    Variables,
+    images_of,
+    leaf,
+    with_leaf,
+)
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.layers import DiscriminatorOutput
@@ -80,7 +92,8 @@ def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANStat
     _check_images(gan, made)
     context = Context(gan, seed, jnp.zeros((), jnp.int32), hyperparams, index)
     examples = Examples(jnp.zeros((1, *gan.image_shape), gan.dtype), label, 0)
-    seen = jax.eval_shape(lambda: gan.task.real(context, examples))
+    generated = made if isinstance(made, Generated) else Generated(made)
+    seen = jax.eval_shape(lambda: gan.task.real(context, examples, generated))
     x = jnp.zeros(seen.shape, seen.dtype)
     begin = random_key(seed, "init_discriminator"), x, label
     judgement, discriminator = _init_player(

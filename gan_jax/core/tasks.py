@@ -3,10 +3,12 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables
 from gan_jax.core.networks import accepted, call
+from gan_jax.core.randomness import uniform
 
 
 def augmented(context: Context, images: Array, examples: Examples, like: str) -> Array:
@@ -32,9 +34,30 @@ def _latents(context: Context, examples: Examples) -> Array:
     return latents(context.gan, context.keys("latents", examples.substep))
 
 
-def _images(context: Context, examples: Examples) -> Array:
-    del context
+def _prior(context: Context, examples: Examples, generated: Generated) -> Array:
+    del generated
+    return _latents(context, examples)
+
+
+def _images(context: Context, examples: Examples, generated: Generated) -> Array:
+    del context, generated
     return examples.image
+
+
+def deceived(task: Task) -> Task:
+    """Return ``task`` with some of G's images among what D shall call real, so that D doesn't learn the reals by heart.
+
+    Adaptive pseudo augmentation (Jiang et al. 2021, arXiv:2111.06849, section 3.2): each real image makes way, with the
+    chance ``hyperparams["augment"]["pseudo"]``, for what G made beside it.
+    """
+
+    def real(context: Context, examples: Examples, generated: Generated) -> Array:
+        images = task.real(context, examples, generated)
+        chance = uniform(context.keys("pseudo", examples.substep), ())
+        chosen = (chance < context.hyperparams["augment"]["pseudo"]).reshape(-1, *(1,) * (images.ndim - 1))
+        return jnp.where(chosen, generated.shown.astype(images.dtype), images)
+
+    return task._replace(real=real)
 
 
 def _told(context: Context, examples: Examples) -> dict[str, Any]:
@@ -83,5 +106,5 @@ TASKS: dict[str, Task] = {
     # D tells images of the data from drawn ones.
     "images": Task(_images, _drawn, True, _shown),
     # D tells draws from the prior from codes of images (Makhzani et al. 2015, arXiv:1511.05644).
-    "autoencoder": Task(_latents, _encoded, False, _codes, _reconstructed),
+    "autoencoder": Task(_prior, _encoded, False, _codes, _reconstructed),
 }

@@ -30,7 +30,7 @@ def wgan_gp(view: View) -> Array:
     """
     mix = _column(uniform(view.keys("penalty"), ()), view.real)
     x = mix * view.real + (1 - mix) * view.fake
-    return jnp.square(_norm(view.logits("real"), x) - 1).mean()
+    return jnp.square(_norm(view.gradient("real", x)) - 1).mean()
 
 
 def dragan(view: View) -> Array:
@@ -43,7 +43,8 @@ def dragan(view: View) -> Array:
     real, keys = view.real, view.keys("penalty")
     a, v = _column(uniform(keys, ()), real), uniform(view.keys("penalty of each number"), real.shape[1:])
     spread = real.std(axis=tuple(range(1, real.ndim)), keepdims=True)
-    return jnp.square(_norm(view.logits("real"), real + (a * 0.5 * spread * v).astype(real.dtype)) - 1).mean()
+    near = real + (a * 0.5 * spread * v).astype(real.dtype)
+    return jnp.square(_norm(view.gradient("real", near)) - 1).mean()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,18 +81,13 @@ def _column(x: Array, like: Array) -> Array:
     return x.reshape(-1, *(1,) * (like.ndim - 1)).astype(like.dtype)
 
 
-def _square_norm(logits: Callable[[Array], Array], x: Array) -> Array:
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # drawn images may be bfloat16
-    return _squares(jax.grad(lambda x: logits(x).sum())(x))
-
-
 def _squares(x: Array) -> Array:
     """The squared norm of each ``[B]``."""
     return jnp.square(x).sum(tuple(range(1, x.ndim)))
 
 
-def _norm(logits: Callable[[Array], Array], x: Array) -> Array:
-    square = _square_norm(logits, x)
+def _norm(gradient: Array) -> Array:
+    square = _squares(gradient)
     positive = square > 0  # the root's derivative at 0 is infinite, and times 0 no number
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 

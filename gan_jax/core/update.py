@@ -124,7 +124,7 @@ def _made(
         return made.replace(seen=presented(context, made.shown, examples, "fake")), stats
 
     generated, pull_back, stats = jax.vjp(fake, generator.params, has_aux=True)
-    real = context.gan.task.real(context, examples)
+    real = context.gan.task.real(context, examples, generated)
     seen = presented(context, real, examples, "real")
     return Shared(examples, real, seen, generated, generator.variables), pull_back, stats
 

@@ -86,14 +86,18 @@ class View:
         """Return the function from images ``[b, ...]`` to D's logits ``[b]``; see `discriminate`."""
         return lambda images: self.discriminate(images, like).logits
 
-    def gradient(self, like: str) -> Array:
-        """Return the gradient of the sum of D's logits at the ``real`` or ``fake`` images before augmentation.
+    def gradient(self, like: str, images: Array | None = None) -> Array:
+        """Return the gradient of the sum of D's logits with respect to images ``[b, ...]`` before augmentation.
 
-        ``[b, ...]``, float32 at least. If it isn't at hand (see `gradients`), D runs once more.
+        It is of float32 at least. If it isn't at hand (see `gradients`), D runs once more.
+
+        Args:
+          like: ``real`` or ``fake``, see `discriminate`.
+          images: None for those themselves.
         """
-        if like in self.gradients:
+        if images is None and like in self.gradients:
             return self.gradients[like]
-        images = getattr(self, like)
+        images = getattr(self, like) if images is None else images
         images = images.astype(jnp.promote_types(images.dtype, jnp.float32))  # drawn ones may be bfloat16
         gradient: Array = jax.grad(lambda x: self.logits(like)(x).sum())(images)
         return gradient

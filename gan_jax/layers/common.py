@@ -132,6 +132,23 @@ def sides(image_shape: tuple[int, int, int], doublings: int) -> list[int]:
     return found[::-1]
 
 
+def _frame(side: int, whole: int) -> tuple[int, int]:
+    """Pixels before and behind."""
+    return (whole - side) // 2, whole - side - (whole - side) // 2
+
+
+def cropped(images: Array, side: int) -> Array:
+    """The middle ``[B, side, side, C]`` of images."""
+    before, _ = _frame(side, images.shape[1])
+    return images[:, before : before + side, before : before + side]
+
+
+def framed(images: Array, whole: int) -> Array:
+    """Images in a black frame, ``[B, whole, whole, C]``, of which `cropped` takes them out."""
+    each = _frame(images.shape[1], whole)
+    return jnp.pad(images, ((0, 0), each, each, (0, 0)), constant_values=-1)
+
+
 class Generator(nn.Module):
     """Base of generators: latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1]. A family writes `body`.
 

@@ -2,7 +2,7 @@
 
 A modern ResNet and nothing else: no normalisation, no style, no noise, no tanh, and no bias but before activations.
 Both are stages of one width each, from 4x4 on doubling the side, D the mirror image of G. Images of sides between
-those are cut out of the middle of G's, and D's get a border of zeros: 28x28 by networks of 32.
+those are cut out of the middle of G's, and D puts a black frame about them: 28x28 by networks of 32.
 
 Every kernel is N(0, gain² / fan_in) at first. The blocks' last is 0, so that they begin as identities (as in Fixup,
 Zhang et al. 2019, arXiv:1901.09321), and their others are scaled down with the number of blocks.
@@ -123,7 +123,7 @@ class Generator(nn.Module):
     def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
         del train, axis_name
         layers.check_conditional(self.conditional, self.classes, ("none", "concat"))
-        before, side = _border(self, self.image_shape)
+        _check_stages(self, self.image_shape)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = z.astype(self.dtype)
         if self.conditional == "concat":
@@ -137,7 +137,7 @@ class Generator(nn.Module):
             for _ in range(self.blocks[stage]):
                 x = layers.rematerialized(self, _block, x, self, stage)
         x = Linear(self.image_shape[-1], **types)(x)
-        return x[:, before : before + side, before : before + side]
+        return layers.cropped(x, self.image_shape[0])
 
 
 class Discriminator(nn.Module):
@@ -170,10 +170,8 @@ class Discriminator(nn.Module):
     ) -> DiscriminatorOutput:
         del train, axis_name, batches
         layers.check_conditional(self.conditional, self.classes, ("none", "projection"))
-        before, side = _border(self, x.shape[1:])
+        x = layers.framed(x, _check_stages(self, x.shape[1:]))
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        after = 4 * 2 ** (len(self.widths) - 1) - side - before
-        x = jnp.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
         for stage in range(len(self.widths)):
             own = jnp.bfloat16 if stage < self.low_precision else self.dtype
             x = x.astype(own)
@@ -195,17 +193,17 @@ class Discriminator(nn.Module):
         return DiscriminatorOutput(logits, features.astype(wide))
 
 
-def _border(module: Any, shape: Sequence[int]) -> tuple[int, int]:
-    """How many pixels images lack on the first sides of the networks', and their own side."""
+def _check_stages(module: Any, shape: Sequence[int]) -> int:
+    """The side that the networks end at; refuses images that aren't made by so many stages."""
     stages = len(module.widths)
     if not stages == len(module.blocks) == len(module.groups):
         raise ValueError("widths, blocks and groups must be of one length, a number for each stage")
-    full = 4 * 2 ** (stages - 1)
+    full: int = 4 * 2 ** (stages - 1)
     if shape[0] != shape[1] or not full / 2 < shape[0] <= full:
         raise ValueError(
             f"{stages} widths are for square images of sides from {full // 2 + 1} to {full}, not {shape[0]}x{shape[1]}"
         )
-    return (full - shape[0]) // 2, shape[0]
+    return full
 
 
 def _types(module: Any, x: Array) -> dict[str, Any]:

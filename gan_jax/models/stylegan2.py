@@ -258,7 +258,7 @@ class SynthesisNetwork(nn.Module):
             own = slice(max(2 * number - 1, 0), 2 * number + 1)
             told = {"w": w[:, own.start : own.stop + 1], "noise": noise[own], "noise_mode": noise_mode}
             state = layers.rematerialized(self, self._block, state, side, _types(self, side, sides), told)
-        return _cropped(state[1], self.image_shape[0])
+        return layers.cropped(state[1], self.image_shape[0])
 
     def _block(self, state: Any, side: int, types: dict[str, Any], told: Mapping[str, Any]) -> Any:
         """Activations and image of a side, of those of the side below."""
@@ -308,7 +308,7 @@ class Discriminator(nn.Module):
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not {self.architecture!r}")
         sides = sides_of(_side(x.shape[1:]))
-        x = _framed(x, sides[-1])
+        x = layers.framed(x, sides[-1])
         types = _types(self, sides[-1], sides)
         x = EqualizedConv(_width(self, sides[-1]), kernel_size=1, activation="leaky_relu", name="from_image", **types)(
             x
@@ -350,19 +350,3 @@ class Discriminator(nn.Module):
         )
         own, told = EqualizedDense(width, name="logit", **types)(features), mapping(None, label)[0]
         return (own.astype(self.param_dtype) * told).sum(1) / math.sqrt(width)
-
-
-def _frame(side: int, whole: int) -> tuple[int, int]:
-    """Pixels before and behind."""
-    return (whole - side) // 2, whole - side - (whole - side) // 2
-
-
-def _cropped(images: Array, side: int) -> Array:
-    before, _ = _frame(side, images.shape[1])
-    return images[:, before : before + side, before : before + side]
-
-
-def _framed(images: Array, whole: int) -> Array:
-    """``images`` in a black frame."""
-    each = _frame(images.shape[1], whole)
-    return jnp.pad(images, ((0, 0), each, each, (0, 0)), constant_values=-1)

@@ -66,7 +66,7 @@ def train(
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
     parts = stages.parts(config, workdir.cache, placement.local_devices(devices))
     for part in parts:
-        placement.shard_index(part.config.batch_size, len(devices), config.parallel.logical_shards)
+        build.check_batch(part.config, len(devices))
     with ExitStack() as stack:
         with distributed.first_goes_first():  # to the files: the others find the data decoded, the classifier trained
             try:

@@ -5,13 +5,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gan_jax.build import build_gan
 from gan_jax.core import augment
 from gan_jax.core.augment import Array
+from gan_jax.core.gan import Context, Examples, Generated
 from gan_jax.core.state import init_state
 from gan_jax.core.update import update
-from tests.helpers import small
+from gan_jax.util.errors import UserError
+from tests.helpers import small, start
 
 
 def moved(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -107,6 +110,50 @@ def test_gradients_move_back() -> None:
     gradient = jax.grad(lambda x: (augment.translation(x, key) * weights).sum())(image)
     back = {(r, c): moved(np.asarray(weights), r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)}
     assert any((np.where(b == -1, 0, b) == np.asarray(gradient)).all() for b in back.values())
+
+
+def test_a_share_of_the_reals_are_images_of_g() -> None:
+    """APA: by each example's own draw, whatever its batch; with a chance of 1 D is shown nothing else."""
+    config = small("gan")
+    config.augment.pseudo, config.batch_size = 0.25, 4000
+    gan, hyper = build_gan(config)
+    ones = jnp.ones((4000, 28, 28, 1))
+
+    def shown(examples: slice) -> Array:
+        index = jnp.arange(4000)[examples]
+        context = Context(gan, jnp.uint32(0), jnp.int32(3), hyper, index)
+        made = Generated(-ones[examples])
+        real = gan.task.real(context, Examples(ones[examples], jnp.zeros_like(index), 0), made)
+        assert (real == real[:, :1, :1]).all()  # whole images
+        return real[:, 0, 0, 0]
+
+    every = shown(slice(None))
+    assert set(np.unique(every)) == {-1, 1}
+    assert abs(float((every < 0).mean()) - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+    assert (shown(slice(1000, 2000)) == every[1000:2000]).all()
+
+    config.augment.pseudo, config.batch_size = 1.0, 16
+    gan, state, batch = start(config)
+    _, metrics = jax.jit(partial(update, gan))(state, batch)
+    assert float(metrics["d_margin"]) == 0
+    config.augment.pseudo = 0.0
+    gan, state, batch = start(config)
+    assert "pseudo" not in state.hyperparams["augment"]
+    assert float(jax.jit(partial(update, gan))(state, batch)[1]["d_margin"]) != 0
+
+
+def test_the_share_of_images_of_g_follows_d() -> None:
+    config = small("gan")
+    config.schedules.pseudo.update({"kind": "ada", "every": 1.0, "length": 4.0, "target": -2.0})
+    gan, state, batch = start(config)
+    for expected in (0.25, 0.5):
+        state, metrics = jax.jit(partial(update, gan))(state, batch)
+        assert float(state.memory["schedules"]["pseudo"]["p"]) == expected
+    assert float(metrics["schedule_pseudo"]) == 0.25
+    config = small("aae")
+    config.augment.pseudo = 0.5
+    with pytest.raises(UserError, match="in this task D sees none: leave it at 0"):
+        build_gan(config)
 
 
 def test_every_image_that_d_sees_is_augmented_real_and_fake_alike_each_by_its_own_key() -> None:

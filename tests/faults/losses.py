@@ -145,8 +145,8 @@ FAULTS = (
     Fault(
         "penalty-one-sided",
         "gan_jax/core/terms.py",
-        'return jnp.square(_norm(view.logits("real"), x) - 1).mean()',
-        'return jnp.square(jnp.maximum(_norm(view.logits("real"), x) - 1, 0)).mean()',
+        'return jnp.square(_norm(view.gradient("real", x)) - 1).mean()',
+        'return jnp.square(jnp.maximum(_norm(view.gradient("real", x)) - 1, 0)).mean()',
         (f"{_STEPS}[wgan_gp]",),
         "Small gradients cost nothing.",
     ),
@@ -275,7 +275,7 @@ FAULTS = (
     ),
     Fault(
         "gs-schedule-counts-ds-steps",
-        "gan_jax/assemble.py",
+        "gan_jax/assemble/schedules.py",
         'found["length"] = max(end - found["begin"], 1)',
         'found["length"] = max(end * config.d_steps - found["begin"], 1)',
         (f"{_STEPS}[wgan_gp]",),

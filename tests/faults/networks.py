@@ -277,7 +277,7 @@ FAULTS = (
     ),
     Fault(
         "a-half-life-ends-at-images-in-steps",
-        "gan_jax/assemble.py",
+        "gan_jax/assemble/schedules.py",
         'own["final"] /= (count or stages.count(config)).per_step',
         "pass",
         ("tests/models/test_r3gan.py::test_a_preset_has_the_published_parameters_and_numbers",),

@@ -7,6 +7,22 @@ _ADA, _WARP = "gan_jax/core/ada.py", "gan_jax/ops/warp.py"
 
 FAULTS = (
     Fault(
+        "all-examples-deceive-at-once",
+        "gan_jax/core/tasks.py",
+        'chance = uniform(context.keys("pseudo", examples.substep), ())',
+        'chance = uniform(context.keys("pseudo", examples.substep)[:1], ())',
+        ("tests/core/test_augment.py::test_a_share_of_the_reals_are_images_of_g",),
+        "APA shows either a batch of reals or one of fakes.",
+    ),
+    Fault(
+        "apa-the-wrong-way-round",
+        "gan_jax/core/tasks.py",
+        "jnp.where(chosen, generated.shown.astype(images.dtype), images)",
+        "jnp.where(chosen, images, generated.shown.astype(images.dtype))",
+        ("tests/core/test_augment.py::test_a_share_of_the_reals_are_images_of_g",),
+        "The less D shall be deceived, the more it is.",
+    ),
+    Fault(
         "geometry-in-reverse-order",
         _ADA,
         'jnp.matmul(found, step, precision="highest")',

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from configs.stylegan2 import get_config
+from gan_jax import layers
 from gan_jax.build import build_gan
 from gan_jax.core.draw import latents, options_of
 from gan_jax.core.networks import call
@@ -253,9 +254,9 @@ def test_the_highest_sides_compute_in_bfloat16_and_clamp() -> None:
 def test_images_of_other_sides_are_the_middle_of_the_next_power_of_two() -> None:
     assert stylegan2.sides_of(28) == stylegan2.sides_of(32) == [4, 8, 16, 32]
     images = jnp.arange(32 * 32.0).reshape(1, 32, 32, 1)
-    middle = stylegan2._cropped(images, 28)
+    middle = layers.cropped(images, 28)
     assert_array_equal(middle, images[:, 2:-2, 2:-2])
-    framed = stylegan2._framed(middle, 32)
+    framed = layers.framed(middle, 32)
     assert_array_equal(framed[:, 2:-2, 2:-2], middle)
     assert float(framed.sum() - middle.sum()) == -(32**2 - 28**2)
     with pytest.raises(ValueError, match="side 8 and more, not 7"):
