@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.hlo import Instruction, computations
 from benchmarks.program import CASES, case_config
-from benchmarks.sides import Ours, Torch
+from benchmarks.sides import Ours, Torch, torch_side
 from benchmarks.train_step import copy_rate, roof
 from gan_jax.runtime import environment
 
@@ -82,7 +82,7 @@ def main() -> int:
         return 2
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     ours = Ours(case_config(options.case), "float32", options.steps)
-    theirs = Torch(ours, "float32")
+    theirs = torch_side(ours, "float32")
     rates = roof("float32"), copy_rate()
     print(report(profile(ours, options.steps), profile_torch(theirs, options.steps), *rates))
     return 0

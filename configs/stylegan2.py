@@ -9,7 +9,8 @@ Behind the colon stands a preset of theirs, or a data set:
     python launch.py --config=configs/stylegan2.py:auto@256x8 --config.data.dir=IMAGES  # on 8 devices; auto@256: on 1
 
 `auto` chooses by side and devices as theirs does: R1's weight is .0002 side^2 / batch, half of the average is of the
-last 10/32 of a thousand batches' images. So does any data set of 64 pixels and more (``celeb_a``, ``npz@128x4``).
+last 10/32 of a thousand batches' images. A run says so at its start. So does any data set of 64 pixels and more
+(``celeb_a``, ``npz@128x4``).
 
 | | batch | R1 | channels | mapping layers | rate | average, thousand images |
 |---|---|---|---|---|---|---|
@@ -95,7 +96,12 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     else:
         data = "folder" if name == "auto" else name
         config = default(f"{data}@{side}" if at else "folder@256" if name == "auto" else data)
-        _published(config, _auto(config.data.image_size, int(devices)))
+        side, preset = config.data.image_size, _auto(config.data.image_size, int(devices))
+        _published(config, preset)
+        config.note = (
+            f"auto chose for {side}x{side} on {devices} device{'s' * (devices != '1')}: batch {preset.batch}, R1 "
+            f"{preset.r1:g}, {preset.channels} / side channels, rate {preset.rate:g}, half-life {preset.average:g} thousand"
+        )
     if kind == "cifar":
         _as_for_cifar(config)
     if name == "cifar_cond":

@@ -198,6 +198,7 @@ KEYS: dict[str, Key] = {
         "The workdir of a run whose weights this one begins with, wherever they fit; ``RUN@STEP``: of another "
         "checkpoint than the newest. ``--init_from=RUN`` is the same.",
     ),
+    "note": Key("", "A line that a run prints at its start: what a preset chose, and why.", None, FREE),
     "steps": Key(1000, "Steps of training: d_steps of the discriminator each, and one of the generator.", at_least(1)),
     "batch_size": Key(128, "Images in a batch, over all devices.", at_least(1)),
     "d_steps": Key(1, "The discriminator's steps in a step.", at_least(1)),

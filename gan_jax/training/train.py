@@ -240,6 +240,7 @@ def describe(
     return "\n".join(
         f"{name:<14}{text}"
         for name, text in {
+            **({"preset": config.note} if config.note else {}),
             "model": f"{own.model}, loss {own.loss}, {own.compute_dtype}",
             "parameters": listed(describe_parameters(own, state, player) for player in ("generator", "discriminator")),
             "data": f"{dataset.name}, {images} of {size}; {place}",

@@ -182,6 +182,13 @@ def test_a_preset_has_its_authors_numbers(name: str, expected: dict[str, Any]) -
         assert reduce(getattr, key.split("."), config) == pytest.approx(value), key
 
 
+def test_auto_says_what_it_chose() -> None:
+    chose = "batch 64, R1 0.2048, 16384 / side channels, rate 0.0025, half-life 20 thousand"
+    assert get_config("auto@256x8").note == f"auto chose for 256x256 on 8 devices: {chose}"
+    assert "on 1 device: batch 16, R1 0.8192" in get_config("auto@256").note
+    assert not get_config("paper256").note
+
+
 def test_what_is_no_preset_is_refused() -> None:
     for name in ("auto@256xmany", "auto@x8", "cifar@32x2", "paper256_cond"):
         with pytest.raises(UserError):

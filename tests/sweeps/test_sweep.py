@@ -36,7 +36,10 @@ def alone(config: ConfigDict, overrides: dict[str, Any], path: Path) -> Any:
     return run(own, path)
 
 
-@pytest.mark.parametrize("name", ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "wgan"))])
+@pytest.mark.parametrize(
+    "name",
+    ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "wgan", "r3gan", "stylegan2"))],
+)
 def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, name: str) -> None:
     """In float64, where rounding can't hide a fault; in float32 only the order of sums differs."""
     config = small(name)
@@ -46,6 +49,10 @@ def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, name: str) -> 
         config.terms.lecam.update({"weight": 0.3, "start": 1.0})
         config.terms.path_length.update({"weight": 2.0, "every": 2})
         config.schedules.strength = schedule("augment.p", "ada", every=1.0, length=8.0, target=-2.0)
+    if name == "stylegan2":
+        config.augment.update({"name": "ada", "p": 0.0})
+        config.schedules.augment.update({"kind": "ada", "every": 1.0, "length": 8.0, "target": -2.0})
+        config.terms.path_length.update({"weight": 2.0, "every": 2})
     with jax.enable_x64(True):
         compare_with_runs_alone(tmp_path, config)
 
