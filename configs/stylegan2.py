@@ -99,8 +99,9 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
         side, preset = config.data.image_size, _auto(config.data.image_size, int(devices))
         _published(config, preset)
         config.note = (
-            f"auto chose for {side}x{side} on {devices} device{'s' * (devices != '1')}: batch {preset.batch}, R1 "
-            f"{preset.r1:g}, {preset.channels} / side channels, rate {preset.rate:g}, half-life {preset.average:g} thousand"
+            f"auto chose for {side}x{side} on {devices} device{'s' * (devices != '1')}: batch {preset.batch}, "
+            f"R1 {preset.r1:g}, {preset.channels} / side channels, rate {preset.rate:g}, "
+            f"half-life {preset.average:g} thousand"
         )
     if kind == "cifar":
         _as_for_cifar(config)
