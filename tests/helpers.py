@@ -58,6 +58,8 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"channel_base": 32, "channel_max": 6, "w_dim": 6, "mapping_layers": 1},
         {"channel_base": 32, "channel_max": 6, "mapping_layers": 1},
     ),
+    "biggan": ({"widths": (8, 6), "first": 8, "embedding": 4}, {"widths": (8, 8)}),
+    "biggan_deep": ({"widths": (8, 8), "first": 8, "embedding": 4}, {"widths": (8, 8), "first": 8}),
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
 }
 
@@ -66,11 +68,16 @@ QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_ll
 
 
 def small(name: str) -> ConfigDict:
-    """The config ``name`` with narrow networks and a short run: the same code, in seconds."""
-    config: ConfigDict = importlib.import_module(f"configs.{name}").get_config()
+    """The config ``name``, or ``name:preset``, with narrow networks and a short run: the same code, in seconds."""
+    file, *preset = name.split(":")
+    config: ConfigDict = importlib.import_module(f"configs.{file}").get_config(*preset)
     for player, narrow in zip(("generator", "discriminator"), _NARROW[config.model], strict=True):
         config[player].update(narrow)
-    config.update({"steps": 10, "batch_size": 16, "latent_dim": 8, "steps_per_dispatch": 4})
+    if config.generator.get("attention"):
+        config.discriminator.widths = (8, 8)
+        config.generator.attention = config.discriminator.attention = 8
+    latent = 9 if config.model == "biggan" else 8  # in three parts
+    config.update({"steps": 10, "batch_size": 16, "latent_dim": latent, "steps_per_dispatch": 4})
     config.log.every, config.sample.every, config.eval.every, config.checkpoint.every = 1, 5, 5, 4
     config.sample.rows = 2
     config.parallel.population = "map"  # for the same bits whatever this machine would measure

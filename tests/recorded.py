@@ -1,11 +1,13 @@
 """Numbers of the training core, recorded: every config, shrunken, in float64, after six steps.
 
-``python -m tests.recorded`` writes them to ``tests/recorded.json`` anew, which is for changes that mean to compute
-something else; `tests/core/test_recorded.py` compares. Of each array there are its largest entry, and its sums
-weighted by three waves, so that any entry that changes shows, and so do two that change places.
+``python -m tests.recorded`` writes them to ``tests/recorded.json`` anew (with names: those of these configs), which is
+for changes that mean to compute something else; `tests/core/test_recorded.py` compares. Of each array there are its
+largest entry, and its sums weighted by three waves, so that any entry that changes shows, and so do two that change
+places.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -53,6 +55,10 @@ def tiny(name: str) -> ConfigDict:
     if config.model == "aae":
         widths = {"widths": (6,)}
         config.generator.encoder_widths = (5,)
+    if config.generator.get("attention"):
+        widths = {"widths": (8, 8), "attention": 4}
+    if config.model == "biggan":
+        config.latent_dim = 6
     if config.model == "r3gan":
         widths |= {"blocks": (1, 1), "groups": (2, 2)}
     if config.model != "stylegan2":  # whose networks are as small as can be
@@ -102,9 +108,11 @@ def _summary(leaf: np.ndarray) -> list[float]:
 
 
 def main() -> None:
-    """Writes the file anew."""
+    """Writes the file anew, or, of configs that are named, their part."""
+    names = sys.argv[1:]
+    known: dict[str, Numbers] = json.loads(FILE.read_text()) if names else {}
     with jax.enable_x64(True):
-        every = {name: observed(name) for name in NAMES}
+        every = known | {name: observed(name) for name in names or NAMES}
     FILE.write_text(json.dumps(every, indent=0, sort_keys=True) + "\n")
     print(f"{FILE.name}: {sum(map(len, every.values())):,} arrays of {len(every)} configs")
 

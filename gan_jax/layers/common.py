@@ -63,6 +63,12 @@ def _norm(module: Any, **told: Any) -> Callable[[Array], Array]:
     return partial(normalized, norm=module.norm, dtype=module.dtype, param_dtype=module.param_dtype, **told)
 
 
+def of_all_classes(norm: Norm) -> Norm:
+    """`generator_input`'s ``norm`` with one gain and one offset for all classes, where it has those of the label."""
+    told: Any = norm
+    return partial(told, classes=0)
+
+
 def generator_output(module: Any, images: Array) -> Array:
     """The images of the latents that were given, without those of the reference batch."""
     return images[REFERENCES:] if module.norm == "virtual" else images

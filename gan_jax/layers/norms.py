@@ -82,7 +82,8 @@ class BatchNorm(nn.Module):
     running ones follow them in this order, so that it is as if there were as many calls.
 
     With ``classes``, it is conditional (de Vries et al. 2017, arXiv:1707.00683; Miyato & Koyama 2018): gamma
-    ``[classes, C]`` starts at one, beta at zero, and each example has those of its ``label``.
+    ``[classes, C]`` starts at one, beta at zero, and each example has those of its ``label``. With ``modulation`` each
+    example has a gamma and a beta of its own, ``[N, C]``, that somebody else made (Brock et al. 2019).
 
     Attributes:
       gain_spread: standard deviation of the initial gamma about 1, where there are no classes.
@@ -104,13 +105,12 @@ class BatchNorm(nn.Module):
         axis_name: str | None = None,
         label: Array | None = None,
         batches: int = 1,
+        modulation: tuple[Array, Array] | None = None,
     ) -> Array:
         shape = x.shape[-1:]
-        table = (self.classes, *shape) if self.classes else shape
-        spread_gains = self.gain_spread and not self.classes
-        scale_init = partial(_normal_about_one, self.gain_spread) if spread_gains else nn.initializers.ones
-        scale = self.param("scale", scale_init, table, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, table, self.param_dtype)
+        if modulation is None:
+            modulation = self._own(shape, label)
+        scale, bias = modulation
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.param_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, self.param_dtype)
 
@@ -119,12 +119,11 @@ class BatchNorm(nn.Module):
 
         def transformed(mean: Array, var: Array, spread: Callable[[Arrays, Any], Arrays] = as_they_are) -> Array:
             inverse = lax.rsqrt(var + self.epsilon)
-            if self.classes:
-                assert label is not None
+            if scale.ndim == 2:
                 own = (len(x), *(1,) * (x.ndim - 2), *shape)
                 inverse, mean = spread((inverse, mean), own)
-                factor = scale[label].reshape(own) * inverse
-                return (x * factor + (bias[label].reshape(own) - mean * factor)).astype(self.dtype)
+                factor = scale.reshape(own) * inverse
+                return (x * factor + (bias.reshape(own) - mean * factor)).astype(self.dtype)
             factor = scale * inverse
             factor, offset = spread((factor, bias - mean * factor), x.shape)
             return (x * factor + offset).astype(self.dtype)
@@ -145,6 +144,18 @@ class BatchNorm(nn.Module):
                 self.sow(MOMENTS, "mean", own_mean)  # nothing, as a rule: nobody asks
                 self.sow(MOMENTS, "var", unbiased)
         return transformed(mean, var, spread)
+
+    def _own(self, shape: tuple[int, ...], label: Array | None) -> tuple[Array, Array]:
+        """Gains and offsets ``[C]``, or of the examples' labels ``[N, C]``."""
+        table = (self.classes, *shape) if self.classes else shape
+        spread = self.gain_spread and not self.classes
+        init = partial(_normal_about_one, self.gain_spread) if spread else nn.initializers.ones
+        scale: Array = self.param("scale", init, table, self.param_dtype)
+        bias: Array = self.param("bias", nn.initializers.zeros, table, self.param_dtype)
+        if not self.classes:
+            return scale, bias
+        assert label is not None
+        return scale[label], bias[label]
 
 
 def _normal_about_one(spread: float, key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:

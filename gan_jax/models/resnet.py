@@ -1,6 +1,8 @@
 """Residual networks (Miyato et al. 2018, arXiv:1802.05957, tables 3 to 5; Gulrajani et al. 2017), for images of any
 side.
 
+With ``attention`` they are SAGAN's (Zhang et al. 2019, arXiv:1805.08318).
+
 Their depth is that of ``widths``: for 32x32 the generator's are (256, 256, 256) and the discriminator's (128, 128, 128,
 128) with ``downs=2``; those for 28, 64 and 128 are in ``configs/sngan.py``. 28x28 grows from 7, or from 4 by way of
 7 and 14.
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 
 from gan_jax import layers
 from gan_jax.layers import Array, Conv, Dense
+from gan_jax.layers.attention import SelfAttention
 
 POOLINGS = {"sum": jnp.sum, "mean": jnp.mean}
 
@@ -33,27 +36,33 @@ class Generator(layers.Generator):
       widths: of the blocks.
       first: channels before them; 0: as many as the first block's.
       gain: of the blocks' initial kernels.
+      biased: whether convolutions have the biases that batch norm takes away again; as published, they do.
+      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
 
     Raises:
-      ValueError: see `gan_jax.layers.sides`.
+      ValueError: see `gan_jax.layers.sides`; or no block makes maps of such a side.
     """
 
     widths: Sequence[int] = (256, 256, 256)
     first: int = 0
     norm: str = "batch"
     gain: float = math.sqrt(2)
+    biased: bool = False
+    attention: int = 0
 
     def body(self, z: Array, norm: layers.Norm) -> Array:
         """Return images."""
         side, *larger = layers.sides(self.image_shape, len(self.widths))
         types = layers.weight_types(self)
-        inner = {"use_bias": layers.bias_before(self.norm), "gain": self.gain, **types}
+        inner = {"use_bias": self.biased or layers.bias_before(self.norm), "gain": self.gain, **types}
+        check_attention(self.attention, larger)
         first = self.first or self.widths[0]
         x = layers.reshaped(Dense(side * side * first, use_bias=True, **types)(z), (-1, side, side, first))
         for features, side in zip(self.widths, larger, strict=True):
-            x = layers.rematerialized(self, _up_block, x, features, side, norm, inner)
-        x = Conv(self.image_shape[-1], use_bias=True, **types)(layers.relu(x, norm))
-        return jnp.tanh(x)
+            x = layers.rematerialized(self, up_block, x, features, side, norm, inner)
+            x = SelfAttention(**types)(x) if side == self.attention else x
+        x = layers.relu(x, layers.of_all_classes(norm))  # as in the projection GAN's and SAGAN's code
+        return jnp.tanh(Conv(self.image_shape[-1], use_bias=True, **types)(x))
 
 
 class Discriminator(layers.Discriminator):
@@ -68,6 +77,10 @@ class Discriminator(layers.Discriminator):
       wide: whether a block's first convolution has the new width already, as in SAGAN and BigGAN.
       pooling: over pixels, one of `POOLINGS`: sum (Miyato et al.) or mean (Gulrajani et al.).
       gain: of the blocks' initial kernels.
+      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
+
+    Raises:
+      ValueError: ``pooling`` is none of them, or no block makes maps of such a side.
     """
 
     widths: Sequence[int] = (128, 128, 128, 128)
@@ -75,21 +88,45 @@ class Discriminator(layers.Discriminator):
     wide: bool = False
     pooling: str = "sum"
     gain: float = math.sqrt(2)
+    attention: int = 0
 
     def body(self, x: Array, norm: layers.Norm) -> Array:
         """Return the last hidden layer."""
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {self.pooling!r}")
         types: dict[str, Any] = {"use_bias": True, "gain": self.gain, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
+        check_attention(self.attention, [-(-x.shape[1] // 2 ** (block + 1)) for block in range(self.downs)])
         for block, features in enumerate(self.widths):
             within = features if self.wide or block == 0 else x.shape[-1]
             rest = (within, features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-        return POOLINGS[self.pooling](layers.relu(x), axis=(1, 2))
+            if block < self.downs and x.shape[1] == self.attention:
+                x = SelfAttention(**layers.weight_types(self))(x)
+        return summed_up(layers.relu(x), self.pooling)
 
 
-def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[str, Any]) -> Array:
+def summed_up(x: Array, pooling: str) -> Array:
+    """Return ``x`` ``[N, H, W, C]`` pooled over its pixels, by one of `POOLINGS`: ``[N, C]``.
+
+    Raises:
+      ValueError: ``pooling`` is none of them.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
+    pooled: Array = POOLINGS[pooling](x, axis=(1, 2))
+    return pooled
+
+
+def check_attention(side: int, sides: Sequence[int]) -> None:
+    """Refuses attention behind maps of a side that no block makes.
+
+    Raises:
+      ValueError: names those that there are.
+    """
+    if side and side not in sides:
+        raise ValueError(f"attention={side}: blocks make maps of sides {list(sides)}")
+
+
+def up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[str, Any]) -> Array:
     """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution."""
 
     def doubled(x: Array) -> Array:
@@ -116,19 +153,19 @@ def _down_block(
     inner: dict[str, Any],
 ) -> Array:
     """Norm, ReLU (neither at the image), convolution, norm, ReLU, convolution, averaging; beside it, a 1x1 one."""
-    halved = _halved if down else lambda x: x
+    pooled = halved if down else lambda x: x
     inside = x if first else layers.relu(x, norm)
     inside = Conv(within, **inner)(inside)
     inside = layers.relu(inside, norm)
     if down and not (x.shape[1] % 2 or x.shape[2] % 2):
         inside = Conv(features, resample="down", **types)(inside)
     else:
-        inside = halved(Conv(features, **types)(inside))
+        inside = pooled(Conv(features, **types)(inside))
     plain = not down and x.shape[-1] == features
-    return inside + (x if plain else Conv(features, kernel_size=1, **types | {"gain": 1.0})(halved(x)))
+    return inside + (x if plain else Conv(features, kernel_size=1, **types | {"gain": 1.0})(pooled(x)))
 
 
-def _halved(x: Array) -> Array:
+def halved(x: Array) -> Array:
     """Means of 2x2 pixels; an odd side is lengthened by its last row or column first."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
     n, height, width, channels = x.shape

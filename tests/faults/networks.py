@@ -8,6 +8,30 @@ _STYLES = "tests/models/test_stylegan2.py::test"
 
 FAULTS = (
     Fault(
+        "attention-divided-by-a-root",
+        "gan_jax/layers/attention.py",
+        'jnp.einsum("nqc,nkc->nqk", queries, keys)',
+        'jnp.einsum("nqc,nkc->nqk", queries, keys / 2)',
+        ("tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave[sagan]",),
+        "Attention is divided by a number, as in transformers.",
+    ),
+    Fault(
+        "one-part-of-the-latent-for-all",
+        "gan_jax/models/biggan.py",
+        "jnp.concatenate([shared, part], 1) for part in own",
+        "jnp.concatenate([shared, own[0]], 1) for _ in own",
+        ("tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave[biggan]",),
+        "All of BigGAN's blocks are told the same part of the latent.",
+    ),
+    Fault(
+        "deep-shortcut-keeps-the-last",
+        "gan_jax/models/biggan_deep.py",
+        "_doubled(x[..., :features], side)",
+        "_doubled(x[..., -features:], side)",
+        ("tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave[biggan:cifar10_deep]",),
+        "BigGAN-deep's shortcuts drop the first channels.",
+    ),
+    Fault(
         "styles-demodulated-by-the-mean",
         "gan_jax/layers/modulated.py",
         "jnp.square(kernel).sum((0, 1))",
@@ -182,8 +206,8 @@ FAULTS = (
     Fault(
         "conditional-gains-ignored",
         "gan_jax/layers/norms.py",
-        "factor = scale[label].reshape(own) * inverse",
-        "factor = scale[0 * label].reshape(own) * inverse",
+        "return scale[label], bias[label]",
+        "return scale[0 * label], bias[label]",
         (f"{_STEPS}[projection]",),
         "All classes have the gains of class 0.",
     ),

@@ -54,6 +54,31 @@ def test_a_residual_discriminator_has_its_authors_parameters(name: str, expected
     assert parameter_count(state.discriminator.params) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "generator", "discriminator"),
+    [
+        # PyTorch-StudioGAN's logs; that of 64x64 counted by its networks.
+        ("sagan:cifar10", 4_386_308, 1_075_586),
+        ("sagan:imagenet64", 12_811_396, 19_650_242),
+        ("sagan:imagenet128", 42_017_412, 39_448_258),
+        ("biggan:cifar10", 9_416_196, 2_415_170),
+        ("biggan:cifar10_deep", 4_599_876, 415_010),
+        # BigGAN-PyTorch's log; its script's networks, counted.
+        ("biggan:imagenet128", 70_433_988, 87_982_370),
+        ("biggan:imagenet128_deep", 50_244_484, 34_590_210),
+    ],
+)
+def test_a_preset_with_attention_has_the_published_parameters(name: str, generator: int, discriminator: int) -> None:
+    file, preset = name.split(":")
+    config = importlib.import_module(f"configs.{file}").get_config(preset)
+    if name == "sagan:imagenet64":
+        config.classes = 100  # of StudioGAN's "Baby ImageNet"
+    gan, hyper = build_gan(config)
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    assert parameter_count(state.generator.params) == generator
+    assert parameter_count(state.discriminator.params) == discriminator
+
+
 def test_a_wide_discriminator_has_sagans_parameters() -> None:
     """StudioGAN has 19,650,242 in SAGAN at 64x64 with 100 classes: with attention, without biases, and an embedding."""
     widths, count = (64, 128, 256, 512, 1024), 19_650_242 - (2 * 64**2 // 8 + 2 * 64**2 // 2 + 1) - 100 * 1024

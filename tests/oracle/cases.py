@@ -39,6 +39,30 @@ CASES: dict[str, dict[str, Any]] = {
         **{"g_batches": 2, "generator.widths": (4,), "generator.first": 3, "discriminator.widths": (6, 5)},
         "discriminator.wide": False,  # as the authors', where digits have wide ones
     },
+    "sagan": {
+        **{"generator.widths": (16, 8), "generator.first": 3, "discriminator.widths": (8, 6), "generator.biased": True},
+        **{"generator.attention": 4, "discriminator.attention": 4, "g_batches": 1, "d_steps": 2},
+    },
+    "biggan": {
+        **{"generator.widths": (16, 8), "generator.first": 3, "discriminator.widths": (8, 6), "latent_dim": 6},
+        **{"generator.attention": 4, "discriminator.attention": 4, "generator.embedding": 3, "data.channels": 3},
+        **{"terms.r1.weight": 0.3, "terms.r1.every": 1},
+    },
+    "biggan:cifar10_deep": {
+        **{
+            "generator.widths": (16, 8),
+            "generator.first": 16,
+            "discriminator.widths": (16, 20),
+            "generator.biased": True,
+        },
+        **{
+            "generator.attention": 8,
+            "discriminator.attention": 4,
+            "generator.embedding": 3,
+            "discriminator.first": 8,
+            "averages.ema.start": 0,
+        },
+    },
     "aae": {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
         "terms.reconstruction.weight": 3.0,
@@ -121,6 +145,7 @@ def randomized(variables: Tree, seed: int, equalized: bool = False) -> Tree:
             "const": (1.0, 0.0),
             "strength": (0.2, 0.4),
             "w_avg": (0.3, 0.0),
+            "gate": (0.2, 0.7),
         }[path[-1].key]
         drawn: np.ndarray = (offset + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
         return drawn / np.linalg.norm(drawn) if path[-1].key in ("u", "v") else drawn

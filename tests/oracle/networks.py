@@ -48,6 +48,31 @@ class Pass:
         self.counts[kind] += 1
         return name, self.params[name]
 
+    def within(self, kind: str) -> "Pass":
+        """The pass through the next module of that kind, which has layers of its own."""
+        name, own = self.next(kind)
+        inner = Pass({"params": own}, self.renew)
+        inner.written = {collection: of[name] for collection, of in self.written.items() if name in of}
+        return inner
+
+    def attention(self, x: Tensor) -> Tensor:
+        """``x`` and, through a gate, at each pixel a mean over all others, by keys and values of 2x2 pixels."""
+        run, (n, channels, height, width) = self.within("SelfAttention"), x.shape
+        queries = run.conv(x).flatten(2)
+        keys, values = (F.max_pool2d(run.conv(x), 2).flatten(2) for _ in range(2))
+        weights = F.softmax(queries.transpose(1, 2) @ keys, dim=-1)
+        mean = (values @ weights.transpose(1, 2)).reshape(n, channels // 2, height, width)
+        gate: Tensor = run.params["gate"]
+        return x + gate * run.conv(mean)
+
+    def told(self, x: Tensor, code: Tensor) -> Tensor:
+        """Batch norm of ``x``, with gains and offsets that are linear in ``code``."""
+        run = self.within("ConditionedNorm")
+        gain, offset = (run.dense(code)[..., None, None] for _ in range(2))
+        running = run.written["batch_stats"]["BatchNorm_0"]
+        out = F.batch_norm(x, running["mean"], running["var"], training=True, momentum=0.1, eps=_EPSILON)
+        return out * (1 + gain) + offset
+
     def weight(self, name: str, weight: Tensor, output_axis: int = -1) -> Tensor:
         """``weight`` over its largest singular value, if there is an estimate of that (Miyato et al. 2018)."""
         if name not in self.written.get("spectral", {}):
@@ -119,6 +144,8 @@ def generated(config: Any, run: Pass, z: Tensor, label: Tensor) -> Tensor:
     """Images ``[B, H, W, C]`` of latents ``[B, Z]``."""
     if config.model == "r3gan":
         return _r3gan_images(config, run, z, label)
+    if config.model in ("biggan", "biggan_deep"):
+        return _big_images(config, run, z, label)
     kind, classes = config.generator.norm, config.classes
     if kind == "virtual":
         z = torch.cat([torch.tensor(draws.references(z.shape[1])), z])
@@ -156,7 +183,44 @@ def _residual_images(config: Any, run: Pass, z: Tensor, norm: Callable[[Tensor],
         inside = run.conv(F.interpolate(F.relu(norm(x)), scale_factor=2, mode="nearest"))
         inside = run.conv(F.relu(norm(inside)))
         x = inside + F.interpolate(run.conv(x), scale_factor=2, mode="nearest")
+        x = run.attention(x) if x.shape[2] == config.generator.get("attention") else x
     return torch.tanh(run.conv(F.relu(norm(x)))).permute(0, 2, 3, 1)
+
+
+def _big_images(config: Any, run: Pass, z: Tensor, label: Tensor) -> Tensor:
+    own, stages = config.generator, len(config.generator.widths)
+    shared = run.next("Embedding")[1]["table"][label]
+    if config.model == "biggan":
+        first, *parts = z.chunk(stages + 1, dim=1)
+        codes = [torch.cat([shared, part], 1) for part in parts]
+    else:
+        first = torch.cat([shared, z], 1)
+        codes = [first] * stages
+    start = config.data.image_size // 2**stages
+    x = run.dense(first).reshape(len(z), start, start, -1).permute(0, 3, 1, 2)
+    for width, code in zip(own.widths, codes, strict=True):
+        if config.model == "biggan":
+            inside = run.conv(_twice(F.relu(run.told(x, code))))
+            inside = run.conv(F.relu(run.told(inside, code)))
+            x = inside + run.conv(_twice(x))
+        else:
+            x = _deep_up(run, _deep_up(run, x, code, x.shape[1], up=False), code, width, up=True)
+        x = run.attention(x) if x.shape[2] == own.attention else x
+    return torch.tanh(run.conv(F.relu(run.norm("batch", x)))).permute(0, 2, 3, 1)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _deep_up(run: Pass, x: Tensor, code: Tensor, width: int, up: bool) -> Tensor:
+    inside = run.conv(F.relu(run.told(x, code)))
+    inside = F.relu(run.told(inside, code))
+    inside = run.conv(_twice(inside) if up else inside)
+    inside = run.conv(F.relu(run.told(inside, code)))
+    inside = run.conv(F.relu(run.told(inside, code)))
+    kept = x[:, :width]
+    return inside + (_twice(kept) if up else kept)
 
 
 def encoded(config: Any, run: Pass, images: Tensor) -> Tensor:
@@ -185,7 +249,9 @@ def judged(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
             x = torch.cat([x.flatten(1), code], 1)
         else:
             x = torch.cat([x, code[:, None, None].expand(*x.shape[:-1], -1)], -1)
-    features = {"mlp": _dense_features, "dcgan": _dcgan_features, "resnet": _residual_features}[family](config, run, x)
+    family = "resnet" if family == "biggan" else family
+    networks = {"mlp": _dense_features, "dcgan": _dcgan_features, "resnet": _residual_features}
+    features = {**networks, "biggan_deep": _deep_features}[family](config, run, x)
     with_others = features
     if config.discriminator.minibatch == "discrimination":
         m = run.dense(features).reshape(len(x), 50, 5)
@@ -222,7 +288,26 @@ def _residual_features(config: Any, run: Pass, x: Tensor) -> Tensor:
         inside = run.conv(x if block == 0 else F.relu(x))
         inside = halved(run.conv(F.relu(inside)))
         x = inside + (run.conv(halved(x)) if down or x.shape[1] != width else x)
+        x = run.attention(x) if down and x.shape[2] == config.discriminator.get("attention") else x
     return {"sum": torch.sum, "mean": torch.mean}[config.discriminator.pooling](F.relu(x), dim=(2, 3))
+
+
+def _deep_features(config: Any, run: Pass, x: Tensor) -> Tensor:
+    x = run.conv(x.permute(0, 3, 1, 2))
+    for stage, width in enumerate(config.discriminator.widths):
+        for block in range(2):
+            down = block == 0 and stage < config.discriminator.downs
+            inside = run.conv(F.relu(x))
+            inside = run.conv(F.relu(inside))
+            inside = F.relu(run.conv(F.relu(inside)))
+            inside, beside = (F.avg_pool2d(y, 2) if down else y for y in (inside, x))
+            inside = run.conv(inside)
+            if width > x.shape[1]:
+                beside = torch.cat([beside, run.conv(beside)], 1)
+            x = inside + beside
+        down = stage < config.discriminator.downs
+        x = run.attention(x) if down and x.shape[2] == config.discriminator.attention else x
+    return F.relu(x).sum((2, 3))
 
 
 # --- R3GAN ------------------------------------------------------------------------------------------------------------
