@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from gan_jax import assemble, data, models, stages
 from gan_jax import config as configuration
 from gan_jax.core import losses
-from gan_jax.core.gan import GAN, Hyperparams
+from gan_jax.core.gan import GAN, Hyperparams, Task
 from gan_jax.core.priors import PRIORS
 from gan_jax.core.state import init_state, named_leaves
-from gan_jax.core.tasks import TASKS, deceived
+from gan_jax.core.tasks import TASKS, deceived, faded
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, automatic, find, sampling
@@ -90,6 +90,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         "terms": term_numbers,
         "averages": average_numbers,
         "augment": augment_numbers,
+        **assemble.fade(config, family, wide),
     }
     schedules, hyper["schedules"] = assemble.schedules(config, hyper, wide, count=count)
     if config.task == "autoencoder" and not hasattr(family.Generator, "encode"):
@@ -109,7 +110,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         discriminator_optimizer=d_optimizer,
         latent_dim=config.latent_dim,
         image_shape=shape,
-        task=deceived(TASKS[config.task]) if "pseudo" in augment_numbers else TASKS[config.task],
+        task=_task(config, hyper),
         prior=prior,
         d_steps=config.d_steps,
         g_batches=config.g_batches,
@@ -127,6 +128,13 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
     _check_step(config, gan, state)
     sampling.of_evaluations(gan, config.eval)  # refuses what can't be
     return gan, hyper
+
+
+def _task(config: ConfigDict, hyper: Hyperparams) -> Task:
+    """What the players play for, with what of it the numbers in ``hyper`` ask for."""
+    task = TASKS[config.task]
+    task = faded(task) if "fade" in hyper else task
+    return deceived(task) if "pseudo" in hyper["augment"] else task
 
 
 def _family(config: ConfigDict) -> Any:

@@ -266,6 +266,9 @@ KEYS: dict[str, Key] = {
         FRACTION,
         LEAF,
     ),
+    "fade": Key(
+        1.0, "How much of the newest layers counts, of networks that grow (progan); see schedules.fade.", FRACTION, LEAF
+    ),
     "labels.real": Key(1.0, "D's target for reals, where the loss has one.", FINITE, LEAF),
     "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),
     "labels.generator": Key(1.0, "What G wants D to say (least_squares alone); it follows labels.real.", FINITE, LEAF),

@@ -58,6 +58,7 @@ _NARROW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"channel_base": 32, "channel_max": 6, "w_dim": 6, "mapping_layers": 1},
         {"channel_base": 32, "channel_max": 6, "mapping_layers": 1},
     ),
+    "progan": ({"channel_base": 32, "channel_max": 6}, {"channel_base": 32, "channel_max": 6}),
     "biggan": ({"widths": (8, 6), "first": 8, "embedding": 4}, {"widths": (8, 8)}),
     "biggan_deep": ({"widths": (8, 8), "first": 8, "embedding": 4}, {"widths": (8, 8), "first": 8}),
     "aae": ({"widths": (24,), "encoder_widths": (24,)}, {"widths": (16,)}),
@@ -85,7 +86,8 @@ def small(name: str) -> ConfigDict:
     if "critic_first" in config.schedules:
         config.schedules.critic_first.factor = 2.0
     if name not in FOUNDING:
-        config.data.image_size = 8 if config.model == "stylegan2" else 16
+        config.data.image_size = 8 if config.model in ("stylegan2", "progan") else 16
+        config.stages = ConfigDict()
     return config
 
 

@@ -5,7 +5,7 @@ Each function returns what is static, and a dict of numbers: leaves of the state
 
 from gan_jax.assemble.augmentation import augmentation
 from gan_jax.assemble.checks import chosen
-from gan_jax.assemble.players import check_frozen, frozen, labels, optimizer
+from gan_jax.assemble.players import check_frozen, fade, frozen, labels, optimizer
 from gan_jax.assemble.schedules import averages, generator_updates, schedules
 from gan_jax.assemble.terms import terms
 
@@ -14,6 +14,7 @@ __all__ = [
     "averages",
     "check_frozen",
     "chosen",
+    "fade",
     "frozen",
     "generator_updates",
     "labels",

@@ -1,4 +1,4 @@
-"""A player's optimizer, the parameters of it that stand still, and the label values that the loss takes."""
+"""A player's optimizer, the parameters of it that stand still, and what both players are told beside their input."""
 
 import dataclasses
 import difflib
@@ -100,3 +100,16 @@ def labels(config: ConfigDict, loss: losses.Loss, wide: Any) -> Numbers:
     if "generator_label" not in taken and config.labels.generator != config.labels.real:
         raise UserError(f"loss {config.loss!r} has no label that G aims at: leave config.labels.generator unset")
     return leaves("labels", {name: value for name, value in config.labels.items() if f"{name}_label" in taken}, wide)
+
+
+def fade(config: ConfigDict, family: Any, wide: Any) -> Numbers:
+    """Return how much of the newest layers counts, where the networks of ``family`` take that; else nothing.
+
+    Raises:
+      UserError: they don't, and the config says that it is another than all, or moves.
+    """
+    if "fade" in inspect.signature(family.Generator.__call__).parameters:
+        return leaves("", {"fade": config.fade}, wide)
+    if config.fade != 1 or "fade" in moved(config):
+        raise UserError(f"config.fade is of networks that grow, and {config.model!r} don't: leave it at 1")
+    return {}

@@ -81,6 +81,12 @@ class Context:
         """Return a key ``[b]`` for each example, for ``purpose`` in this step."""
         return example_keys(random_key(self.seed, purpose, self.step, *counters), self.index)
 
+    @property
+    def fade(self) -> Array | None:
+        """How much of the newest layers counts, where networks grow."""
+        found: Array | None = self.hyperparams.get("fade")
+        return found
+
     def mean(self, tree: Any) -> Any:
         """Return the mean of every leaf over the devices."""
         return cross_device_mean(tree, self.axis_name)

@@ -10,7 +10,7 @@ from flax import linen as nn
 Variables = dict[str, Any]
 
 # What a network may be told beside its input; one that doesn't take an argument does without it.
-ARGUMENTS = ("train", "label", "keys", "axis_name", "batches")
+ARGUMENTS = ("train", "label", "keys", "axis_name", "batches", "fade")
 
 
 @cache
@@ -48,7 +48,8 @@ def call(
       mutable: the collections that it renews; if None, there is no second result.
       **told: of `ARGUMENTS`: ``train`` (whether it trains), ``label`` ``[B]``, ``keys`` (a PRNG key for each example
         ``[B]``), ``axis_name`` (of the devices, or None), ``batches`` (how many of one size lie one after the other in
-        ``x``); also whatever options the network's own signature has.
+        ``x``), ``fade`` (how much of the newest layers of a network that grows counts, in training); also whatever
+        options the network's own signature has.
 
     Returns:
       What it returns; with ``mutable``, also the renewed collections.

@@ -60,10 +60,28 @@ def deceived(task: Task) -> Task:
     return task._replace(real=real)
 
 
+def faded(task: Task) -> Task:
+    """Return ``task`` with real images that fade in as G's do: from those of half the side, doubled, to themselves.
+
+    Of networks that grow (Karras et al. 2018, arXiv:1710.10196, appendix A), by ``hyperparams["fade"]``.
+    """
+
+    def real(context: Context, examples: Examples, generated: Generated) -> Array:
+        images = task.real(context, examples, generated)
+        n, height, width, channels = images.shape
+        half = images.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+        blurred = half.repeat(2, 1).repeat(2, 2)
+        assert context.fade is not None
+        return blurred + (images - blurred) * context.fade.astype(images.dtype)
+
+    return task._replace(real=real)
+
+
 def _told(context: Context, examples: Examples) -> dict[str, Any]:
     """What a generator is told beside its input, in training."""
     keys = context.keys("generator", examples.substep)
-    return {"label": examples.label, "keys": keys, "train": True, "axis_name": context.axis_name}
+    told = {"label": examples.label, "keys": keys, "train": True, "axis_name": context.axis_name}
+    return {**told, "fade": context.fade}
 
 
 def _drawn(context: Context, variables: Variables, examples: Examples) -> tuple[Generated, Variables]:

@@ -280,6 +280,7 @@ class _Judge:
                 train=True,
                 axis_name=context.axis_name,
                 batches=len(together),
+                fade=context.fade,
                 mutable=list(mutable),
             )
             variables, mutable = {**variables, **written}, ("batch_stats",)

@@ -45,6 +45,7 @@ class Equalized(nn.Module):
       activation, gain, clamp: see `activated`.
       use_bias: whether there is a bias.
       bias: its initial value.
+      kernel_gain: what the kernel alone is multiplied by.
       multiplier: m, of the learning rate.
       dtype, param_dtype: of the arithmetic, and of the parameters.
     """
@@ -56,6 +57,7 @@ class Equalized(nn.Module):
     use_bias: bool = True
     bias: float = 0.0
     multiplier: float = 1.0
+    kernel_gain: float = 1.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -63,7 +65,8 @@ class Equalized(nn.Module):
         """Return the kernel ``[..., outputs]`` as it is used, in the parameters' dtype."""
         init = nn.initializers.normal(1 / self.multiplier)
         stored: Array = self.param("kernel", init, shape, self.param_dtype)
-        return stored * jnp.asarray(self.multiplier / math.sqrt(math.prod(shape[:-1])), self.param_dtype)
+        factor = self.kernel_gain * self.multiplier / math.sqrt(math.prod(shape[:-1]))
+        return stored * jnp.asarray(factor, self.param_dtype)
 
     def finished(self, x: Array) -> Array:
         """Return ``x`` with the bias and through the activation."""

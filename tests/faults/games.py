@@ -9,8 +9,8 @@ FAULTS = (
     Fault(
         "fakes-of-the-next-class",
         "gan_jax/core/tasks.py",
-        'return {"label": examples.label, "keys": keys',
-        'return {"label": (examples.label + 1) % max(context.gan.classes, 1), "keys": keys',
+        'told = {"label": examples.label, "keys": keys',
+        'told = {"label": (examples.label + 1) % max(context.gan.classes, 1), "keys": keys',
         (f"{_STEPS}[cgan]",),
         "G draws class 4 where D is told 3.",
     ),

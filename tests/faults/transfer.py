@@ -4,6 +4,22 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        "what-is-drawn-does-not-fade",
+        "gan_jax/models/progan.py",
+        "        kept.value = told\n",
+        "        kept.value = jnp.ones_like(told)\n",
+        ("tests/training/test_stages.py::test_a_run_killed_while_layers_fade_in_ends_as_one_that_was_not",),
+        "While layers fade in, images are drawn by the new ones alone.",
+    ),
+    Fault(
+        "reals-do-not-fade",
+        "gan_jax/core/tasks.py",
+        "return blurred + (images - blurred) * context.fade.astype(images.dtype)",
+        "return images",
+        ("tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave[progan]",),
+        "D tells reals by the fine detail that G's images haven't got yet.",
+    ),
+    Fault(
         "averages-begin-without-the-other-run",
         "gan_jax/core/carry.py",
         'averages, _ = carry_over(old, {"averages": fresh})',

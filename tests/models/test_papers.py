@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from gan_jax import stages
 from gan_jax.build import build_gan
 from gan_jax.core.state import init_state, parameter_count
 from gan_jax.models import dcgan, mlp, resnet
@@ -77,6 +78,34 @@ def test_a_preset_with_attention_has_the_published_parameters(name: str, generat
     state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
     assert parameter_count(state.generator.params) == generator
     assert parameter_count(state.discriminator.params) == discriminator
+
+
+@pytest.mark.parametrize(
+    ("side", "generator", "discriminator"),
+    [(32, 20_719_628, 20_726_785), (256, 23_044_309, 23_052_353), (1024, 23_079_115, 23_087_249)],
+)
+def test_the_progressive_gan_has_its_authors_parameters(side: int, generator: int, discriminator: int) -> None:
+    config = importlib.import_module("configs.progan").get_config("celeba_hq1024")
+    config.data.image_size = side
+    gan, hyper = build_gan(config)
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    assert parameter_count(state.generator.params) == generator
+    assert parameter_count(state.discriminator.params) == discriminator
+
+
+def test_the_progressive_gan_grows_as_published() -> None:
+    config = importlib.import_module("configs.progan").get_config("celeba_hq1024")
+    planned = stages.plan(config)
+    assert [(one.config.data.image_size, one.config.batch_size) for one in planned[::2]] == [
+        *((4, 128), (8, 128), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8), (512, 4), (1024, 4))
+    ]
+    assert [one.config.fade for one in planned] == [1.0, *(0.0, 1.0) * 8]
+    assert all(one.reset_optimizer for one in planned)
+    lengths = [one.count.images_at(one.end) - one.count.before for one in planned]
+    assert all(600_000 <= images < 600_128 for images in lengths[:-1])
+    assert 12_000_000 <= planned[-1].count.total < 12_000_128
+    for one in planned:
+        assert one.config.optimizer.generator.learning_rate == (0.0015 if one.config.data.image_size == 1024 else 0.001)
 
 
 def test_a_wide_discriminator_has_sagans_parameters() -> None:

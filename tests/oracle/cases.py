@@ -63,6 +63,10 @@ CASES: dict[str, dict[str, Any]] = {
             "averages.ema.start": 0,
         },
     },
+    "progan": {  # between 4x4 and 8x8
+        **{"fade": 0.4, "data.image_size": 8, "data.channels": 3, "terms.wgan_gp.weight": 4.0, "g_batches": 1},
+        **{"terms.drift.weight": 0.2, "d_steps": 2},
+    },
     "aae": {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
         "terms.reconstruction.weight": 3.0,
@@ -146,6 +150,8 @@ def randomized(variables: Tree, seed: int, equalized: bool = False) -> Tree:
             "strength": (0.2, 0.4),
             "w_avg": (0.3, 0.0),
             "gate": (0.2, 0.7),
+            "fade": (0.1, 0.5),
+            "start_bias": (0.2, 0.0),
         }[path[-1].key]
         drawn: np.ndarray = (offset + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
         return drawn / np.linalg.norm(drawn) if path[-1].key in ("u", "v") else drawn
@@ -165,7 +171,7 @@ def first_values(name: str) -> dict[str, Tree]:
     """``generator`` and ``discriminator``, each ``params`` and all its other collections, and ``ema``, by NumPy."""
     shapes = built(name)[2]
     players = {name: getattr(shapes, name) for name in ("generator", "discriminator")}
-    drawn = partial(randomized, equalized=name == "stylegan2")
+    drawn = partial(randomized, equalized=name in ("stylegan2", "progan"))
     return {
         **{name: drawn({"params": p.params, **p.stats}, 1 + i) for i, (name, p) in enumerate(players.items())},
         "ema": drawn(shapes.ema, 3),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks import torch_r3gan
 from benchmarks.torch_reference import halved
-from tests.oracle import draws, stylegan2
+from tests.oracle import draws, progan, stylegan2
 
 Variables: TypeAlias = dict[str, Any]  # by collection, then as deep as the modules lie in each other
 
@@ -144,6 +144,9 @@ def generated(config: Any, run: Pass, z: Tensor, label: Tensor) -> Tensor:
     """Images ``[B, H, W, C]`` of latents ``[B, Z]``."""
     if config.model == "r3gan":
         return _r3gan_images(config, run, z, label)
+    if config.model == "progan":
+        run.written["moving"]["fade"] = torch.tensor(config.fade, dtype=z.dtype)
+        return progan.images(run.params, z, config.data.image_size, config.fade).permute(0, 2, 3, 1)
     if config.model in ("biggan", "biggan_deep"):
         return _big_images(config, run, z, label)
     kind, classes = config.generator.norm, config.classes
@@ -241,6 +244,11 @@ def judged(config: Any, run: Pass, x: Tensor, label: Tensor) -> Said:
     if config.model == "stylegan2":
         group = math.gcd(len(x), config.discriminator.stddev_group)
         logits, features = stylegan2.judged(run.params, x.permute(0, 3, 1, 2), label, group)
+        return Said(logits, features, torch.zeros(0))
+    if config.model == "progan":
+        run.written["moving"]["fade"] = torch.tensor(config.fade, dtype=x.dtype)
+        group = math.gcd(len(x), config.discriminator.stddev_group)
+        logits, features = progan.said(run.params, x.permute(0, 3, 1, 2), group, config.fade)
         return Said(logits, features, torch.zeros(0))
     family = "mlp" if config.model == "aae" else config.model
     if config.discriminator.conditional == "concat":

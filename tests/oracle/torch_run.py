@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.oracle import draws, stylegan2
+from tests.oracle import draws, progan, stylegan2
 from tests.oracle.networks import Pass, Said, Variables, arrays, cloned, encoded, generated, judged, tensors
 
 
@@ -108,6 +108,7 @@ class Run:
     def played(self, image: Tensor, label: Tensor, substep: int) -> tuple[Tensor, Tensor, Tensor, Variables]:
         """What D gets as real and as fake, G's own loss, and G's new statistics."""
         params = self.generator.variables["params"]
+        image = progan.faded(image, self.config.fade) if self.config.model == "progan" else image
         real = self.augmented(image, "augment_real", substep)
         prior = torch.tensor(draws.normal_of_each(self.key("latents", substep), len(image), self.config.latent_dim))
         if self.config.task == "autoencoder":
@@ -175,6 +176,8 @@ class Run:
                 seen = {"params": params, **second.written}, real, fake, label, substep
                 weight = now(config, f"terms.{name}.weight", self.steps)
                 penalties[f"d_{name}"] = weight * term.every * self.penalty(name, *seen)
+        if config.terms.drift.weight:
+            penalties["d_drift"] = config.terms.drift.weight * on_real.logits.square().mean()
         named = {}
         if config.discriminator.conditional == "auxiliary":
             both = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)

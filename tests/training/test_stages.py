@@ -98,6 +98,34 @@ def test_a_run_killed_in_a_stage_or_between_two_ends_as_one_that_was_not(
     assert records(tmp_path) == records(grown[0])
 
 
+def fading() -> ConfigDict:
+    """The progressive GAN: 4 pixels to step 4, 8 that fade in to step 12, and whole to step 16."""
+    config = small("progan")
+    config.data.image_size, config.steps, config.batch_size = 4, 16, 8
+    config.checkpoint.update({"every": 2, "keep": 9})
+    config.sample.every = config.eval.every = 16
+    moves = {"kind": "linear", "begin": 4.0, "length": 8.0, "final": 1.0}
+    moves = {f"schedules.fade.{key}": value for key, value in moves.items()}
+    config.stages.to8 = stage(4, {"data.image_size": 8, "fade": 0.0, **moves})
+    config.stages.at8 = stage(12, {"fade": 1.0, "schedules.fade.kind": "constant"})
+    return config
+
+
+def test_a_run_killed_while_layers_fade_in_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    config = fading()
+    whole = run(config, tmp_path / "whole")
+    run_until(config, tmp_path / "killed", ONE, "pause", 12)
+    killed = state_at(config, tmp_path / "killed", 10)
+    # The tenth step was five of eight behind the beginning; what is drawn then is drawn so.
+    assert [float(of["moving"]["fade"]) for of in (killed.ema, killed.discriminator.variables)] == [0.625] * 2
+    assert_identical(run(config, tmp_path / "killed"), whole)
+    assert records(tmp_path / "killed") == records(tmp_path / "whole")
+    assert float(whole.ema["moving"]["fade"]) == 1
+    assert sorted(path.name for path in (tmp_path / "whole/samples").iterdir()) == [
+        f"step_{step:08d}.png" for step in (0, 4, 12, 16)
+    ]
+
+
 @pytest.mark.slow
 def test_a_run_grows_and_resumes_on_eight_devices_as_on_one(tmp_path: Path) -> None:
     config = growing()
