@@ -50,6 +50,8 @@ def case_config(name: str) -> ConfigDict:
     average = config.averages.ema
     if average.rule == "half_life":
         average.half_life = average.half_life or _HALF_LIFE
+    if config.model == "stylegan2":  # with all that its authors' networks for faces have
+        config.terms.path_length.weight, config.generator.style_mixing = 2.0, 0.9
     if config.data.name == "earth64":  # whose pictures are in a package of their own
         config.data.update(default("shapes64").data)
     config.data.flip = False

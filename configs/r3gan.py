@@ -62,7 +62,7 @@ class Preset(NamedTuple):
 
 
 _CIFAR = Preset((768,) * 4, (0.05, 0.005), 5e6, 0.55, batch=512)
-_SMALL = Preset((96, 64, 48, 32), (1.0, 0.1), 3.5e3, 0.3, 9.6e4, 32, blocks=1, rate=(6e-4, 1e-4))
+_SMALL = Preset((128, 96, 48, 16), (2.0, 0.5), 3.5e3, 0.3, 1.2e5, 32, blocks=1, rate=(2e-3, 3e-4))
 _IMAGENET = Preset((1536,) * 4, (0.5, 0.05), 5e7, 0.5, 2e8, 4096, group=32, conditional=True)
 # By name; what it has in place of a data set's name is behind it.
 _NAMED = {
@@ -71,10 +71,10 @@ _NAMED = {
     "ffhq64": (Preset((768,) * 4 + (384,), (2.0, 0.2), 5e5, 0.3), "folder@64"),
     "imagenet32": (_IMAGENET, "imagenet32"),
     "imagenet64": (_IMAGENET._replace(widths=(1536,) * 5, penalty=(1.0, 0.1), p=0.4), "imagenet64"),
-    "mnist5k": (_SMALL._replace(penalty=(0.5, 0.05)), "mnist5k"),
+    "mnist5k": (_SMALL, "mnist5k"),
     "shapes32": (_SMALL, "shapes32"),
     "earth32": (_SMALL, "earth32"),
-    "earth64": (_SMALL._replace(widths=(96, 64, 48, 32, 16), penalty=(4.0, 0.4), images=4.8e4, batch=16), "earth64"),
+    "earth64": (_SMALL._replace(widths=(128, 96, 64, 32, 16), penalty=(4.0, 1.0), images=4.8e4, batch=16), "earth64"),
 }
 # By the side of other data sets' images.
 _SIDES = {
