@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from configs.stylegan2 import get_config
 from gan_jax import layers
-from gan_jax.build import build_gan
+from gan_jax.build import build_gan, check_batch
 from gan_jax.core.draw import latents, options_of
 from gan_jax.core.networks import call
 from gan_jax.core.randomness import example_keys
@@ -180,6 +180,21 @@ def test_a_preset_has_its_authors_numbers(name: str, expected: dict[str, Any]) -
     config = get_config(name)
     for key, value in expected.items():
         assert reduce(getattr, key.split("."), config) == pytest.approx(value), key
+
+
+def test_half_a_batch_wants_an_even_share() -> None:
+    config = small("stylegan2")
+    config.terms.path_length.update({"weight": 2.0, "half_batch": True})
+    config.batch_size = 24
+    check_batch(config, 4)
+    for devices, share in ((8, 3), (24, 1)):
+        with pytest.raises(UserError, match=rf"every second of {share} examples \(batch_size 24 by {devices}\)"):
+            check_batch(config, devices)
+    config.batch_size = 15
+    with pytest.raises(UserError, match="make that an even number, or set half_batch to False"):
+        build_gan(config)
+    config.terms.path_length.half_batch = False
+    check_batch(config)
 
 
 def test_auto_says_what_it_chose() -> None:
