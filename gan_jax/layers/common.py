@@ -25,7 +25,8 @@ def rematerialized(module: Any, block: Callable[..., Array], x: Array, *rest: An
     """``block(x, *rest)``, in ``module``'s ``nn.compact`` method.
 
     If its field ``remat`` is true, the backward pass computes the block again from ``x``, instead of keeping what it
-    computed (Chen et al. 2016, arXiv:1604.06174): less memory for more arithmetic, and the same values.
+    computed (Chen et al. 2016, arXiv:1604.06174): less memory for more arithmetic, and the same values. ``block`` is a
+    function, no method of the module: layers that it makes are the backward pass's, too.
     """
     return nn.remat(lambda _, x: block(x, *rest))(module, x) if module.remat else block(x, *rest)
 

@@ -257,18 +257,19 @@ class SynthesisNetwork(nn.Module):
         for number, side in enumerate(sides):
             own = slice(max(2 * number - 1, 0), 2 * number + 1)
             told = {"w": w[:, own.start : own.stop + 1], "noise": noise[own], "noise_mode": noise_mode}
-            state = layers.rematerialized(self, self._block, state, side, _types(self, side, sides), told)
+            state = layers.rematerialized(self, _synthesized, state, self, side, _types(self, side, sides), told)
         return layers.cropped(state[1], self.image_shape[0])
 
-    def _block(self, state: Any, side: int, types: dict[str, Any], told: Mapping[str, Any]) -> Any:
-        """Activations and image of a side, of those of the side below."""
-        x, images = state
-        width, w, noise, mode = _width(self, side), told["w"], told["noise"], told["noise_mode"]
-        if side > 4:
-            x = StyledConv(width, up=True, name=f"conv0_{side}", **types)(x, w[:, 0], noise[0], mode)
-        x = StyledConv(width, name=f"conv1_{side}", **types)(x, w[:, -2], noise[-1], mode)
-        new = ToImage(images.shape[-1], name=f"image_{side}", **types)(x, w[:, -1]).astype(self.param_dtype)
-        return x, up(images) + new if side > 4 else new
+
+def _synthesized(state: Any, module: Any, side: int, types: dict[str, Any], told: Mapping[str, Any]) -> Any:
+    """Activations and image of a side, of those of the side below."""
+    x, images = state
+    width, w, noise, mode = _width(module, side), told["w"], told["noise"], told["noise_mode"]
+    if side > 4:
+        x = StyledConv(width, up=True, name=f"conv0_{side}", **types)(x, w[:, 0], noise[0], mode)
+    x = StyledConv(width, name=f"conv1_{side}", **types)(x, w[:, -2], noise[-1], mode)
+    new = ToImage(images.shape[-1], name=f"image_{side}", **types)(x, w[:, -1]).astype(module.param_dtype)
+    return x, up(images) + new if side > 4 else new
 
 
 class Discriminator(nn.Module):
@@ -314,7 +315,7 @@ class Discriminator(nn.Module):
             x
         )
         for side in sides[:0:-1]:
-            x = layers.rematerialized(self, self._block, x, side, _types(self, side, sides))
+            x = layers.rematerialized(self, _halved, x, self, side, _types(self, side, sides))
         x = x.astype(self.dtype)
         types = _types(self, 4, sides)
         if self.stddev_group:
@@ -323,17 +324,6 @@ class Discriminator(nn.Module):
         dense: Any = {"dtype": self.dtype, "param_dtype": self.param_dtype, "activation": "leaky_relu"}
         features = EqualizedDense(_width(self, 4), name="dense", **dense)(layers.reshaped(x, (len(x), -1)))
         return DiscriminatorOutput(self._logits(features, label), features.astype(self.param_dtype))
-
-    def _block(self, x: Array, side: int, types: dict[str, Any]) -> Array:
-        """``[B, side, side, c] -> [B, side / 2, side / 2, c']``."""
-        below, residual = _width(self, side // 2), self.architecture == "resnet"
-        gain = math.sqrt(0.5) if residual else 1.0
-        inside = EqualizedConv(x.shape[-1], activation="leaky_relu", name=f"conv0_{side}", **types)(x)
-        more: Any = types | {"down": True, "gain": gain}
-        inside = EqualizedConv(below, activation="leaky_relu", name=f"conv1_{side}", **more)(inside)
-        if not residual:
-            return inside
-        return inside + EqualizedConv(below, kernel_size=1, use_bias=False, name=f"skip_{side}", **more)(x)
 
     def _stddev(self, x: Array, axis_name: str | None, batches: int) -> Array:
         each = x.reshape(batches, -1, *x.shape[1:])
@@ -350,3 +340,15 @@ class Discriminator(nn.Module):
         )
         own, told = EqualizedDense(width, name="logit", **types)(features), mapping(None, label)[0]
         return (own.astype(self.param_dtype) * told).sum(1) / math.sqrt(width)
+
+
+def _halved(x: Array, module: Any, side: int, types: dict[str, Any]) -> Array:
+    """``[B, side, side, c] -> [B, side / 2, side / 2, c']``."""
+    below, residual = _width(module, side // 2), module.architecture == "resnet"
+    gain = math.sqrt(0.5) if residual else 1.0
+    inside = EqualizedConv(x.shape[-1], activation="leaky_relu", name=f"conv0_{side}", **types)(x)
+    more: Any = types | {"down": True, "gain": gain}
+    inside = EqualizedConv(below, activation="leaky_relu", name=f"conv1_{side}", **more)(inside)
+    if not residual:
+        return inside
+    return inside + EqualizedConv(below, kernel_size=1, use_bias=False, name=f"skip_{side}", **more)(x)

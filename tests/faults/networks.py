@@ -42,8 +42,8 @@ FAULTS = (
     Fault(
         "images-by-the-style-of-the-layer-before",
         "gan_jax/models/stylegan2.py",
-        "(x, w[:, -1]).astype(self.param_dtype)",
-        "(x, w[:, -2]).astype(self.param_dtype)",
+        "(x, w[:, -1]).astype(module.param_dtype)",
+        "(x, w[:, -2]).astype(module.param_dtype)",
         (f"{_STYLES}_a_training_pass_of_the_generator_and_its_derivatives_agree_with_pytorch",),
         "The last copy of w has no effect, and mixed styles end one layer early.",
     ),

@@ -66,7 +66,8 @@ def compare_with_runs_alone(tmp_path: Path, config: ConfigDict) -> None:
         own.update_from_flattened_dict(overrides)
         state = saved(own, tmp_path / "sweep" / f"{number:03d}")
         for part in ("generator", "discriminator", "ema", "memory"):
-            assert distance(getattr(whole, part), getattr(state, part)) < 1e-9
+            if jax.tree.leaves(getattr(whole, part)):  # not every GAN remembers anything
+                assert distance(getattr(whole, part), getattr(state, part)) < 1e-9
         ours, theirs = (records(tmp_path / name) for name in (f"sweep/{number:03d}", f"alone{number}"))
         assert [r["step"] for r in ours] == [r["step"] for r in theirs]
         assert ours[-1]["d_loss"] == pytest.approx(theirs[-1]["d_loss"], rel=1e-9)
