@@ -8,7 +8,7 @@ FAULTS = (
         "gan_jax/models/progan.py",
         "        kept.value = told\n",
         "        kept.value = jnp.ones_like(told)\n",
-        ("tests/training/test_stages.py::test_a_run_killed_while_layers_fade_in_ends_as_one_that_was_not",),
+        ("tests/models/test_progan.py::test_what_is_drawn_is_faded_as_it_was_trained",),
         "While layers fade in, images are drawn by the new ones alone.",
     ),
     Fault(

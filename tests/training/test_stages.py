@@ -111,6 +111,7 @@ def fading() -> ConfigDict:
     return config
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_layers_fade_in_ends_as_one_that_was_not(tmp_path: Path) -> None:
     config = fading()
     whole = run(config, tmp_path / "whole")
