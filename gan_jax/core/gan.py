@@ -53,9 +53,14 @@ class Generated(struct.PyTreeNode):
     extra: dict[str, Array] = struct.field(default_factory=dict)
 
 
+def generated_of(made: "Array | Generated") -> Generated:
+    """Return what a generator returned, images or more, as `Generated`."""
+    return made if isinstance(made, Generated) else Generated(made)
+
+
 def images_of(made: Array | Generated) -> Array:
     """Return the images of what a generator returned, with whatever else or without."""
-    return made.shown if isinstance(made, Generated) else made
+    return generated_of(made).shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +85,10 @@ class Context:
     def keys(self, purpose: str, *counters: Array | int) -> Array:
         """Return a key ``[b]`` for each example, for ``purpose`` in this step."""
         return example_keys(random_key(self.seed, purpose, self.step, *counters), self.index)
+
+    def told(self, label: Array, keys: Array) -> dict[str, Any]:
+        """Return what a generator is told in training beside its input, of examples with these labels and keys."""
+        return {"label": label, "keys": keys, "train": True, "axis_name": self.axis_name, "fade": self.fade}
 
     @property
     def fade(self) -> Array | None:

@@ -17,10 +17,10 @@ from gan_jax.core.gan import (
     Array,
     Context,
     Examples,
-    Generated,
     Hyperparams,
     Params,
     Variables,
+    generated_of,
     images_of,
     leaf,
     with_leaf,
@@ -92,8 +92,7 @@ def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANStat
     _check_images(gan, made)
     context = Context(gan, seed, jnp.zeros((), jnp.int32), hyperparams, index)
     examples = Examples(jnp.zeros((1, *gan.image_shape), gan.dtype), label, 0)
-    generated = made if isinstance(made, Generated) else Generated(made)
-    seen = jax.eval_shape(lambda: gan.task.real(context, examples, generated))
+    seen = jax.eval_shape(lambda: gan.task.real(context, examples, generated_of(made)))
     x = jnp.zeros(seen.shape, seen.dtype)
     begin = random_key(seed, "init_discriminator"), x, label
     judgement, discriminator = _init_player(

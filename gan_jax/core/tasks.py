@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core.draw import latents
-from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables, generated_of
 from gan_jax.core.networks import accepted, call
 from gan_jax.core.randomness import uniform
+from gan_jax.ops.resample import doubled, halved
 
 
 def augmented(context: Context, images: Array, examples: Examples, like: str) -> Array:
@@ -68,9 +69,7 @@ def faded(task: Task) -> Task:
 
     def real(context: Context, examples: Examples, generated: Generated) -> Array:
         images = task.real(context, examples, generated)
-        n, height, width, channels = images.shape
-        half = images.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-        blurred = half.repeat(2, 1).repeat(2, 2)
+        blurred = doubled(halved(images))
         assert context.fade is not None
         return blurred + (images - blurred) * context.fade.astype(images.dtype)
 
@@ -80,14 +79,13 @@ def faded(task: Task) -> Task:
 def _told(context: Context, examples: Examples) -> dict[str, Any]:
     """What a generator is told beside its input, in training."""
     keys = context.keys("generator", examples.substep)
-    told = {"label": examples.label, "keys": keys, "train": True, "axis_name": context.axis_name}
-    return {**told, "fade": context.fade}
+    return context.told(examples.label, keys)
 
 
 def _drawn(context: Context, variables: Variables, examples: Examples) -> tuple[Generated, Variables]:
     z, written = _latents(context, examples), [name for name in variables if name != "params"]
     made, stats = call(context.gan.generator, variables, z, mutable=written, **_told(context, examples))
-    return (made if isinstance(made, Generated) else Generated(made)), stats
+    return generated_of(made), stats
 
 
 def _shown(gan: GAN, variables: Variables, images: Array, label: Array) -> Array:

@@ -119,8 +119,7 @@ class View:
 
     def _generator(self, x: Array, purpose: str, method: str) -> Array:
         collections = [name for name in self.generator if name != "params"]
-        told = {"label": self.label, "keys": self.keys(purpose), "axis_name": self.context.axis_name, "train": True}
-        told["fade"] = self.context.fade
+        told = self.context.told(self.label, self.keys(purpose))
         generator = self.context.gan.generator
         made: Any = call(generator, self.generator, x, method=method, mutable=collections, **told)[0]
         return images_of(made)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gan_jax.layers.common import weight_types
 from gan_jax.layers.modules import Conv
 
 Array = jax.Array
@@ -30,14 +31,13 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        n, height, width, channels = x.shape
+        (n, height, width, channels), types = x.shape, weight_types(self)
         if height % 2 or width % 2 or channels < 8:
             raise ValueError(
                 f"attention takes 2x2 pixels together and an eighth of the channels: not of {height}x{width}x{channels}"
             )
 
         def projected(features: int) -> Array:
-            types = {name: getattr(self, name) for name in ("dtype", "param_dtype", "initializer", "spectral")}
             return Conv(features, kernel_size=1, **types)(x)
 
         def pooled(y: Array) -> Array:
@@ -48,6 +48,5 @@ class SelfAttention(nn.Module):
         keys, values = pooled(projected(channels // 8)), pooled(projected(channels // 2))
         weights = jax.nn.softmax(jnp.einsum("nqc,nkc->nqk", queries, keys).astype(self.param_dtype), axis=-1)
         mean = jnp.einsum("nqk,nkc->nqc", weights.astype(self.dtype), values).reshape(n, height, width, -1)
-        types = {name: getattr(self, name) for name in ("dtype", "param_dtype", "initializer", "spectral")}
         gate: Array = self.param("gate", nn.initializers.zeros, (), self.param_dtype)
         return x + gate.astype(self.dtype) * Conv(channels, kernel_size=1, **types)(mean)

@@ -14,6 +14,7 @@ from gan_jax.layers import Array, Conv
 from gan_jax.layers.attention import SelfAttention
 from gan_jax.models.biggan import BigGenerator
 from gan_jax.models.resnet import check_attention, halved, summed_up
+from gan_jax.ops.resample import doubled
 
 
 class Generator(BigGenerator):
@@ -91,7 +92,7 @@ def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict
 
 
 def _doubled(x: Array, side: int) -> Array:
-    return x if x.shape[1] == side else x.repeat(2, 1).repeat(2, 2)[:, :side, :side]
+    return x if x.shape[1] == side else doubled(x)[:, :side, :side]
 
 
 def _down_block(x: Array, features: int, down: bool, norm: layers.Norm, types: dict[str, Any]) -> Array:

@@ -22,6 +22,7 @@ from gan_jax.layers.equalized import Equalized, EqualizedDense
 from gan_jax.layers.minibatch import stddev_channel
 from gan_jax.layers.modules import pointwise
 from gan_jax.ops.conv import conv, doubled_conv, halved_conv
+from gan_jax.ops.resample import doubled, halved
 
 _GAIN = math.sqrt(2)  # of kernels before a leaky ReLU
 _ACTIVE: dict[str, Any] = {"activation": "leaky_relu", "gain": 1 / _GAIN}  # leaky ReLU, and nothing else
@@ -62,17 +63,6 @@ class EqualizedResampling(Equalized):
 def pixel_norm(x: Array) -> Array:
     """``x`` ``[..., C]`` over the root of its mean square over C (section 4.2)."""
     return x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-8)
-
-
-def doubled(x: Array) -> Array:
-    """Each pixel of ``[N, H, W, C]`` as 2x2."""
-    return x.repeat(2, 1).repeat(2, 2)
-
-
-def halved(x: Array) -> Array:
-    """Means of 2x2 pixels."""
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def blended(old: Array, new: Array, fade: Array) -> Array:
@@ -142,16 +132,12 @@ class Generator(nn.Module):
         x = x.reshape(-1, 4, 4, first)
         bias: Array = self.param("start_bias", nn.initializers.zeros, (first,), self.param_dtype)
         x = pixel_norm(layers.leaky_relu(x + bias.astype(self.dtype)))
-        old = new = jnp.zeros(())
+        kept, images = _fade(self, fade, train, self.param_dtype), []
         for side in sides_of(self.image_shape):
             x = layers.rematerialized(self, _grown, x, side, _width(self, side), types)
-            own = EqualizedResampling(self.image_shape[-1], kernel_size=1, name=f"image_{side}", **types)(x)
-            old, new = new, own
-        if old.ndim:
-            new = blended(doubled(old), new, _fade(self, fade, train, self.param_dtype))
-        else:
-            _fade(self, fade, train, self.param_dtype)
-        return new
+            images += [EqualizedResampling(self.image_shape[-1], kernel_size=1, name=f"image_{side}", **types)(x)]
+        *below, own = images
+        return blended(doubled(below[-1]), own, kept) if below else own
 
 
 def _grown(x: Array, side: int, width: int, types: dict[str, Any]) -> Array:
@@ -201,6 +187,7 @@ class Discriminator(nn.Module):
         del label
         layers.check_conditional(self.conditional, self.classes, ("none", "auxiliary"))
         sides, types = sides_of(x.shape[1:])[::-1], _types(self)
+        kept = _fade(self, fade, train, self.param_dtype)
         features = self._of_image(x, sides[0])
         smaller = x
         for number, side in enumerate(sides[:-1]):
@@ -208,9 +195,7 @@ class Discriminator(nn.Module):
             smaller = halved(smaller)
             beside = self._of_image(smaller, side // 2)  # of lower sides only the parameters are wanted
             if number == 0:
-                features = blended(beside, features, _fade(self, fade, train, self.param_dtype))
-        if len(sides) == 1:
-            _fade(self, fade, train, self.param_dtype)
+                features = blended(beside, features, kept)
         each = features.reshape(batches, -1, *features.shape[1:])
         spread = jax.vmap(lambda own: stddev_channel(own, axis_name, self.stddev_group))(each)
         features = jnp.concatenate([features, spread.reshape(*features.shape[:-1], 1)], -1)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from gan_jax import layers
 from gan_jax.layers import Array, Conv, Dense
 from gan_jax.layers.attention import SelfAttention
+from gan_jax.ops import resample
 
 POOLINGS = {"sum": jnp.sum, "mean": jnp.mean}
 
@@ -130,7 +131,7 @@ def up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[
     """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution."""
 
     def doubled(x: Array) -> Array:
-        return x.repeat(2, 1).repeat(2, 2)[:, :side, :side]
+        return resample.doubled(x)[:, :side, :side]
 
     inside = layers.relu(x, norm)
     if (side, side) == (2 * x.shape[1], 2 * x.shape[2]):
@@ -168,5 +169,4 @@ def _down_block(
 def halved(x: Array) -> Array:
     """Means of 2x2 pixels; an odd side is lengthened by its last row or column first."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+    return resample.halved(x)

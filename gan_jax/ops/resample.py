@@ -57,6 +57,17 @@ def down(x: Array, taps: Sequence[float] = TAPS) -> Array:
     return _reduced(x, tuple((w, (first - j) % 2, (first - j) // 2) for j, w in enumerate(weights)), 0)
 
 
+def doubled(x: Array) -> Array:
+    """Repeat each pixel as 2x2: ``[N, H, W, C] -> [N, 2H, 2W, C]``."""
+    return x.repeat(2, 1).repeat(2, 2)
+
+
+def halved(x: Array) -> Array:
+    """Take means of 2x2 pixels: ``[N, 2H, 2W, C] -> [N, H, W, C]``."""
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
 def blur(x: Array, padding: tuple[int, int], taps: Sequence[float] = TAPS) -> Array:
     """Filter without resampling.
 

@@ -9,8 +9,8 @@ FAULTS = (
     Fault(
         "fakes-of-the-next-class",
         "gan_jax/core/tasks.py",
-        'told = {"label": examples.label, "keys": keys',
-        'told = {"label": (examples.label + 1) % max(context.gan.classes, 1), "keys": keys',
+        "context.told(examples.label, keys)",
+        "context.told((examples.label + 1) % max(context.gan.classes, 1), keys)",
         (f"{_STEPS}[cgan]",),
         "G draws class 4 where D is told 3.",
     ),
