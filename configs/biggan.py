@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from gan_jax.config import adam, average, by_side, default, set_conditional
+from gan_jax.config import DATASETS, SMALL, adam, average, by_side, default, set_conditional
 
 
 class _Preset(NamedTuple):
@@ -80,14 +80,12 @@ _NARROW = {
     32: _Preset("", (128, 96, 64, 32), (32, 64, 128), 2, 16, 80),
     64: _Preset("", (128, 128, 64, 32, 16), (16, 32, 64, 128), 3, 32, 100),
 }
-_AT_HAND = ("mnist5k", "shapes32", "shapes64", "mnist", "fashion_mnist", "earth32", "earth64")
-_UNLABELLED = ("celeb_a", "lsun_bedroom", "tfds", "folder", "npz")
 
 
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     named = _NAMED.get(preset)
     config = default(named.data if named else preset)
-    side, small = config.data.image_size, preset in _AT_HAND
+    side, small = config.data.image_size, preset in SMALL
     own = named or by_side(_NARROW if small else _SIDES, side)
     config.model, config.loss = "biggan_deep" if own.deep else "biggan", "hinge"
     config.latent_dim, config.batch_size, config.steps, config.d_steps = own.latent, own.batch, own.steps, own.d_steps
@@ -100,7 +98,7 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
         config.discriminator.update({"first": stem, "widths": tuple(down)})
     else:
         config.discriminator.update({"wide": True, "gain": 1.0})
-    if preset.partition("@")[0] not in _UNLABELLED:
+    if named or DATASETS[preset.partition("@")[0]][-1]:
         set_conditional(config, named.data if named else preset, "shared", "projection")
         config.classes = config.classes or own.classes
     for player, rate in zip(("generator", "discriminator"), own.rates, strict=True):

@@ -21,19 +21,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.config import adam, average, default, schedule, stage
+from gan_jax.config import SMALL, adam, average, default, schedule, stage
 from gan_jax.util.errors import UserError
 
 _BATCH = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8}  # 4 above
 _IMAGES, _TOTAL = 600_000, 12_000_000
-_AT_HAND = ("mnist5k", "mnist", "fashion_mnist", "shapes32", "shapes64", "earth32", "earth64")
 _FEW = 24_000
 
 
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     data = "folder@1024" if preset == "celeba_hq1024" else preset
     config = default(data)
-    small = data in _AT_HAND
+    small = data in SMALL
     side = 32 if config.data.image_size == 28 else config.data.image_size
     if side < 8 or side & (side - 1):
         raise UserError(f"the progressive GAN grows to sides of 8, 16, 32 and so on, not to {side}: e.g. folder@256")

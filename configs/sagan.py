@@ -26,7 +26,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import sngan
-from gan_jax.config import adam, by_side, set_conditional
+from gan_jax.config import DATASETS, adam, by_side, set_conditional
 
 # By the side of the images: of attention's maps, batch, steps of D, rates of G and D, Adam's betas, steps.
 _NUMBERS: dict[int, tuple[int, int, int, tuple[float, float], tuple[float, float], int]] = {
@@ -35,26 +35,24 @@ _NUMBERS: dict[int, tuple[int, int, int, tuple[float, float], tuple[float, float
     64: (32, 256, 1, (1e-4, 4e-4), (0.0, 0.9), 100_000),
     128: (64, 256, 1, (1e-4, 4e-4), (0.0, 0.9), 1_000_000),
 }
-_SMALL = (14, 32, 1, (4e-4, 4e-4), (0.0, 0.9), 3000)
 _NARROW = {  # embedded data: G's first width and its blocks', D's
     32: (96, (64, 64, 32), (32, 64, 96)),
     64: (96, (96, 64, 32, 16), (16, 32, 64, 96)),
 }
 _EMBEDDED = ("shapes32", "shapes64", "earth32", "earth64")
-_UNLABELLED = ("celeb_a", "lsun_bedroom", "tfds", "folder", "npz")
 
 
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     dataset = "folder@128" if preset == "imagenet128" else preset
     config = sngan.get_config(dataset)
     side = config.data.image_size
-    at, config.batch_size, config.d_steps, rates, betas, config.steps = by_side(_NUMBERS, side)
+    small, at = side == 28 or preset in _EMBEDDED, by_side(_NUMBERS, side)[0]
+    _, config.batch_size, config.d_steps, rates, betas, config.steps = _NUMBERS[28 if small else side]
     if preset == "imagenet128":
         config.classes, config.data.labels = 1000, True
         config.generator.conditional, config.discriminator.conditional = "norm", "projection"
-    elif dataset.partition("@")[0] not in _UNLABELLED:
+    elif DATASETS[dataset.partition("@")[0]][-1]:
         set_conditional(config, dataset, "norm", "projection")
-    small = side == 28 or preset in _EMBEDDED
     initializer = "orthogonal" if side == 32 and not small else "xavier"
     config.generator.update({"spectral": True, "attention": at, "biased": not small, "initializer": initializer})
     config.discriminator.update({"wide": True, "attention": at, "initializer": initializer})
@@ -73,9 +71,6 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
 def _narrow(config: ConfigDict) -> None:
     """For two CPU cores."""
     side = config.data.image_size
-    _, config.batch_size, config.d_steps, rates, betas, config.steps = _SMALL
-    for player, rate in zip(("generator", "discriminator"), rates, strict=True):
-        config.optimizer[player] = adam(rate, *betas)
     config.averages.ema.decay = 0.98
     if side != 28:
         first, up, down = _NARROW[side]

@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from gan_jax.config import adam, average, default, schedule, set_conditional
+from gan_jax.config import SMALL, adam, average, default, schedule, set_conditional
 
 
 class _Preset(NamedTuple):
@@ -70,7 +70,7 @@ _PRESETS = {
 }
 # By the side of the images: thousands of them, R1. Digits are of few greys: with a tenth of it few kinds are drawn.
 _SMALL = {28: (256, 1.0), 32: (160, 0.3), 64: (64, 1.0), 128: (32, 4.0)}
-_SMALL_DATA = ("mnist5k", "shapes32", "shapes64", "mnist", "fashion_mnist", "earth32", "earth64", "earth128")
+_SMALL_DATA = (*SMALL, "earth128")
 
 
 def _auto(side: int, devices: int) -> _Preset:

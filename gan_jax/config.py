@@ -44,6 +44,8 @@ DATASETS = {
     "npz": ("npz", "", 64, 3, 0),
 }
 
+SMALL = ("mnist5k", "mnist", "fashion_mnist", "shapes32", "shapes64", "earth32", "earth64")  # for two CPU cores
+
 TERMS = {name: kind.defaults() for name, kind in keys.TERMS.items()}
 SCHEDULES: dict[str, dict[str, float]] = {name: kind.defaults() for name, kind in keys.SCHEDULES.items()}
 WITHOUT_EFFECT, OBSERVING = keys.with_role(keys.FREE), keys.with_role(keys.OBSERVES)
