@@ -1,35 +1,68 @@
-"""The table of results in docs/gans.md: every config on the embedded digits, judged by the same evaluation.
+"""The tables of results in docs/gans.md: every config on images at hand, judged by the same evaluation.
 
-    python -m benchmarks.results --seeds=1 --workdir=runs/results
+    python -m benchmarks.results --table=digits --seeds=1 --workdir=runs/results
+    python -m benchmarks.results --table=modern             # those since 2018, half an hour of one core's time each
+    python -m benchmarks.results --table=few                # 1,500 tiles of the Earth: what keeps D from knowing them
 
-Each run is that table's own command with a seed, in a workdir of its own, at most about 5 minutes of 2 CPU cores.
-Called again, it goes on where it was: finished runs are left alone, the others resume. The table is printed, and
-written to ``results.md`` beside the runs.
+Each run is that table's own command with a seed, in a workdir of its own. Called again, it goes on where it was:
+finished runs are left alone, the others resume. The table is printed, and written as ``TABLE.md`` beside the runs.
+Time is that of the CPU, summed over cores, so that other work on the machine counts for little.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-# By config: flags beyond it that fit the budget, and say so in the row.
-BUDGET = {
-    "dcgan": "--config.steps=7000",
-    "gan": "",
-    "lsgan": "--config.steps=7000",
-    "wgan": "",
-    "wgan_gp": "",
-    "dragan": "--config.steps=7000",
-    "relativistic": "--config.steps=7000",
-    "sngan": "",
-    "cgan": "--config.steps=7000",
-    "acgan": "--config.steps=7000",
-    "projection": "",
-    "improved": "--config.steps=3500",
-    "aae": "",
+import numpy as np
+
+from gan_jax.data import earth
+
+_FEW = 1500
+# By table and row: the config, and flags beyond it that fit the budget.
+TABLES: dict[str, dict[str, str]] = {
+    "digits": {
+        "dcgan": "dcgan.py --config.steps=7000",
+        "gan": "gan.py",
+        "lsgan": "lsgan.py --config.steps=7000",
+        "wgan": "wgan.py",
+        "wgan_gp": "wgan_gp.py",
+        "dragan": "dragan.py --config.steps=7000",
+        "relativistic": "relativistic.py --config.steps=7000",
+        "sngan": "sngan.py",
+        "cgan": "cgan.py --config.steps=7000",
+        "acgan": "acgan.py --config.steps=7000",
+        "projection": "projection.py",
+        "improved": "improved.py --config.steps=3500",
+        "aae": "aae.py",
+    },
+    "modern": {
+        "dcgan_long": "dcgan.py --config.steps=28000",
+        "r3gan": "r3gan.py",
+        "stylegan2": "stylegan2.py",
+        "sagan": "sagan.py",
+        "biggan": "biggan.py",
+        "progan": "progan.py",
+        "dcgan_earth": "dcgan.py:earth32 --config.steps=6000",
+        "r3gan_earth": "r3gan.py:earth32",
+        "stylegan2_earth": "stylegan2.py:earth32",
+        "sagan_earth": "sagan.py:earth32",
+        "biggan_earth": "biggan.py:earth32",
+        "progan_earth": "progan.py:earth32",
+    },
+    "few": {
+        "few_stylegan2": "stylegan2.py:earth32 --config.augment.name=none",
+        "few_ada": "stylegan2.py:earth32 --config.augment.name=ada --config.schedules.augment.kind=ada"
+        " --config.schedules.augment.unit=images --config.schedules.augment.length=100000",
+        "few_dcgan": "dcgan.py:earth32 --config.augment.name=none --config.batch_size=32",
+        "few_sngan": "sngan.py:earth32 --config.batch_size=32 --config.d_steps=1 --config.g_batches=0"
+        " --config.generator.first=96 --config.generator.widths=64,64,32 --config.discriminator.widths=32,64,96",
+        "few_r3gan": "r3gan.py:earth32 --config.augment.name=none",
+    },
 }
 
 
@@ -37,50 +70,73 @@ def main() -> None:
     """Runs what is missing, then prints the table of what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/results"))
+    parser.add_argument("--table", choices=TABLES, default="digits")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", default="", help="configs, with commas between them")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--only", default="", help="rows, with commas between them")
+    parser.add_argument("--print", action="store_true", help="run nothing")
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(BUDGET)
-    for seed in range(options.seeds):
-        for name in chosen:
-            if not options.table:
-                subprocess.run([sys.executable, *command(name, seed, options.workdir)], check=True)
+    rows = TABLES[options.table]
     options.workdir.mkdir(parents=True, exist_ok=True)
-    text = table([row(name, found(name, options.workdir)) for name in BUDGET if found(name, options.workdir)])
-    (options.workdir / "results.md").write_text(text)
+    for seed in range(options.seeds):
+        for name in options.only.split(",") if options.only else rows:
+            if not options.print:
+                run(name, [*rows[name].split(), *few(options)], seed, options.workdir)
+    text = table([row(call, found(name, options.workdir)) for name, call in rows.items() if found(name, options.workdir)])
+    (options.workdir / f"{options.table}.md").write_text(text)
     print(text)
 
 
-def command(name: str, seed: int, workdir: Path) -> list[str]:
-    """What ``python`` is called with for one run."""
-    flags = [*BUDGET[name].split(), *([f"--config.seed={seed}"] if seed else [])]
-    return ["launch.py", f"--config=configs/{name}.py", f"--workdir={workdir / f'{name}_{seed}'}", *flags]
+def few(options: argparse.Namespace) -> list[str]:
+    """Flags for a part of the Earth's tiles, in a file that is written here."""
+    if options.table != "few":
+        return []
+    path = options.workdir / f"earth_{_FEW}.npz"
+    if not path.exists():
+        images, labels, test_images, test_labels = earth.tiles(32)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:_FEW])
+        np.savez(path, images=images[chosen], labels=labels[chosen], test_images=test_images, test_labels=test_labels)
+    at = ["--config.data.source=npz", "--config.data.name=", f"--config.data.dir={path.resolve()}", "--config.data.labels=True"]
+    return [*at, "--config.steps=5000", "--config.eval.every=1000", "--config.log.every=100"]
 
 
-def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float]]]:
-    """Summary, and FID at every evaluation, of each finished run of a config."""
+def run(name: str, call: list[str], seed: int, workdir: Path) -> None:
+    """Runs one, or what is missing of it, and adds up the time that it takes."""
+    place = workdir / f"{name}_{seed}"
+    flags = [f"--config=configs/{call[0]}", f"--workdir={place}", *call[1:], *([f"--config.seed={seed}"] * (seed > 0))]
+    before = seconds()
+    subprocess.run([sys.executable, "launch.py", *flags], check=True)
+    clock = place / "cpu_seconds.txt"
+    clock.write_text(str(seconds() - before + (float(clock.read_text()) if clock.exists() else 0.0)))
+
+
+def seconds() -> float:
+    """CPU time of finished child processes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float], float]]:
+    """Summary, FID at every evaluation and CPU time of each finished run of a row."""
     runs = []
     for path in sorted(workdir.glob(f"{name}_*/summary.json")):
         if not path.parent.name.removeprefix(f"{name}_").isdecimal():
             continue
         records = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
         fids = [value for record in records for key, value in record.items() if key.startswith("fid[")]
-        runs.append((json.loads(path.read_text()), fids))
+        runs.append((json.loads(path.read_text()), fids, float((path.parent / "cpu_seconds.txt").read_text())))
     return runs
 
 
-def row(name: str, runs: list[tuple[dict[str, Any], list[float]]]) -> str:
+def row(call: str, runs: list[tuple[dict[str, Any], list[float], float]]) -> str:
     """A line of the table."""
-    final, best = ([of(fids) for _, fids in runs] for of in (lambda fids: fids[-1], min))
-    seconds = min(summary["seconds"] for summary, _ in runs)  # of the one least disturbed
-    recall = statistics.median(v for s, _ in runs for k, v in s.items() if k.startswith("recall["))
-    precision = statistics.median(v for s, _ in runs for k, v in s.items() if k.startswith("precision["))
-    verdicts = ", ".join(sorted({summary["verdict"] for summary, _ in runs}))
-    call = " ".join(f"configs/{name}.py {BUDGET[name]}".split())
+    final, best = ([of(fids) for _, fids, _ in runs] for of in (lambda fids: fids[-1], min))
+    minutes = statistics.median(time for *_, time in runs) / 60
+    recall = statistics.median(v for s, *_ in runs for k, v in s.items() if k.startswith("recall["))
+    precision = statistics.median(v for s, *_ in runs for k, v in s.items() if k.startswith("precision["))
+    verdicts = ", ".join(sorted({summary["verdict"] for summary, *_ in runs}))
     steps = f"{runs[0][0]['steps']:,}"
     figures = f"{spread(final)} | {spread(best)} | {precision:.2f} / {recall:.2f} | {verdicts}"
-    return f"| `{call}` | {steps} | {seconds:,.0f} | {figures} |"
+    return f"| `configs/{call}` | {steps} | {minutes:.1f} | {figures} |"
 
 
 def spread(values: list[float]) -> str:
@@ -92,7 +148,7 @@ def spread(values: list[float]) -> str:
 def table(rows: list[str]) -> str:
     """The rows under their head."""
     head = (
-        "| `python launch.py --config=` | steps | seconds | FID at the end | best FID | precision / recall | verdict |"
+        "| `python launch.py --config=` | steps | CPU minutes | FID at the end | best FID | precision / recall | verdict |"
     )
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows]) + "\n"
 

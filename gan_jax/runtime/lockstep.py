@@ -90,6 +90,8 @@ class _Machine:
     ) -> list[Array]:
         """``function(shared, own)`` shard by shard, all alike: results ``[each, ...]``."""
         rows, kinds = _without_keys(own)
+        if self.each == 1:  # XLA would take the only row's index away, and compile what is left differently
+            rows = [jnp.concatenate([x, x]) for x in rows]
         kinds_after: list[Any] = []
 
         def one(i: Any) -> list[Array]:
@@ -101,8 +103,9 @@ class _Machine:
             new = lax.optimization_barrier(one(i))
             return [lax.dynamic_update_index_in_dim(x, y, i, 0) for x, y in zip(kept, new, strict=True)]
 
-        begin = [jnp.zeros((self.each, *x.shape), x.dtype) for x in jax.eval_shape(one, 0)]
-        return _with_keys(lax.fori_loop(0, self.count[0], body, begin), kinds_after)
+        begin = [jnp.zeros((max(self.each, 2), *x.shape), x.dtype) for x in jax.eval_shape(one, 0)]
+        found = lax.fori_loop(0, self.count[0], body, begin)
+        return _with_keys([x[: self.each] for x in found], kinds_after)
 
     def spread(self, value: _Value) -> Array:
         """``[each, ...]``, whether it varies or not."""
