@@ -19,7 +19,7 @@ from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams, Task
 from gan_jax.core.priors import PRIORS
 from gan_jax.core.state import init_state, named_leaves
-from gan_jax.core.tasks import TASKS, deceived, faded
+from gan_jax.core.tasks import TASKS, deceived, faded, in_sides
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
 from gan_jax.evaluate import Evaluator, automatic, find, sampling
@@ -102,15 +102,16 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         check_batch(config)
     _check_remat(config)
     given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
+    generator = _module(config, "generator", family.Generator, given, compute, wide)
     gan = GAN(
-        generator=_module(config, "generator", family.Generator, given, compute, wide),
+        generator=generator,
         discriminator=_module(config, "discriminator", family.Discriminator, given, compute, wide),
         loss=loss,
         generator_optimizer=g_optimizer,
         discriminator_optimizer=d_optimizer,
         latent_dim=config.latent_dim,
         image_shape=shape,
-        task=_task(config, hyper),
+        task=_task(config, hyper, generator),
         prior=prior,
         d_steps=config.d_steps,
         g_batches=config.g_batches,
@@ -130,9 +131,11 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
     return gan, hyper
 
 
-def _task(config: ConfigDict, hyper: Hyperparams) -> Task:
-    """What the players play for, with what of it the numbers in ``hyper`` ask for."""
+def _task(config: ConfigDict, hyper: Hyperparams, generator: nn.Module) -> Task:
+    """What the players play for, with what of it the numbers in ``hyper``, and images of several sides, ask for."""
     task = TASKS[config.task]
+    if halvings := getattr(generator, "halvings", ()):
+        task = in_sides(task, halvings)
     task = faded(task) if "fade" in hyper else task
     return deceived(task) if "pseudo" in hyper["augment"] else task
 

@@ -115,6 +115,7 @@ TERMS: dict[str, Kind] = {
         },
     ),
     "reconstruction": Kind("Squared error of an autoencoder's reconstruction; of G."),
+    "self_supervision": Kind("Squared error of what D's decoders make of reals (Liu et al. 2021; fastgan); of D."),
 }
 _ON = ("auxiliary_discriminator", "auxiliary_generator", "reconstruction")  # wherever there is what they work on
 

@@ -61,7 +61,9 @@ def tiny(name: str) -> ConfigDict:
         config.latent_dim = 6
     if config.model == "r3gan":
         widths |= {"blocks": (1, 1), "groups": (2, 2)}
-    if config.model not in ("stylegan2", "progan"):  # whose networks are as small as can be
+    if config.model == "fastgan":
+        config.data.image_size, config.generator.width, config.discriminator.width = 32, 1, 1
+    elif config.model not in ("stylegan2", "progan"):  # whose networks are as small as can be
         config.generator.update(widths)
         config.discriminator.update(widths)
     config.update_from_flattened_dict(CHANGED.get(name, {}))

@@ -23,6 +23,7 @@ Params = Any
 Variables = dict[str, Any]  # of a Flax module: params and all other collections
 Hyperparams = dict[str, Any]  # nested as the config is; scalars, of NumPy or JAX
 Memory = Any  # a pytree of arrays
+Images = Any  # an array [b, ...], or a tuple of such of several sides, the largest first
 
 
 class Examples(struct.PyTreeNode):
@@ -43,13 +44,14 @@ class Generated(struct.PyTreeNode):
     """What a generator made of a batch.
 
     Attributes:
-      shown: what D shall take for real ``[b, ...]``, before any augmentation.
+      shown: what D shall take for real ``[b, ...]``, before any augmentation; of networks that make images of several
+        sides, a tuple of them, the largest first.
       seen: what D sees of that, augmented; set by the step.
       extra: whatever else it returned, by name: ``w`` of a mapping network, ``decoded`` images of an autoencoder.
     """
 
-    shown: Array
-    seen: Array | None = None
+    shown: Images
+    seen: Images | None = None
     extra: dict[str, Array] = struct.field(default_factory=dict)
 
 
@@ -58,9 +60,10 @@ def generated_of(made: "Array | Generated") -> Generated:
     return made if isinstance(made, Generated) else Generated(made)
 
 
-def images_of(made: Array | Generated) -> Array:
-    """Return the images of what a generator returned, with whatever else or without."""
-    return generated_of(made).shown
+def images_of(made: Any) -> Array:
+    """Return the images of what a generator returned, with whatever else or without; of several sides, the largest."""
+    images: Array = jax.tree.leaves(generated_of(made).shown)[0]
+    return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +117,10 @@ class Task(NamedTuple):
       reconstruct: ``reconstruct(gan, variables, images, label)``: the images once more; or None.
     """
 
-    real: Callable[[Context, Examples, Generated], Array]
+    real: Callable[[Context, Examples, Generated], Images]
     fake: Callable[[Context, Variables, Examples], tuple[Generated, Variables]]
     augmented: bool
-    shown: Callable[["GAN", Variables, Array, Array], Array]
+    shown: Callable[["GAN", Variables, Array, Array], Images]
     reconstruct: Callable[["GAN", Variables, Array, Array], Array] | None = None
 
 
@@ -141,6 +144,7 @@ class Term:
         arXiv:1912.04958).
       gradients: whether a term of D's, in every step, asks for `gan_jax.core.view.View.gradient`: then D's pass on
         reals and fakes is made so that they come from it.
+      needs: what D's output must have in ``extra`` for it.
     """
 
     name: str
@@ -148,6 +152,7 @@ class Term:
     init: Callable[["GAN"], Memory] = _nothing
     every: int = 1
     gradients: bool = False
+    needs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """Adversarial losses: ``loss(real_logits, fake_logits, ...) -> (discriminator loss, generator loss)``, each ``[B]``.
 
+Where D judges K parts of an image, all of these are ``[B, K]``. A loss that takes ``keys`` is given a PRNG key ``[B]``
+for each example.
+
 One function a loss, on logits, one value per example, nothing averaged: callers take the mean. Both players' losses
 come from one call; the one that a step doesn't differentiate is never computed, because XLA drops what nobody reads.
 ``real_label`` and ``fake_label`` are the discriminator's targets where a loss has such, ``generator_label`` the
 generator's; ``real_label=0.9`` is one-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +20,7 @@ from flax import linen as nn
 Array = jax.Array
 Loss = Callable[..., tuple[Array, Array]]
 
-__all__ = ["hinge", "least_squares", "minimax", "non_saturating", "relativistic", "wasserstein"]
+__all__ = ["hinge", "least_squares", "minimax", "non_saturating", "relativistic", "soft_hinge", "wasserstein"]
 
 
 def non_saturating(
@@ -69,6 +73,15 @@ def hinge(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
     return nn.relu(1 - real_logits) + nn.relu(1 + fake_logits), -fake_logits
 
 
+def soft_hinge(real_logits: Array, fake_logits: Array, keys: Array) -> tuple[Array, Array]:
+    """Hinge loss with margins u, v ~ U(.8, 1), drawn for each logit (FastGAN, Liu et al. 2021, arXiv:2101.04775).
+
+    ``D: max(0, u - real) + max(0, v + fake);  G: -fake``.
+    """
+    both = jax.vmap(lambda key: jax.random.uniform(key, (2, *real_logits.shape[1:]), real_logits.dtype, 0.8, 1.0))(keys)
+    return nn.relu(both[:, 0] - real_logits) + nn.relu(both[:, 1] + fake_logits), -fake_logits
+
+
 def relativistic(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
     """RpGAN (Jolicoeur-Martineau 2018, arXiv:1807.00734, section 4): each real is paired with a fake of the batch.
 
@@ -76,6 +89,11 @@ def relativistic(real_logits: Array, fake_logits: Array) -> tuple[Array, Array]:
     """
     margin = real_logits - fake_logits
     return jax.nn.softplus(-margin), jax.nn.softplus(margin)
+
+
+def takes_keys(loss: Loss) -> bool:
+    """Whether ``loss`` draws random numbers."""
+    return "keys" in inspect.signature(loss).parameters
 
 
 def discriminator_output(loss: Loss, logits: Array) -> Array:

@@ -93,12 +93,12 @@ def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANStat
     context = Context(gan, seed, jnp.zeros((), jnp.int32), hyperparams, index)
     examples = Examples(jnp.zeros((1, *gan.image_shape), gan.dtype), label, 0)
     seen = jax.eval_shape(lambda: gan.task.real(context, examples, generated_of(made)))
-    x = jnp.zeros(seen.shape, seen.dtype)
+    x = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), seen)
     begin = random_key(seed, "init_discriminator"), x, label
     judgement, discriminator = _init_player(
         gan.discriminator, begin, gan.discriminator_optimizer(**rates["discriminator"])
     )
-    _check_judgement(judgement)
+    _check_judgement(gan, judgement)
     return GANState(
         step=jnp.zeros((), jnp.int32),
         seed=seed,
@@ -129,16 +129,19 @@ def _check_images(gan: GAN, made: Any) -> None:
         raise ValueError(f"Generator makes images {list(images.shape[1:])} of data {list(gan.image_shape)}")
 
 
-def _check_judgement(judgement: Any) -> None:
+def _check_judgement(gan: GAN, judgement: Any) -> None:
     if not isinstance(judgement, DiscriminatorOutput):
         raise TypeError(
             f"Discriminator must return a gan_jax.layers.DiscriminatorOutput, not {type(judgement).__name__}"
         )
-    if judgement.logits.shape != (1,) or judgement.features.ndim != 2:
+    if judgement.logits.shape[:1] != (1,) or judgement.logits.ndim > 2 or judgement.features.ndim != 2:
         found = f"{list(judgement.logits.shape)} and {list(judgement.features.shape)}"
         raise ValueError(
-            f"Discriminator must judge B images by logits [B] and features [B, F], but made {found} of one"
+            f"Discriminator must judge B images by logits [B] or [B, K] and features [B, F], but made {found} of one"
         )
+    for term in gan.d_terms:
+        if missing := [name for name in term.needs if name not in judgement.extra]:
+            raise ValueError(f"the term {term.name} is of extra[{missing[0]!r}] of D's output, which has none")
 
 
 def _init_memory(gan: GAN, hyperparams: Hyperparams) -> dict[str, Any]:

@@ -1,31 +1,34 @@
 """What two players play for: what the discriminator gets as real and as fake. Each is a `gan_jax.core.gan.Task`."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gan_jax.core.draw import latents
-from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Task, Variables, generated_of
+from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Images, Task, Variables, generated_of
 from gan_jax.core.networks import accepted, call
 from gan_jax.core.randomness import uniform
 from gan_jax.ops.resample import doubled, halved
 
 
-def augmented(context: Context, images: Array, examples: Examples, like: str) -> Array:
+def augmented(context: Context, images: Images, examples: Examples, like: str) -> Images:
     """Return what D sees of ``images`` ``[b, H, W, C]``: each one transformed by a key of its own.
 
     Args:
       context, examples: of the step.
-      images: in [-1, 1].
+      images: in [-1, 1]; several sides of one image are transformed by the same key.
       like: ``real`` or ``fake``: by whose draws.
     """
     keys = context.keys(f"augment_{like}", examples.substep)
     numbers = context.hyperparams["augment"]
-    return jax.vmap(lambda image, key: context.gan.augment(image, key, numbers))(images, keys)
+    each = jax.vmap(lambda image, key: context.gan.augment(image, key, numbers))
+    return jax.tree.map(lambda of_a_side: each(of_a_side, keys), images)
 
 
-def presented(context: Context, images: Array, examples: Examples, like: str) -> Array:
+def presented(context: Context, images: Images, examples: Examples, like: str) -> Images:
     """Return what D sees of ``images``: augmented as `augmented` does it, where they are images."""
     return augmented(context, images, examples, like) if context.gan.task.augmented else images
 
@@ -52,11 +55,14 @@ def deceived(task: Task) -> Task:
     chance ``hyperparams["augment"]["pseudo"]``, for what G made beside it.
     """
 
-    def real(context: Context, examples: Examples, generated: Generated) -> Array:
-        images = task.real(context, examples, generated)
+    def real(context: Context, examples: Examples, generated: Generated) -> Images:
         chance = uniform(context.keys("pseudo", examples.substep), ())
-        chosen = (chance < context.hyperparams["augment"]["pseudo"]).reshape(-1, *(1,) * (images.ndim - 1))
-        return jnp.where(chosen, generated.shown.astype(images.dtype), images)
+        chosen = chance < context.hyperparams["augment"]["pseudo"]
+
+        def one(images: Array, shown: Array) -> Array:
+            return jnp.where(chosen.reshape(-1, *(1,) * (images.ndim - 1)), shown.astype(images.dtype), images)
+
+        return jax.tree.map(one, task.real(context, examples, generated), generated.shown)
 
     return task._replace(real=real)
 
@@ -71,9 +77,27 @@ def faded(task: Task) -> Task:
         images = task.real(context, examples, generated)
         blurred = doubled(halved(images))
         assert context.fade is not None
-        return blurred + (images - blurred) * context.fade.astype(images.dtype)
+        between: Array = blurred + (images - blurred) * context.fade.astype(images.dtype)
+        return between
 
     return task._replace(real=real)
+
+
+def in_sides(task: Task, halvings: Sequence[int]) -> Task:
+    """Return ``task`` for networks whose images are of several sides: reals are shown so, too.
+
+    Args:
+      task: with images ``[b, H, W, C]``.
+      halvings: of each further image ``[b, H / 2^n, W / 2^n, C]``, the n.
+    """
+
+    def several(images: Array) -> tuple[Array, ...]:
+        return images, *(reduce(lambda x, _: halved(x), range(n), images) for n in halvings)
+
+    return task._replace(
+        real=lambda context, examples, generated: several(task.real(context, examples, generated)),
+        shown=lambda gan, variables, images, label: several(task.shown(gan, variables, images, label)),
+    )
 
 
 def _told(context: Context, examples: Examples) -> dict[str, Any]:

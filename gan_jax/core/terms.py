@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core.gan import GAN, Memory, Term
+from gan_jax.core.gan import GAN, Memory, Term, images_of
 from gan_jax.core.randomness import normal, uniform
 from gan_jax.core.view import View
 from gan_jax.layers import DiscriminatorOutput
@@ -28,9 +28,14 @@ def wgan_gp(view: View) -> Array:
     """``(|grad D(x)| - 1)^2`` at ``x = e real + (1 - e) fake``, e ~ U[0, 1] for each example (Gulrajani et al. 2017,
     arXiv:1704.00028, eq. 3; weight 10 there).
     """
-    mix = _column(uniform(view.keys("penalty"), ()), view.real)
-    x = mix * view.real + (1 - mix) * view.fake
-    return jnp.square(_norm(view.gradient("real", x)) - 1).mean()
+    drawn = uniform(view.keys("penalty"), ())
+
+    def between(real: Array, fake: Array) -> Array:
+        mix = _column(drawn, real)
+        return mix * real + (1 - mix) * fake
+
+    slope = view.gradient("real", jax.tree.map(between, view.real, view.fake))
+    return jnp.square(_norm(slope) - 1).mean()
 
 
 def dragan(view: View) -> Array:
@@ -40,11 +45,15 @@ def dragan(view: View) -> Array:
     each number) and s the standard deviation of the example, where theirs is of the batch: so no example depends on
     others.
     """
-    real, keys = view.real, view.keys("penalty")
-    a, v = _column(uniform(keys, ()), real), uniform(view.keys("penalty of each number"), real.shape[1:])
-    spread = real.std(axis=tuple(range(1, real.ndim)), keepdims=True)
-    near = real + (a * 0.5 * spread * v).astype(real.dtype)
-    return jnp.square(_norm(view.gradient("real", near)) - 1).mean()
+    lengths = uniform(view.keys("penalty"), ())
+
+    def near(real: Array, keys: Array) -> Array:
+        a, v = _column(lengths, real), uniform(keys, real.shape[1:])
+        spread = real.std(axis=tuple(range(1, real.ndim)), keepdims=True)
+        return real + (a * 0.5 * spread * v).astype(real.dtype)
+
+    x = jax.tree.map(near, view.real, _keys_of_each(view, "penalty of each number", view.real))
+    return jnp.square(_norm(view.gradient("real", x)) - 1).mean()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +80,13 @@ class ZeroCentred:
             return 0.5 * _squares(view.gradient(self.at)).mean()
         x, logits = getattr(view, self.at), view.logits(self.at)
         sigma = view.numbers({"real": "r1", "fake": "r2"}[self.at])["sigma"]
-        noise = normal(view.keys(f"finite difference, {self.at}"), x.shape[1:], x.dtype)
+
+        def near(x: Array, keys: Array) -> Array:
+            return x + (sigma * normal(keys, x.shape[1:], x.dtype)).astype(x.dtype)
+
         said = getattr(view, f"on_{self.at}").logits
-        return 0.5 * jnp.square((logits(x + (sigma * noise).astype(x.dtype)) - said) / sigma).mean()
+        found = logits(jax.tree.map(near, x, _keys_of_each(view, f"finite difference, {self.at}", x)))
+        return 0.5 * jnp.square((found - said) / sigma).mean()
 
 
 def _column(x: Array, like: Array) -> Array:
@@ -81,12 +94,20 @@ def _column(x: Array, like: Array) -> Array:
     return x.reshape(-1, *(1,) * (like.ndim - 1)).astype(like.dtype)
 
 
-def _squares(x: Array) -> Array:
-    """The squared norm of each ``[B]``."""
-    return jnp.square(x).sum(tuple(range(1, x.ndim)))
+def _keys_of_each(view: View, purpose: str, images: Any) -> Any:
+    """Keys ``[b]`` in the place of each array of ``images``: those of ``purpose``, and others for further ones."""
+    leaves, structure = jax.tree.flatten(images)
+    purposes = [f"{purpose}, {number}" if number else purpose for number in range(len(leaves))]
+    return jax.tree.unflatten(structure, [view.keys(each) for each in purposes])
 
 
-def _norm(gradient: Array) -> Array:
+def _squares(x: Any) -> Array:
+    """The squared norm of each ``[B]``; of images of several sides, the sum over all."""
+    first, *rest = [jnp.square(leaf).sum(tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(x)]
+    return sum(rest, first)
+
+
+def _norm(gradient: Any) -> Array:
     square = _squares(gradient)
     positive = square > 0  # the root's derivative at 0 is infinite, and times 0 no number
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
@@ -147,13 +168,13 @@ def _two_means(gan: GAN) -> Memory:
 # --- under change of images or latents --------------------------------------------------------------------------------
 
 
-def moved(images: Array, keys: Array) -> Array:
+def moved(images: Any, keys: Array) -> Any:
     """Mirror each image with chance ½ and move it by up to an eighth of its sides, filling by reflection.
 
     The transformation of CR (Zhang et al. 2020, arXiv:1910.12027, section 3.1).
 
     Args:
-      images: ``[B, H, W, C]``.
+      images: ``[B, H, W, C]``, or several of these.
       keys: ``[B]``.
     """
 
@@ -165,7 +186,7 @@ def moved(images: Array, keys: Array) -> Array:
         top, left = jax.random.randint(place, (2,), 0, jnp.asarray([2 * rows + 1, 2 * columns + 1]))
         return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
-    return jax.vmap(one)(images, keys)
+    return jax.tree.map(lambda of_a_side: jax.vmap(one)(of_a_side, keys), images)
 
 
 def consistency_discriminator(view: View) -> Array:
@@ -186,11 +207,11 @@ def consistency_discriminator(view: View) -> Array:
 
 def consistency_generator(view: View) -> Array:
     """``-d E|G(z) - G(z + s n)|^2``, d the number ``diversity`` (zCR, Zhao et al. 2021, eq. 3; .5). Of G's loss."""
-    distance = jnp.square(view.fake - _near(view)).mean()
+    distance = jnp.square(images_of(view.fake) - images_of(_near(view))).mean()
     return -view.numbers("consistency")["diversity"] * distance
 
 
-def _near(view: View) -> Array:
+def _near(view: View) -> Any:
     """Images of latents near the batch's own, all else alike."""
     z = view.latents("latents")
     noise = normal(view.keys("consistency, latents"), z.shape[1:], z.dtype)
@@ -220,7 +241,7 @@ class PathLength:
         height, width, *_ = view.context.gan.image_shape
 
         def product(w: Array) -> Array:
-            images = view.synthesize(w, "path length")
+            images = images_of(view.synthesize(w, "path length"))
             y = normal(view.keys("path length, direction"), images.shape[1:], images.dtype)
             return (images * y).sum() / jnp.sqrt(jnp.asarray(height * width, images.dtype))
 
@@ -253,13 +274,23 @@ def orthogonal(view: View) -> Array:
     return jnp.asarray(sum(map(one, kernels)), view.context.gan.dtype)
 
 
-# --- of an autoencoder ------------------------------------------------------------------------------------------------
+# --- of what else networks made ---------------------------------------------------------------------------------------
 
 
 def reconstruction(view: View) -> Array:
     """``E (decoded - image)^2``, the mean over all numbers of an image. Of an autoencoder's loss."""
     decoded, image = (view.generated.extra[name] for name in ("decoded", "image"))
     return jnp.square((decoded - image).astype(view.context.gan.dtype)).mean()
+
+
+def self_supervision(view: View) -> Array:
+    """``E (decoded - target)^2`` over all pairs that D made of reals: its ``extra["decoded"]`` and ``extra["target"]``.
+
+    Decoders show that D's maps still hold the image (Liu et al. 2021, arXiv:2101.04775, eq. 3, who take a perceptual
+    distance; a squared error needs no outside weights). Of D's loss.
+    """
+    decoded, target = (view.on_real.extra[name] for name in ("decoded", "target"))
+    return jnp.square((decoded - target).astype(view.context.gan.dtype)).mean()
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -288,12 +319,14 @@ class Kind:
       discriminator, generator: what it adds to that player's loss, or None.
       init: of its memory, if it has one.
       chosen: whether the functions are made by options, as ``discriminator(finite_difference=True)``.
+      needs: what D's output must have in ``extra``.
     """
 
     discriminator: Callable[..., Any] | None = None
     generator: Callable[..., Any] | None = None
     init: Callable[[GAN], Memory] | None = None
     chosen: bool = False
+    needs: tuple[str, ...] = ()
 
     def terms(self, name: str, every: int = 1, **options: Any) -> tuple[Term | None, Term | None]:
         """Return D's term and G's, where there are such."""
@@ -306,7 +339,8 @@ class Kind:
             return None
         apply = function(**options) if self.chosen else function
         if self.init is None:
-            return Term(name, Forgetful(apply), every=every, gradients=getattr(apply, "gradients", False))
+            gradients = getattr(apply, "gradients", False)
+            return Term(name, Forgetful(apply), every=every, gradients=gradients, needs=self.needs)
         return Term(name, apply, self.init, every)
 
 
@@ -324,4 +358,5 @@ TERMS: dict[str, Kind] = {
     "feature_matching": Kind(generator=feature_matching),
     "path_length": Kind(generator=PathLength, init=_mean_of_lengths, chosen=True),
     "reconstruction": Kind(generator=reconstruction),
+    "self_supervision": Kind(self_supervision, needs=("decoded", "target")),
 }

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Memory, Params, Term, Variables, leaf
-from gan_jax.core.losses import decision_boundary, discriminator_output
+from gan_jax.core.losses import decision_boundary, discriminator_output, takes_keys
 from gan_jax.core.networks import call
 from gan_jax.core.state import GANState, Player, hyperparams_now
 from gan_jax.core.tasks import presented
@@ -154,7 +154,7 @@ def discriminator_step(
     def objective(params: Params) -> tuple[Array, Any]:
         judge = _Judge(context, shared, {"params": params, **player.stats}, mutable=list(player.stats))
         (on_real, on_fake), stats, gradients = _judged(judge, shared)
-        adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[0].mean()
+        adversarial = gan.loss(on_real.logits, on_fake.logits, **_told(context, shared.examples))[0].mean()
         again = _Judge(context, shared, {"params": params, **stats})
         view = View(
             context,
@@ -213,7 +213,7 @@ def generator_step(
         # Losses that don't compare with real logits never read them, and then XLA drops this pass through D.
         judge = _Judge(context, shared, discriminator.variables)
         (on_real,), (on_fake,) = judge(shared.seen)[0], judge(generated.seen, like=("fake",))[0]
-        adversarial = gan.loss(on_real.logits, on_fake.logits, **_targets(context))[1].mean()
+        adversarial = gan.loss(on_real.logits, on_fake.logits, **_told(context, shared.examples))[1].mean()
         variables = {**shared.generator, "params": params}
         view = View(context, shared.examples, params, shared.real, generated, on_real, on_fake, variables, judge.one)
         terms, remembered = _summands(gan.g_terms, view, memory)
@@ -239,6 +239,12 @@ def generator_step(
 def _targets(context: Context) -> dict[str, Array]:
     """The label values that the loss takes."""
     return {f"{name}_label": value for name, value in context.hyperparams["labels"].items()}
+
+
+def _told(context: Context, examples: Examples) -> dict[str, Array]:
+    """What the loss takes beside logits."""
+    drawn = {"keys": context.keys("loss", examples.substep)} if takes_keys(context.gan.loss) else {}
+    return {**_targets(context), **drawn}
 
 
 class _Judge:
@@ -274,7 +280,7 @@ class _Judge:
             judgement, written = call(
                 context.gan.discriminator,
                 variables,
-                jnp.concatenate([seen for seen, _ in together]),
+                jax.tree.map(lambda *seen: jnp.concatenate(seen), *(seen for seen, _ in together)),
                 label=jnp.concatenate([examples.label] * len(together)),
                 keys=jnp.concatenate(keys),
                 train=True,
@@ -310,7 +316,8 @@ def _judged(judge: _Judge, shared: Shared) -> tuple[list[DiscriminatorOutput], d
     raw, gradients = {"real": shared.real, "fake": shared.generated.shown}, {}
     for (like, images), slope in zip(raw.items(), slopes, strict=True):
         present = partial(presented, context, examples=shared.examples, like=like)
-        gradients[like] = jax.vjp(present, images)[1](slope)[0].astype(context.gan.dtype)
+        raw_slope = jax.vjp(present, images)[1](slope)[0]
+        gradients[like] = jax.tree.map(lambda x: x.astype(context.gan.dtype), raw_slope)
     return said, stats, gradients
 
 

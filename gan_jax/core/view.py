@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core.draw import latents
-from gan_jax.core.gan import Context, Examples, Generated, Params, Variables, images_of
+from gan_jax.core.gan import Context, Examples, Generated, Images, Params, Variables, generated_of
 from gan_jax.core.networks import call
 from gan_jax.layers import DiscriminatorOutput
 
@@ -23,7 +23,8 @@ class View:
       context: the step: its hyperparameters, random keys, means over devices.
       examples: the real examples, with their labels.
       params: those that are being differentiated: D's in D's terms, G's in G's.
-      real: what D shall call real ``[b, ...]``, before augmentation.
+      real: what D shall call real ``[b, ...]``, before augmentation; with networks whose images are of several sides, a
+        tuple, as in all of what is said of images here.
       generated: what G made, before augmentation; see `gan_jax.core.gan.Generated`.
       on_real, on_fake: what D said of both, augmented.
       generator: G's variables; in G's terms, its ``params`` are being differentiated.
@@ -34,16 +35,16 @@ class View:
     context: Context
     examples: Examples
     params: Params
-    real: Array
+    real: Images
     generated: Generated
     on_real: DiscriminatorOutput
     on_fake: DiscriminatorOutput
     generator: Variables
-    judge: Callable[[Array, str], DiscriminatorOutput]
-    gradients: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    judge: Callable[[Images, str], DiscriminatorOutput]
+    gradients: Mapping[str, Images] = dataclasses.field(default_factory=dict)
 
     @property
-    def fake(self) -> Array:
+    def fake(self) -> Images:
         """What D shall take for real ``[b, ...]``, before augmentation."""
         return self.generated.shown
 
@@ -75,18 +76,18 @@ class View:
         """Return a PRNG key ``[b]`` for each example, for ``purpose`` in this step of this player."""
         return self.context.keys(purpose, self.examples.substep)
 
-    def discriminate(self, images: Array, like: str) -> DiscriminatorOutput:
+    def discriminate(self, images: Images, like: str) -> DiscriminatorOutput:
         """Return what D says of ``images`` ``[b, ...]``, augmented by the very draws of the ``real`` or ``fake`` ones.
 
         So a gradient with respect to ``images`` goes through the augmentation.
         """
         return self.judge(images, like)
 
-    def logits(self, like: str) -> Callable[[Array], Array]:
-        """Return the function from images ``[b, ...]`` to D's logits ``[b]``; see `discriminate`."""
+    def logits(self, like: str) -> Callable[[Images], Array]:
+        """Return the function from images ``[b, ...]`` to D's logits ``[b]`` or ``[b, K]``; see `discriminate`."""
         return lambda images: self.discriminate(images, like).logits
 
-    def gradient(self, like: str, images: Array | None = None) -> Array:
+    def gradient(self, like: str, images: Images | None = None) -> Images:
         """Return the gradient of the sum of D's logits with respect to images ``[b, ...]`` before augmentation.
 
         It is of float32 at least. If it isn't at hand (see `gradients`), D runs once more.
@@ -98,28 +99,28 @@ class View:
         if images is None and like in self.gradients:
             return self.gradients[like]
         images = getattr(self, like) if images is None else images
-        images = images.astype(jnp.promote_types(images.dtype, jnp.float32))  # drawn ones may be bfloat16
-        gradient: Array = jax.grad(lambda x: self.logits(like)(x).sum())(images)
-        return gradient
+        # Drawn ones may be bfloat16.
+        images = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), images)
+        return jax.grad(lambda x: self.logits(like)(x).sum())(images)
 
     def latents(self, purpose: str) -> Array:
         """Draw latents ``[b, latent_dim]`` for ``purpose``."""
         return latents(self.context.gan, self.keys(purpose))
 
-    def map(self, z: Array, purpose: str) -> Array:
+    def map(self, z: Array, purpose: str) -> Any:
         """Return ``w`` of latents by G's mapping network; the latents themselves where it has none."""
         if not hasattr(self.context.gan.generator, "mapping"):
             return z
         return self._generator(z, purpose, "mapping")
 
-    def synthesize(self, w: Array, purpose: str) -> Array:
+    def synthesize(self, w: Array, purpose: str) -> Images:
         """Return the images ``[b, H, W, C]`` of `map`'s results, in training mode."""
         method = "synthesis" if hasattr(self.context.gan.generator, "mapping") else "__call__"
         return self._generator(w, purpose, method)
 
-    def _generator(self, x: Array, purpose: str, method: str) -> Array:
+    def _generator(self, x: Array, purpose: str, method: str) -> Any:
         collections = [name for name in self.generator if name != "params"]
         told = self.context.told(self.label, self.keys(purpose))
         generator = self.context.gan.generator
         made: Any = call(generator, self.generator, x, method=method, mutable=collections, **told)[0]
-        return images_of(made)
+        return generated_of(made).shown

@@ -22,14 +22,16 @@ class DiscriminatorOutput(struct.PyTreeNode):
     """What D says of a batch.
 
     Attributes:
-      logits: ``[B]``, the higher the more real.
+      logits: ``[B]``, the higher the more real; or ``[B, K]`` where D judges K parts of an image, which count alike.
       features: ``[B, F]``, D's last hidden layer.
       class_logits: ``[B, classes]`` of an auxiliary classifier, or None.
+      extra: whatever else terms want to see, by name, each ``[B, ...]``.
     """
 
     logits: Array
     features: Array
     class_logits: Array | None = None
+    extra: dict[str, Array] = struct.field(default_factory=dict)
 
 
 def judged(

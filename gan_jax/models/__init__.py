@@ -6,11 +6,11 @@ called as ``module(x, train=..., label=..., axis_name=..., batches=...)``. Both 
 computation) and ``param_dtype`` (of parameters and logits); ``docs/extending.md`` has the whole contract, and an
 example.
 
-Those here but ``progan``'s, ``r3gan``'s, ``stylegan2``'s and BigGAN's generators further take those of
+Those here but ``fastgan``'s, ``progan``'s, ``r3gan``'s, ``stylegan2``'s and BigGAN's generators further take those of
 `gan_jax.layers.Generator` and `gan_jax.layers.Discriminator`: ``norm``, ``conditional``, ``minibatch``,
 ``initializer``, ``spectral``, ``remat``.
 """
 
-from gan_jax.models import aae, biggan, biggan_deep, dcgan, mlp, progan, r3gan, resnet, stylegan2
+from gan_jax.models import aae, biggan, biggan_deep, dcgan, fastgan, mlp, progan, r3gan, resnet, stylegan2
 
-__all__ = ["aae", "biggan", "biggan_deep", "dcgan", "mlp", "progan", "r3gan", "resnet", "stylegan2"]
+__all__ = ["aae", "biggan", "biggan_deep", "dcgan", "fastgan", "mlp", "progan", "r3gan", "resnet", "stylegan2"]

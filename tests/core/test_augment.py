@@ -123,7 +123,7 @@ def test_a_share_of_the_reals_are_images_of_g() -> None:
         index = jnp.arange(4000)[examples]
         context = Context(gan, jnp.uint32(0), jnp.int32(3), hyper, index)
         made = Generated(-ones[examples])
-        real = gan.task.real(context, Examples(ones[examples], jnp.zeros_like(index), 0), made)
+        real: Array = gan.task.real(context, Examples(ones[examples], jnp.zeros_like(index), 0), made)
         assert (real == real[:, :1, :1]).all()  # whole images
         return real[:, 0, 0, 0]
 

@@ -309,3 +309,41 @@ def test_finite_differences_stand_for_the_exact_penalty(name: str, at: str) -> N
     # To first order in s it is the square of the gradient's part along the noise, whose mean is that of the gradient.
     along = np.cos((x * weights).sum((1, 2, 3))) * (noise * weights).sum((1, 2, 3))
     assert_allclose(value, 0.5 * np.square(along).mean(), rtol=1e-2)
+
+
+def test_penalties_of_images_of_two_sides_are_of_both_together() -> None:
+    """D being ½|x|² + |y|², its gradient is x beside 2 y, and changes of both are its own."""
+    plain = view(lambda x: x.sum((1, 2, 3)), {"r1": {"sigma": 1e-6}})
+    pair = tuple(jnp.asarray(RNG.normal(size=(BATCH, side, side, 1))) for side in (4, 2))
+    other = tuple(jnp.asarray(RNG.normal(size=(BATCH, side, side, 1))) for side in (4, 2))
+
+    def judge(images: Any, like: str = "") -> DiscriminatorOutput:
+        x, y = (image.reshape(BATCH, -1) for image in images)
+        return DiscriminatorOutput(0.5 * (x**2).sum(1) + (y**2).sum(1), x)
+
+    seen = dataclasses.replace(plain, real=pair, generated=Generated(other), judge=judge, on_real=judge(pair))
+
+    def slope(x: Any, y: Any) -> Any:
+        return np.linalg.norm(np.concatenate([x.reshape(BATCH, -1), 2 * y.reshape(BATCH, -1)], 1), axis=1)
+
+    (x, y), (u, v) = ([np.asarray(image) for image in images] for images in (pair, other))
+    assert_allclose(terms.ZeroCentred("real")(seen), np.square(slope(x, y)).mean() / 2, rtol=1e-12)
+    assert_allclose(terms.ZeroCentred("fake")(seen), np.square(slope(u, v)).mean() / 2, rtol=1e-12)
+    mix: Any = uniform("penalty", ()).reshape(-1, 1, 1, 1)
+    between = slope(mix * x + (1 - mix) * u, mix * y + (1 - mix) * v)
+    assert_allclose(terms.wgan_gp(seen), np.square(between - 1).mean(), rtol=1e-12)
+    near = []
+    for image, purpose in ((x, "penalty of each number"), (y, "penalty of each number, 1")):
+        near += [image + mix * 0.5 * image.std(axis=(1, 2, 3), keepdims=True) * uniform(purpose, image.shape[1:])]
+    assert_allclose(terms.dragan(seen), np.square(slope(*near) - 1).mean(), rtol=1e-12)
+    n, m = drawn("finite difference, real", x.shape[1:]), drawn("finite difference, real, 1", y.shape[1:])
+    along = (x * n).reshape(BATCH, -1).sum(1) + 2 * (y * m).reshape(BATCH, -1).sum(1)
+    assert_allclose(terms.ZeroCentred("real", finite_difference=True)(seen), np.square(along).mean() / 2, rtol=1e-4)
+
+
+def test_self_supervision_is_the_mean_error_of_what_was_decoded() -> None:
+    decoded, target = RNG.normal(size=(2, BATCH, 3, 4, 4, 1))
+    plain = view(lambda x: x.sum((1, 2, 3)))
+    extra = {"decoded": jnp.asarray(decoded), "target": jnp.asarray(target)}
+    seen = dataclasses.replace(plain, on_real=plain.on_real.replace(extra=extra))
+    assert_allclose(terms.self_supervision(seen), np.square(decoded - target).mean(), rtol=1e-12)

@@ -171,8 +171,8 @@ FAULTS = (
     Fault(
         "augmented-alike",
         "gan_jax/core/tasks.py",
-        "context.gan.augment(image, key, numbers))(images, keys)",
-        "context.gan.augment(image, keys[0], numbers))(images, keys)",
+        "lambda of_a_side: each(of_a_side, keys)",
+        "lambda of_a_side: each(of_a_side, jnp.broadcast_to(keys[:1], keys.shape))",
         (f"{_SEEDS}_an_images_augmentation_is_that_of_the_seed_the_step_and_its_index",),
         "All images of a batch are moved alike.",
     ),

@@ -6,6 +6,22 @@ _STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gav
 
 FAULTS = (
     Fault(
+        "one-margin-for-both",
+        "gan_jax/core/losses.py",
+        "nn.relu(both[:, 1] + fake_logits)",
+        "nn.relu(both[:, 0] + fake_logits)",
+        (f"{_STEPS}[fastgan]", "tests/models/test_fastgan.py::test_margins_are_drawn_for_each_logit"),
+        "The margins of reals and fakes are one number.",
+    ),
+    Fault(
+        "self-supervised-by-the-sum",
+        "gan_jax/core/terms.py",
+        "return jnp.square((decoded - target).astype(view.context.gan.dtype)).mean()",
+        "return jnp.square((decoded - target).astype(view.context.gan.dtype)).sum()",
+        (f"{_STEPS}[fastgan]", "tests/core/test_terms.py::test_self_supervision_is_the_mean_error_of_what_was_decoded"),
+        "The decoders' error outweighs what D is for.",
+    ),
+    Fault(
         "d-without-the-auxiliary-loss",
         "gan_jax/core/terms.py",
         '"auxiliary_discriminator": Kind(auxiliary_discriminator)',
@@ -72,8 +88,8 @@ FAULTS = (
     Fault(
         "one-epsilon-for-the-batch",
         "gan_jax/core/terms.py",
-        'mix = _column(uniform(view.keys("penalty"), ()), view.real)',
-        'mix = _column(uniform(view.keys("penalty"), ()), view.real)[:1]',
+        "mix = _column(drawn, real)",
+        "mix = _column(drawn, real)[:1]",
         (
             "tests/core/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
             f"{_STEPS}[wgan_gp]",
@@ -83,8 +99,8 @@ FAULTS = (
     Fault(
         "an-epsilon-for-each-pixel",
         "gan_jax/core/terms.py",
-        'mix = _column(uniform(view.keys("penalty"), ()), view.real)',
-        'mix = uniform(view.keys("penalty"), view.real.shape[1:]).astype(view.real.dtype)',
+        "mix = _column(drawn, real)",
+        'mix = uniform(view.keys("penalty"), real.shape[1:]).astype(real.dtype)',
         (
             "tests/core/test_terms.py::test_gradient_penalties_are_taken_where_their_papers_say",
             f"{_STEPS}[wgan_gp]",
@@ -145,8 +161,8 @@ FAULTS = (
     Fault(
         "penalty-one-sided",
         "gan_jax/core/terms.py",
-        'return jnp.square(_norm(view.gradient("real", x)) - 1).mean()',
-        'return jnp.square(jnp.maximum(_norm(view.gradient("real", x)) - 1, 0)).mean()',
+        "return jnp.square(_norm(slope) - 1).mean()",
+        "return jnp.square(jnp.maximum(_norm(slope) - 1, 0)).mean()",
         (f"{_STEPS}[wgan_gp]",),
         "Small gradients cost nothing.",
     ),
@@ -169,16 +185,16 @@ FAULTS = (
     Fault(
         "dragan-noise-the-same-for-all",
         "gan_jax/core/terms.py",
-        'uniform(view.keys("penalty of each number"), real.shape[1:])',
-        'uniform(view.keys("penalty of each number")[:1], real.shape[1:])',
+        "uniform(keys, real.shape[1:])\n",
+        "uniform(keys, real.shape[1:])[:1]\n",
         (f"{_STEPS}[dragan]",),
         "All of a batch are moved in one direction.",
     ),
     Fault(
         "dragan-one-length-for-the-batch",
         "gan_jax/core/terms.py",
-        "a, v = _column(uniform(keys, ()), real),",
-        "a, v = _column(uniform(keys, ()), real)[:1],",
+        "a, v = _column(lengths, real),",
+        "a, v = _column(lengths, real)[:1],",
         (f"{_STEPS}[dragan]",),
         "All of a batch are moved as far.",
     ),
@@ -201,8 +217,8 @@ FAULTS = (
     Fault(
         "penalties-in-bfloat16",
         "gan_jax/core/view.py",
-        "images = images.astype(jnp.promote_types(images.dtype, jnp.float32))",
-        "images = images * 1",
+        "x.astype(jnp.promote_types(x.dtype, jnp.float32))",
+        "x * 1",
         ("tests/core/test_terms.py::test_penalties_of_bfloat16_are_float32",),
         "R2 has 3 digits where networks compute in bfloat16.",
     ),

@@ -8,6 +8,30 @@ _STYLES = "tests/models/test_stylegan2.py::test"
 
 FAULTS = (
     Fault(
+        "decoders-of-the-wrong-quarter",
+        "gan_jax/models/fastgan.py",
+        "return jax.vmap(one)(x, corner), jax.vmap(one)(image, corner)",
+        "return jax.vmap(one)(x, corner), jax.vmap(one)(image, corner[:, ::-1])",
+        (f"{_STEPS}[fastgan]",),
+        "FastGAN's third decoder learns to draw another part of the image.",
+    ),
+    Fault(
+        "gates-beside-the-map",
+        "gan_jax/models/fastgan.py",
+        "x = x * _gate(self, found[side // 16], self.up_channels(side))",
+        "x = x + _gate(self, found[side // 16], self.up_channels(side))",
+        (f"{_STEPS}[fastgan]",),
+        "Skip-layer excitation adds where it should multiply.",
+    ),
+    Fault(
+        "second-image-every-second-pixel",
+        "gan_jax/core/tasks.py",
+        "reduce(lambda x, _: halved(x), range(n), images)",
+        "reduce(lambda x, _: x[:, ::2, ::2], range(n), images)",
+        (f"{_STEPS}[fastgan]", "tests/models/test_fastgan.py::test_a_smaller_real_image_is_the_mean_of_pixels"),
+        "Smaller reals are rougher than those that D makes of a whole image.",
+    ),
+    Fault(
         "attention-divided-by-a-root",
         "gan_jax/layers/attention.py",
         'jnp.einsum("nqc,nkc->nqk", queries, keys)',
@@ -294,8 +318,8 @@ FAULTS = (
     Fault(
         "r1-of-what-d-sees",
         "gan_jax/core/update.py",
-        "gradients[like] = jax.vjp(present, images)[1](slope)[0].astype",
-        "gradients[like] = slope.astype",
+        "raw_slope = jax.vjp(present, images)[1](slope)[0]",
+        "raw_slope = slope",
         ("tests/core/test_gradients.py::test_both_ways_give_the_same",),
         "R1 and R2 of every step are of gradients at augmented images, not at the images.",
     ),

@@ -17,8 +17,8 @@ FAULTS = (
     Fault(
         "apa-the-wrong-way-round",
         "gan_jax/core/tasks.py",
-        "jnp.where(chosen, generated.shown.astype(images.dtype), images)",
-        "jnp.where(chosen, images, generated.shown.astype(images.dtype))",
+        "return jnp.where(chosen.reshape(-1, *(1,) * (images.ndim - 1)), shown.astype(images.dtype), images)",
+        "return jnp.where(chosen.reshape(-1, *(1,) * (images.ndim - 1)), images, shown.astype(images.dtype))",
         ("tests/core/test_augment.py::test_a_share_of_the_reals_are_images_of_g",),
         "The less D shall be deceived, the more it is.",
     ),

@@ -93,6 +93,17 @@ def test_the_progressive_gan_has_its_authors_parameters(side: int, generator: in
     assert parameter_count(state.discriminator.params) == discriminator
 
 
+@pytest.mark.parametrize(
+    ("side", "generator", "discriminator"),
+    [(256, 29_127_846, 11_526_160), (512, 29_174_392, 11_526_496), (1024, 29_176_512, 11_528_192)],
+)
+def test_fastgan_has_its_authors_parameters(side: int, generator: int, discriminator: int) -> None:
+    gan, hyper = build_gan(importlib.import_module("configs.fastgan").get_config(f"folder@{side}"))
+    state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
+    assert parameter_count(state.generator.params) == generator
+    assert parameter_count(state.discriminator.params) == discriminator
+
+
 def test_the_progressive_gan_grows_as_published() -> None:
     config = importlib.import_module("configs.progan").get_config("celeba_hq1024")
     planned = stages.plan(config)
@@ -143,6 +154,12 @@ CLAIMS: dict[str, dict[str, Any]] = {
         **{"batch_size": 64, "latent_dim": 100, "loss": "non_saturating", "generator.widths": (512, 256, 128, 64)},
         **{"discriminator.widths": (64, 128, 256, 512), "generator.norm": "batch", "discriminator.norm": "batch"},
         **{"optimizer.generator": adam(2e-4, 0.5, 0.999), "optimizer.discriminator": adam(2e-4, 0.5, 0.999)},
+    },
+    "fastgan:folder@256": {
+        **{"steps": 50_000, "batch_size": 8, "latent_dim": 256, "loss": "soft_hinge", "averages.ema.decay": 0.999},
+        **{"augment.name": "color,translation", "data.flip": True},
+        "optimizer.generator": adam(2e-4, 0.5, 0.999),
+        "optimizer.discriminator": adam(2e-4, 0.5, 0.999),
     },
     "wgan:lsun_bedroom": {
         **{

@@ -67,6 +67,10 @@ CASES: dict[str, dict[str, Any]] = {
         **{"fade": 0.4, "data.image_size": 8, "data.channels": 3, "terms.wgan_gp.weight": 4.0, "g_batches": 1},
         **{"terms.drift.weight": 0.2, "d_steps": 2},
     },
+    "fastgan": {  # noise, gates of both players, decoders; of 64x64, as lower ones have no gates
+        **{"generator.width": 1, "discriminator.width": 1, "data.image_size": 64, "data.channels": 3, "d_steps": 2},
+        **{"terms.self_supervision.weight": 0.7, "batch_size": 4},
+    },
     "aae": {
         **{"generator.widths": (5,), "generator.encoder_widths": (6,), "discriminator.widths": (5, 4)},
         "terms.reconstruction.weight": 3.0,

@@ -53,6 +53,11 @@ def normal_by(keys: Sequence[Key], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([jax.random.normal(key, shape, float) for key in keys])
 
 
+def uniform_by(keys: Sequence[Key], shape: tuple[int, ...]) -> np.ndarray:
+    """U[0, 1), ``[B, *shape]``, those of each example by its own key."""
+    return np.stack([jax.random.uniform(key, shape, float) for key in keys])
+
+
 def uniform_of_each(key: Key, count: int, shape: tuple[int, ...]) -> np.ndarray:
     """U[0, 1), ``[count, *shape]``: those of each example by its own key."""
     return np.stack([jax.random.uniform(jax.random.fold_in(key, i), shape, float) for i in range(count)])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.oracle import draws, progan, stylegan2
+from tests.oracle import draws, fastgan, progan, stylegan2
 from tests.oracle.networks import Pass, Said, Variables, arrays, cloned, encoded, generated, judged, tensors
 
 
@@ -96,7 +96,8 @@ class Run:
         for substep in range(self.config.d_steps):
             label = labels[substep]
             real, fake, own_loss, g_stats = self.played(images[substep], label, substep)
-            found = self.discriminator_step(real, fake.detach(), label, substep)
+            detached = tuple(x.detach() for x in fake) if isinstance(fake, tuple) else fake.detach()
+            found = self.discriminator_step(real, detached, label, substep)
         if self.config.g_batches:  # fresh ones for G
             image, label = (x[-1].repeat_interleave(self.config.g_batches, 0) for x in (images, labels))
             real, fake, own_loss, g_stats = self.played(image, label, self.config.d_steps)
@@ -105,7 +106,7 @@ class Run:
         self.steps += 1
         return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
-    def played(self, image: Tensor, label: Tensor, substep: int) -> tuple[Tensor, Tensor, Tensor, Variables]:
+    def played(self, image: Tensor, label: Tensor, substep: int) -> tuple[Any, Any, Tensor, Variables]:
         """What D gets as real and as fake, G's own loss, and G's new statistics."""
         params = self.generator.variables["params"]
         image = progan.faded(image, self.config.fade) if self.config.model == "progan" else image
@@ -118,6 +119,11 @@ class Run:
         run = Pass(self.generator.variables, renew=True)
         if self.config.model == "stylegan2":
             return real, self.styled(run, prior, label, substep), torch.zeros(()), run.written
+        if self.config.model == "fastgan":
+            keys = draws.keys_of_each(self.key("generator", substep), range(len(prior)))
+            both = fastgan.images(self.config, run, prior, keys)
+            smaller = F.avg_pool2d(image.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+            return (image, smaller), both, torch.zeros(()), run.written
         fake = self.augmented(generated(self.config, run, prior, label), "augment_fake", substep)
         return real, fake, torch.zeros(()), run.written
 
@@ -156,17 +162,29 @@ class Run:
                 self.ema[kind] = cloned(self.generator.variables[kind])
             if "spectral" in self.ema:
                 run = Pass(self.ema, renew=True)
-                generated(self.config, run, torch.zeros(len(label), self.config.latent_dim).double(), label)
+                z = torch.zeros(len(label), self.config.latent_dim).double()
+                if self.config.model == "fastgan":
+                    fastgan.images(self.config, run, z, draws.keys_of_each(self.key("generator", 0), range(len(z))))
+                else:
+                    generated(self.config, run, z, label)
                 self.ema["spectral"] = run.written["spectral"]
 
-    def discriminator_step(self, real: Tensor, fake: Tensor, label: Tensor, substep: int) -> dict[str, float]:
+    def judged(self, run: Pass, x: Any, label: Tensor, like: str, substep: int) -> tuple[Said, Tensor]:
+        """What D says of images, and the error of its decoders where it has such."""
+        if self.config.model != "fastgan":
+            return judged(self.config, run, x, label), torch.zeros(())
+        keys = draws.keys_of_each(self.key(f"discriminator_{like}", substep), range(len(label)))
+        logits, features, error = fastgan.said(run, x, keys)
+        return Said(logits, features, torch.zeros(0)), error
+
+    def discriminator_step(self, real: Any, fake: Any, label: Tensor, substep: int) -> dict[str, float]:
         config, player = self.config, self.discriminator
         params = player.variables["params"]
         first = Pass(player.variables, renew=True)
-        on_real = judged(config, first, real, label)
+        on_real, error = self.judged(first, real, label, "real", substep)
         second = Pass({"params": params, **first.written})
-        on_fake = judged(config, second, fake, label)
-        loss = self.adversarial(on_real, on_fake)[0]
+        on_fake, _ = self.judged(second, fake, label, "fake", substep)
+        loss = self.adversarial(on_real, on_fake, substep)[0]
         penalties = {}
         for name in ("wgan_gp", "dragan", "r1", "r2"):
             term = config.terms[name]
@@ -178,8 +196,10 @@ class Run:
                 penalties[f"d_{name}"] = weight * term.every * self.penalty(name, *seen)
         if config.terms.drift.weight:
             penalties["d_drift"] = config.terms.drift.weight * on_real.logits.square().mean()
+        if config.terms.self_supervision.weight:
+            penalties["d_self_supervision"] = config.terms.self_supervision.weight * error
         named = {}
-        if config.discriminator.conditional == "auxiliary":
+        if config.discriminator.get("conditional") == "auxiliary":
             both = F.cross_entropy(on_real.class_logits, label) + F.cross_entropy(on_fake.class_logits, label)
             both = config.terms.auxiliary_discriminator.weight * both
             loss, named = loss + both, {"d_auxiliary_discriminator": both.item()}
@@ -206,15 +226,15 @@ class Run:
         }
 
     def generator_step(
-        self, real: Tensor, fake: Tensor, label: Tensor, own_loss: Tensor, stats: Variables
+        self, real: Any, fake: Any, label: Tensor, own_loss: Tensor, stats: Variables
     ) -> dict[str, float]:
-        terms, player = self.config.terms, self.generator
-        on_real = judged(self.config, Pass(self.discriminator.variables), real, label)
-        on_fake = judged(self.config, Pass(self.discriminator.variables), fake, label)
+        terms, player, last = self.config.terms, self.generator, self.config.d_steps - 1
+        on_real, _ = self.judged(Pass(self.discriminator.variables), real, label, "real", last)
+        on_fake, _ = self.judged(Pass(self.discriminator.variables), fake, label, "fake", last)
         found = {}
         if self.config.task == "autoencoder":
             found["g_reconstruction"] = own_loss
-        if self.config.discriminator.conditional == "auxiliary":
+        if self.config.discriminator.get("conditional") == "auxiliary":
             found["g_auxiliary_generator"] = terms.auxiliary_generator.weight * F.cross_entropy(
                 on_fake.class_logits, label
             )
@@ -223,7 +243,7 @@ class Run:
             found["g_feature_matching"] = terms.feature_matching.weight * apart.square().sum()
         if terms.path_length.weight:
             found["g_path_length"] = terms.path_length.weight * self.path_length(label)
-        loss = terms.adversarial.weight * self.adversarial(on_real, on_fake)[1] + sum(found.values())
+        loss = terms.adversarial.weight * self.adversarial(on_real, on_fake, last)[1] + sum(found.values())
         warm = self.config.schedules.get("critic_first")
         if warm and self.steps < warm.moves * warm.factor and (self.steps + 1) % warm.factor:  # G stands still
             norm = _norm(torch.autograd.grad(loss, player.leaves))
@@ -233,7 +253,7 @@ class Run:
         values = {name: value.item() for name, value in found.items()}
         return {"g_loss": loss.item(), **values, "g_grad_norm": norm, "g_param_norm": _norm(player.leaves)}
 
-    def adversarial(self, real: Said, fake: Said) -> tuple[Tensor, Tensor]:
+    def adversarial(self, real: Said, fake: Said, substep: int) -> tuple[Tensor, Tensor]:
         """The losses of both players."""
         x, y, labels = real.logits, fake.logits, self.config.labels
         match self.config.loss:
@@ -243,6 +263,11 @@ class Run:
                 return d, -F.logsigmoid(y).mean()
             case "hinge":
                 return (1 - x).clamp(min=0).mean() + (1 + y).clamp(min=0).mean(), -y.mean()
+            case "soft_hinge":
+                keys = draws.keys_of_each(self.key("loss", substep), range(len(x)))
+                drawn = torch.tensor(draws.uniform_by(keys, (2, x.shape[1])))
+                u, v = (0.8 + 0.2 * drawn[:, i] for i in range(2))
+                return (u - x).clamp(min=0).mean() + (v + y).clamp(min=0).mean(), -y.mean()
             case "wasserstein":
                 return y.mean() - x.mean(), -y.mean()
             case "relativistic":

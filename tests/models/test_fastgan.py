@@ -1,0 +1,89 @@
+"""FastGAN's networks; their values are tried against PyTorch's in `tests.core.test_steps`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from numpy.testing import assert_allclose
+
+from gan_jax.build import build_gan
+from gan_jax.core import losses
+from gan_jax.core.gan import images_of
+from gan_jax.models import fastgan
+from gan_jax.util.errors import UserError
+from tests.helpers import QUICKLY, small
+
+
+def shapes(image: tuple[int, int, int]) -> tuple[list[tuple[int, ...]], Any]:
+    """Of the images of G, and of what D says of them."""
+    generator, discriminator = fastgan.Generator(1, image_shape=image), fastgan.Discriminator(1)
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 2)
+
+    def both() -> Any:
+        pair = generator.init_with_output(key, jnp.zeros((2, 8)), train=True, keys=keys)[0]
+        return pair, discriminator.init_with_output(key, pair, train=True, keys=keys)[0]
+
+    pair, said = jax.eval_shape(both)
+    return [x.shape for x in pair], said
+
+
+@pytest.mark.parametrize(("side", "smaller"), [(28, 14), (64, 32), (256, 128), (1024, 128)])
+def test_images_are_of_two_sides_and_judged_in_fifty_places(side: int, smaller: int) -> None:
+    pair, said = shapes((side, side, 3))
+    assert pair == [(2, side, side, 3), (2, smaller, smaller, 3)]
+    assert said.logits.shape == (2, 50)
+    decoded = 16 if side == 28 else smaller
+    assert said.extra["decoded"].shape == said.extra["target"].shape == (2, 3, decoded, decoded, 3)
+
+
+def test_a_smaller_real_image_is_the_mean_of_pixels() -> None:
+    """D makes it of a single image as the game does, and says the same."""
+    gan, _ = build_gan(small("fastgan"))
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 1)), jnp.float32)
+    state: Any = None
+    pair = gan.task.shown(gan, {}, images, state)
+    assert_allclose(pair[0], images)
+    assert_allclose(pair[1], np.asarray(images).reshape(2, 16, 2, 16, 2, 1).mean((2, 4)), atol=1e-6)
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    def both() -> Any:
+        of_pair, variables = gan.discriminator.init_with_output(jax.random.key(0), pair, train=True, keys=keys)
+        alone: Any = gan.discriminator.apply(variables, images, train=True, keys=keys, mutable=["batch_stats"])
+        return of_pair.logits, alone[0].logits
+
+    of_pair, alone = jax.jit(both, compiler_options=QUICKLY)()
+    assert_allclose(of_pair, alone, rtol=1e-4, atol=1e-6)
+    assert images_of(pair).shape == images.shape
+
+
+def test_margins_are_drawn_for_each_logit() -> None:
+    keys = jax.random.split(jax.random.key(2), 300)
+    real, fake = jnp.zeros((300, 7)), jnp.full((300, 7), -2.0)
+    of_d, of_g = losses.soft_hinge(real, fake, keys)
+    assert_allclose(of_g, 2.0)
+    margins = np.asarray(of_d)  # of the reals alone: the fakes are beyond any
+    assert len(np.unique(margins)) > 2000
+    assert 0.8 <= margins.min() < 0.801 < 0.999 < margins.max() <= 1.0
+    assert_allclose(margins.mean(), 0.9, atol=0.01)
+    assert not np.allclose(losses.soft_hinge(real, -real, keys)[0] / 2, margins)  # two margins, not one twice
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.image_size": 20}, "FastGAN makes images of sides 28, 32, 64 and so on to 1024, not of 20x20"),
+        ({"model": "dcgan", "generator": {"widths": (4,)}, "discriminator": {"widths": (4,)}}, r"extra\['decoded'\]"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    config = small("fastgan")
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            config[key] = ConfigDict(value)
+        else:
+            config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        build_gan(config)
