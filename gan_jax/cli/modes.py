@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -189,32 +189,30 @@ def _evaluate(request: Request) -> None:
     place = Workdir(workdir)
     planned = stages.plan(_of_run(place, request.overrides))
     config = stages.that_made(planned, step).config
-    how = evaluate.sampling.of_evaluations(gan, config.eval, request.sampling)
+    given = [None] if request.sampling is None else evaluate.sampling.several(request.sampling)
+    hows = [evaluate.sampling.of_evaluations(gan, config.eval, each) for each in given]
     dataset = build.build_dataset(config, place.cache, reading=True)
     # What is known of a run's data is that of its first stage.
     first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
     place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
-    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
-    if classifiers:
-        reason = _no_classes(gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None)
-        if reason:
-            raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
-    drawn = evaluator.draw(state) if evaluator.extractor else None
-    figures = evaluator.figures(state, drawn)
-    if classifiers and drawn is not None:
-        labels = evaluator.labels(np.arange(len(drawn[2])))
-        figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
-    print(f"step {step:,}, {evaluator.description}")
-    width = max(60, *map(len, figures))
-    if evaluator.floor:
-        print(f"{'':{width}}{'samples':>12}{'fresh images':>15}")
-    for name, value in figures.items():
-        fresh = f"{evaluator.floor[name]:15.5g}" if name in evaluator.floor else ""
-        print(f"{name:{width}}{value:12.5g}{fresh}")
-    described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
-    described |= {"sampling": str(how)} if str(how) else {}
-    found = {**described, "floor": evaluator.floor, **figures}
-    keep(lambda: place.save_evaluation(found), f"the figures in {workdir}")  # one may read runs of others
+    for how in hows:
+        evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
+        if classifiers:
+            reason = _no_classes(
+                gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None
+            )
+            if reason:
+                raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
+        drawn = evaluator.draw(state) if evaluator.extractor else None
+        figures = evaluator.figures(state, drawn)
+        if classifiers and drawn is not None:
+            labels = evaluator.labels(np.arange(len(drawn[2])))
+            figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
+        _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor)
+        described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
+        described |= {"sampling": str(how)} if str(how) else {}
+        found = {**described, "floor": evaluator.floor, **figures}
+        keep(partial(place.save_evaluation, found), f"the figures in {workdir}")  # one may read runs of others
     if drawn is not None:
         picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
         if out is not None:
@@ -225,6 +223,17 @@ def _evaluate(request: Request) -> None:
             print(f"each sample before the train images nearest to it: {shown}")
     if page := keep(lambda: write_report(place), f"the report in {workdir}"):
         print(f"report: {page}")
+
+
+def _print_figures(head: str, figures: Mapping[str, float], floor: Mapping[str, float]) -> None:
+    """Prints an evaluation, beside what fresh images come to."""
+    print(head)
+    width = max(60, *map(len, figures))
+    if floor:
+        print(f"{'':{width}}{'samples':>12}{'fresh images':>15}")
+    for name, value in figures.items():
+        fresh = f"{floor[name]:15.5g}" if name in floor else ""
+        print(f"{name:{width}}{value:12.5g}{fresh}")
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:

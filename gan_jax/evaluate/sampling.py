@@ -81,6 +81,22 @@ def read(gan: GAN, text: str, where: str, *, standing: int = 0) -> Sampling:
     return Sampling(tuple(sorted(chosen.items())), standing)
 
 
+def several(text: str) -> list[str]:
+    """Return each of the ways that ``text`` asks for: one for each value of an option that has more, with commas.
+
+    Raises:
+      UserError: several options have more than one value.
+    """
+    parts = text.split()
+    lists = [part for part in parts if "," in part]
+    if not lists:
+        return [text]
+    if len(lists) > 1:
+        raise UserError(f"--sampling={text!r}: only one option may have several values, with commas between them")
+    name, _, values = lists[0].partition("=")
+    return [" ".join(f"{name}={value}" if part is lists[0] else part for part in parts) for value in values.split(",")]
+
+
 def _standing(gan: GAN, value: Any, where: str) -> int:
     """``value`` as a number of batches, if the GAN has use for it."""
     if type(value) is not int or value < 0:

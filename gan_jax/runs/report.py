@@ -5,7 +5,7 @@ import html
 import json
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -14,17 +14,12 @@ from typing import Any
 import gan_jax
 from gan_jax import stages
 from gan_jax.runs import origin
+from gan_jax.runs.charts import chart, legend, scatter
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
 from gan_jax.util.files import write_atomically
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-# Of a chart's lines: each colour with the first pattern, then each with the next.
-_COLOURS = (
-    *("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed"),
-    *("#0891b2", "#db2777", "#65a30d", "#78350f", "#4b5563"),
-)
-_DASHES = ("", "7 3", "2 2", "9 3 2 3")
 _APART = ("floor", "verdict", "why", "resources")  # of the summary, shown elsewhere on the page
 # Columns of a sweep's trials on its page; sweep.csv has all.
 _SHOWN = (
@@ -33,10 +28,8 @@ _SHOWN = (
 )
 _CLASSES = 50  # that are listed
 _ARRAYS = 200  # likewise, not taken from another run
-_LOWER_IS_BETTER = ("fid", "kid")  # figures whose lowest point is marked
 _GRIDS = 6  # shown through time, besides the last
 _POINTS = 300  # of a curve
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 420, 190, 52, 20
 _CURVES = {
     "Losses": ("d_loss", "g_loss"),
     "D's output": ("d_real", "d_fake", "d_seen", "d_unseen"),
@@ -101,12 +94,13 @@ def write_report(workdir: Workdir) -> Path:
             _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
         ),
         "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again[-1:]),
-        "Curves": _row(_chart(title, _series(records, names)) for title, names in curves.items()),
+        "Curves": _row(chart(title, _series(records, names)) for title, names in curves.items()),
         "Samples, each before the training images nearest to it": "".join(
             _picture(grid, 420, _step(grid)) for grid in beside[-1:]
         ),
         "Classes of the data": _table(_classes(workdir)),
         "What it cost": _table(summary.get("resources", {})),
+        "Truncation": _row(scatter(*one) for one in _truncations(workdir.evaluations())),
         "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
         "Changed on the way": "".join(f"{html.escape(line)}<br>" for line in told(workdir.changes())),
         "Weights at the start": "".join(f"{html.escape(line)}<br>" for line in _origin(workdir)),
@@ -134,6 +128,22 @@ def _moved(records: Sequence[Mapping[str, float]]) -> list[str]:
 def _origin(workdir: Workdir) -> list[str]:
     found = origin.kept(workdir)
     return origin.described(found, _ARRAYS) if found else []
+
+
+def _truncations(evaluations: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, str], dict[str, Any]]]:
+    """What `scatter` shows of evaluations that differ in ``truncation`` alone: FID against the inception score, or,
+    where the features name no classes, against precision (Brock et al. 2019, arXiv:1809.11096, figure 16)."""
+    curves: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+    for found in evaluations:
+        options = dict(part.split("=", 1) for part in str(found.get("sampling", "")).split())
+        value = options.pop("truncation", "as usual")
+        named = {key.partition("[")[0]: figure for key, figure in found.items() if "[" in key}
+        across = "inception_score" if "inception_score" in named else "precision"
+        if "fid" in named and across in named:
+            beside = "".join(f", {name}={other}" for name, other in options.items())
+            shared = f"step {found['step']:,}, {found['samples']:,} samples by {found['features']}{beside}"
+            curves.setdefault((shared, across), {})[value] = (named[across], named["fid"])
+    return [(shared, (across, "fid"), line) for (shared, across), line in curves.items() if len(line) > 1]
 
 
 def _classes(workdir: Workdir) -> dict[str, str]:
@@ -169,7 +179,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
             charts.setdefault(figure, {})[name] = line
     order = sorted(charts, key=lambda figure: compared.index(figure.partition("[")[0]))
     shared = _shared(order)
-    curves = _row(_chart(figure.replace(shared, ""), charts[figure], styles) for figure in order)
+    curves = _row(chart(figure.replace(shared, ""), charts[figure], styles) for figure in order)
     last = {name: Workdir(path / name).grids()[-1:] for name in names}
     pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     done = sum(row.get("verdict") != "not finished" for row in rows)
@@ -182,7 +192,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
 <h1>{html.escape(path.name)}</h1>{state}, {ended}{best}
 <h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
 <h2>Trials (a click on a head sorts; all figures are in sweep.csv)</h2>{_grid(_trials(rows, swept), links)}
-<h2>Curves</h2>{_measured_by(shared)}{_legend(styles)}{curves}
+<h2>Curves</h2>{_measured_by(shared)}{legend(styles)}{curves}
 <h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
     report = path / "report.html"
     write_atomically(report, lambda file: file.write(page.encode(errors="backslashreplace")))
@@ -319,81 +329,3 @@ def _series(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> dic
                 found.setdefault(key, []).append((record["step"], value))
     lowest = {key: min(points, key=itemgetter(1)) for key, points in found.items()}
     return {key: sorted({*evenly(points, _POINTS), lowest[key]}) for key, points in found.items()}
-
-
-def _short(value: float) -> str:
-    """A number in as few characters as an axis has room for."""
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _chart(
-    title: str, series: Mapping[str, Sequence[tuple[float, float]]], styles: Mapping[str, int] | None = None
-) -> str:
-    """A line chart as SVG, or nothing without points; the lowest FID or KID is marked.
-
-    Args:
-      title: above it.
-      series: points by name, for lines over each other.
-      styles: the numbers of the lines' styles (`_line_style`) by name, where a legend of all stands elsewhere.
-    """
-    points = [point for line in series.values() for point in line]
-    if not points:
-        return ""
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    pad = (high - low) * 0.05 or abs(high) * 0.05 or 1
-    low, high = max(low - pad, 0) if low >= 0 else low - pad, min(high + pad, 1) if 0 < high <= 1 else high + pad
-    end = max(x for x, _ in points) or 1
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (_WIDTH - _LEFT - 8) * x / end
-        return round(across, 1), round((_HEIGHT - _BOTTOM) * (high - y) / (high - low) + 4, 1)
-
-    drawn = []
-    for i in range(5):
-        y = low + (high - low) * i / 4
-        at = place(0, y)[1]
-        drawn.append(f'<line x1={_LEFT} x2={_WIDTH - 8} y1={at} y2={at} stroke="#e5e7eb"/>')
-        drawn.append(f'<text x={_LEFT - 5} y={at + 4} text-anchor="end">{_short(y)}</text>')
-    drawn.append(f'<text x={_WIDTH - 8} y={_HEIGHT} text-anchor="end">step {end:,.0f}</text>')
-    chosen = {name: number for number, name in enumerate(series)} if styles is None else styles
-    for name, line in series.items():
-        path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in line))
-        (x, y), colour = place(*line[0]), _COLOURS[chosen[name] % len(_COLOURS)]
-        mark = f'<circle r="2.5" fill="{colour}" cx={x} cy={y} />'
-        hover = f"<title>{html.escape(name)}</title>"
-        curve = f'<polyline fill="none" {_line_style(chosen[name])} points="{path}">{hover}</polyline>'
-        drawn.append(mark if len(line) == 1 else curve)
-    if title.lower().partition("[")[0] in _LOWER_IS_BETTER:
-        judged = {name: line for name, line in series.items() if styles or name.partition("[")[0] in _LOWER_IS_BETTER}
-        drawn.append(_best_mark(judged, place))
-    picture = f'<svg viewBox="0 -4 {_WIDTH} {_HEIGHT + 8}" width={_WIDTH} role=img>{"".join(drawn)}</svg>'
-    caption = f"<figcaption>{_legend(chosen)}</figcaption>" if styles is None else ""
-    return f"<figure style=width:{_WIDTH}px><b>{html.escape(title)}</b><br>{picture}{caption}</figure>"
-
-
-def _best_mark(
-    series: Mapping[str, Sequence[tuple[float, float]]], place: Callable[[float, float], tuple[float, float]]
-) -> str:
-    """A ring about the lowest point of all, with its value and step, and whose it is, of several."""
-    name, (step, value) = min(((name, p) for name, line in series.items() for p in line), key=lambda found: found[1][1])
-    (x, y), whose = place(step, value), f" ({name})" if len(series) > 1 else ""
-    side = "start" if x < (_LEFT + _WIDTH) / 2 else "end"
-    text = html.escape(f"best {value:.4g} at step {step:,.0f}{whose}")
-    return (
-        f'<circle r="4" fill="none" stroke="#111827" cx={x} cy={y} />'
-        f'<text x={x} y={max(y - 8, 12)} text-anchor="{side}" class=best>{text}</text>'
-    )
-
-
-def _line_style(number: int) -> str:
-    """Attributes of a line: colours by turns, and when all were used, the next pattern of dashes."""
-    dashes = _DASHES[number // len(_COLOURS) % len(_DASHES)]
-    pattern = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'stroke="{_COLOURS[number % len(_COLOURS)]}" stroke-width="1.5"{pattern}'
-
-
-def _legend(styles: Mapping[str, int]) -> str:
-    """What lines in these styles are."""
-    sample = "<span><svg width=26 height=8><line x1=0 x2=26 y1=4 y2=4"
-    entries = (f"{sample} {_line_style(number)} /></svg> {html.escape(name)}</span>" for name, number in styles.items())
-    return f"<div class=legend>{''.join(entries)}</div>"

@@ -25,7 +25,7 @@ from gan_jax.data import Dataset
 from gan_jax.evaluate import Evaluator
 from gan_jax.evaluate.extractors import Extractor
 from gan_jax.evaluate.sample import grid, interpolate, sample
-from gan_jax.evaluate.sampling import Sampling, of_evaluations, read
+from gan_jax.evaluate.sampling import Sampling, of_evaluations, read, several
 from gan_jax.layers.noise import Noise
 from gan_jax.runs.workdir import Workdir
 from gan_jax.util.errors import UserError
@@ -192,6 +192,17 @@ def test_the_flag_goes_before_the_runs_own() -> None:
         of_evaluations(gan, {"sampling": "truncation=0", "standing": 0})
 
 
+def test_several_values_of_one_option_are_several_ways() -> None:
+    assert several("") == [""]
+    assert several("truncation=0.5 noise_mode=const") == ["truncation=0.5 noise_mode=const"]
+    assert several("noise_mode=const truncation=.5,1") == [
+        "noise_mode=const truncation=.5",
+        "noise_mode=const truncation=1",
+    ]
+    with pytest.raises(UserError, match="only one option may have several values"):
+        several("truncation=.5,1 noise_mode=const,none")
+
+
 def test_evaluations_of_other_options_are_kept_beside_each_other(tmp_path: Path) -> None:
     place, figures = Workdir(tmp_path), {"step": 3, "samples": 20, "features": "auto"}
     ways = ["", "truncation=0.5", "truncation=5.0", "noise_mode=const truncation=0.5", "x=-1.0", "x=1.0", "y=a/b"]
@@ -230,3 +241,20 @@ def test_a_run_is_judged_and_sampled_with_options(tmp_path: Path, capsys: pytest
     config.eval.sampling = "noise_mode=const"
     with pytest.raises(UserError, match=r"unknown option in config.eval.sampling: 'noise_mode'; valid: truncation"):
         run(config, tmp_path / "other")
+
+
+def test_the_report_has_the_curve_of_truncation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, place = small("gan"), tmp_path / "run"
+    config.update({"steps": 2})
+    config.eval.update({"features": MEANS, "samples": 20})
+    run(config, place)
+    MODES["evaluate"].run(Request(place, num_samples=20, sampling="truncation=.2,1"))
+    assert capsys.readouterr().out.count("step 2, 20 samples with truncation=") == 2
+    page = (place / "report.html").read_text()
+    assert "<h2>Truncation</h2>" in page
+    assert "fid against precision" in page
+    MODES["evaluate"].run(Request(place, num_samples=20, sampling=""))  # joins it
+    curve = (place / "report.html").read_text().partition("<h2>Truncation</h2>")[2].partition("<h2>")[0]
+    for name in ("0.2", "1.0", "as usual"):
+        assert f">{name}</text>" in curve
+    assert curve.count("<circle") == 3

@@ -239,7 +239,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "colours-repeat",
-        _REPORT,
+        "gan_jax/runs/charts.py",
         "dashes = _DASHES[number // len(_COLOURS) % len(_DASHES)]",
         "dashes = _DASHES[0]",
         _PAGE,

@@ -17,7 +17,7 @@ from gan_jax.build import build_gan
 from gan_jax.cli import arguments
 from gan_jax.config import schedule
 from gan_jax.core.state import init_state
-from gan_jax.runs import report
+from gan_jax.runs import charts, report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import program
 from gan_jax.sweeps import hyper, planning, population, sweep
@@ -384,10 +384,10 @@ def test_a_curve_keeps_its_ends_and_its_lowest_point() -> None:
     assert 300 <= len(line) <= 301
     assert {(0, values[0]), (1239, 3.25), (3000, values[-1])} <= set(line)
     assert line == sorted(line)
-    assert ">best 3.25 at step 1,239</text>" in report._chart("FID", {"fid[x]": line})
-    assert "best" not in report._chart("Losses", {"fid[x]": line})
-    assert ">best 3.25 at step 1,239</text>" in report._chart("FID", {"fid[x]": line, "fid_current[x]": [(1, 1.0)]})
-    assert ">best 3.25 at step 1,239</text>" in report._chart("KID", {"kid[x]": line})
+    assert ">best 3.25 at step 1,239</text>" in charts.chart("FID", {"fid[x]": line})
+    assert "best" not in charts.chart("Losses", {"fid[x]": line})
+    assert ">best 3.25 at step 1,239</text>" in charts.chart("FID", {"fid[x]": line, "fid_current[x]": [(1, 1.0)]})
+    assert ">best 3.25 at step 1,239</text>" in charts.chart("KID", {"kid[x]": line})
 
 
 def test_settings_are_told_by_median_and_range_over_seeds() -> None:
