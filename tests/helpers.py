@@ -76,8 +76,7 @@ def small(name: str) -> ConfigDict:
     for player, narrow in zip(("generator", "discriminator"), _NARROW[config.model], strict=True):
         config[player].update(narrow)
     if config.generator.get("attention"):
-        # Of 8 channels queries would be one number, which XLA simplifies otherwise on one device than on several.
-        config.generator.widths, config.discriminator.widths = (16, 8), (16, 16)
+        config.discriminator.widths = (8, 8)
         config.generator.attention = config.discriminator.attention = 8
     latent = 9 if config.model == "biggan" else 8  # in three parts
     config.update({"steps": 10, "batch_size": 16, "latent_dim": latent, "steps_per_dispatch": 4})

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from gan_jax.layers.common import weight_types
 from gan_jax.layers.modules import Conv
@@ -46,7 +47,13 @@ class SelfAttention(nn.Module):
 
         queries = projected(channels // 8).reshape(n, height * width, -1)
         keys, values = pooled(projected(channels // 8)), pooled(projected(channels // 2))
-        weights = jax.nn.softmax(jnp.einsum("nqc,nkc->nqk", queries, keys).astype(self.param_dtype), axis=-1)
+        weights = _softmax(jnp.einsum("nqc,nkc->nqk", queries, keys).astype(self.param_dtype))
         mean = jnp.einsum("nqk,nkc->nqc", weights.astype(self.dtype), values).reshape(n, height, width, -1)
         gate: Array = self.param("gate", nn.initializers.zeros, (), self.param_dtype)
         return x + gate.astype(self.dtype) * Conv(channels, kernel_size=1, **types)(mean)
+
+
+def _softmax(x: Array) -> Array:
+    """Over the last axis, as a product with 1 / sum: XLA makes one of a quotient on one device, and not on several."""
+    raised = jnp.exp(x - lax.stop_gradient(x.max(-1, keepdims=True)))
+    return raised * (1 / raised.sum(-1, keepdims=True))
