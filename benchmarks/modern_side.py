@@ -79,6 +79,9 @@ class Modern(Torch):
         noise = {name: normal(count, 1, side, side) for name, side in sides.items()}
         return z, normal(count, config.latent_dim), cut, noise
 
+    def _told(self, label: Tensor) -> tuple[Any, ...]:
+        return ()
+
     def _trained(self, real: Sequence[Tensor], *noise: Any) -> Any:
         return self.trainer.step(real[0].contiguous(), *noise)
 

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import dcgan, r3gan, sngan, stylegan2, wgan_gp
+from configs import biggan, dcgan, r3gan, sagan, sngan, stylegan2, wgan_gp
 from gan_jax import build
-from gan_jax.config import default
+from gan_jax.config import DATASETS, default
 from gan_jax.core.gan import GAN
 from gan_jax.core.state import GANState, init_state
 from gan_jax.core.update import Metrics
@@ -34,6 +34,10 @@ CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, bat
     "f64": (r3gan, "earth64", 16, ()),
     "g32": (stylegan2, "shapes32", 32, ()),
     "g64": (stylegan2, "shapes64", 32, ()),
+    "h32": (sagan, "shapes32", 32, ()),
+    "h32wide": (sagan, "cifar10", 64, ()),  # in whose place are shapes, too
+    "i32": (biggan, "shapes32", 32, ()),
+    "i32wide": (biggan, "cifar10", 64, ()),
 }
 _HALF_LIFE = 10000.0  # of averages, in images, where a schedule begins at 0
 
@@ -52,8 +56,12 @@ def case_config(name: str) -> ConfigDict:
         average.half_life = average.half_life or _HALF_LIFE
     if config.model == "stylegan2":  # with all that its authors' networks for faces have
         config.terms.path_length.weight, config.generator.style_mixing = 2.0, 0.9
-    if config.data.name == "earth64":  # whose pictures are in a package of their own
-        config.data.update(default("shapes64").data)
+    here = {"earth64": "shapes64", "cifar10": "shapes32"}.get(config.data.name)
+    if here:  # those pictures are in a package of their own, or TFDS's
+        config.data.update({**default(here).data, "labels": bool(config.classes)})
+        config.classes = DATASETS[here][-1] if config.classes else 0
+    if data == "cifar10":  # one D step, and no fresh latents, so that a turn is short
+        config.d_steps, config.g_batches, config.averages.ema.start = 1, 0, 0
     config.data.flip = False
     return config
 

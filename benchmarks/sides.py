@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks import torch_biggan
 from benchmarks import torch_reference as reference
 from benchmarks.program import Program, cycle
 from gan_jax.config import changed
 from gan_jax.core.draw import latents
-from gan_jax.core.gan import GAN
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.models import resnet
@@ -122,17 +122,18 @@ class Ours(Side):
 
     @cached_property
     def inputs(self) -> list[tuple[np.ndarray, ...]]:
-        """Real images ``[d_steps, B, H, W, C]``, latents, WGAN-GP's mix and the latents of G's own, ``[g_batches * B,
-        latent_dim]``, of each of the steps from the first."""
+        """Real images ``[d_steps, B, H, W, C]``, latents, WGAN-GP's mix, the latents of G's own, ``[g_batches * B,
+        latent_dim]``, and labels ``[d_steps, B]``, of each of the steps from the first."""
         gan, index = self.gan, jnp.arange(self.config.batch_size, dtype=jnp.int32)
         more = jnp.arange(gan.g_batches * len(index), dtype=jnp.int32)
 
         def of(step: Any, data: Any) -> Any:
             key = [[random_key(self.start.seed, what, step, i) for i in range(gan.d_steps)] for what in _DRAWN]
             mix = [jax.vmap(lambda i, k=k: jax.random.uniform(jax.random.fold_in(k, i)))(index) for k in key[1]]
-            real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)["image"]
+            real = self.program.feed.fetch(data, {"index": index}, self.start.seed, step)
             own = latents(gan, example_keys(random_key(self.start.seed, "latents", step, gan.d_steps), more))
-            return real, jnp.stack([latents(gan, example_keys(k, index)) for k in key[0]]), jnp.stack(mix), own
+            drawn = jnp.stack([latents(gan, example_keys(k, index)) for k in key[0]])
+            return real["image"], drawn, jnp.stack(mix), own, real["label"]
 
         draw = jax.jit(of)
         return [jax.tree.map(np.array, draw(step, self.program.feed.data)) for step in range(CHECKED)]
@@ -172,8 +173,9 @@ class Torch(Side):
         self.device = torch_device()
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.trainer = self._trainer()
-        images = ours.program.dataset.train_images
+        images, labels = ours.program.dataset.train_images, ours.program.dataset.train_labels
         self.images = torch.from_numpy(images[np.arange(len(images))]).to(self.device)
+        self.labels = torch.from_numpy(np.asarray(labels, np.int64)).to(self.device)
         self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
 
     def _half(self) -> Any:
@@ -186,14 +188,14 @@ class Torch(Side):
 
     def _trainer(self) -> Any:
         gan, start, config = self.ours.gan, self.ours.start, self.ours.config
-        nets = networks(gan)
+        nets, copy = networks(self.ours)
         for net, of in zip(nets, (start.generator, start.discriminator), strict=True):
             net.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for layer in net.modules():
                 if isinstance(layer, torch.nn.ConvTranspose2d) and layer.stride == (1, 1):  # of latents, 1x1
                     # Its gradient by cuDNN is channels first in any case, at which torch.compile 2.11 fails.
                     layer.weight.data = layer.weight.data.contiguous()
-            reference.copy_to_torch({"params": of.params, **of.stats}, net)
+            copy({"params": of.params, **of.stats}, net)
 
         assert [term.name for term in gan.d_terms] in ([], ["wgan_gp"])
         assert config.averages.ema.start == 0
@@ -229,8 +231,12 @@ class Torch(Side):
                     self.order, self.at = torch.randperm(len(self.images), device=self.device), 0
                 chosen, self.at = self.order[self.at : self.at + count], self.at + count
                 real = (self.images[chosen].float() / 127.5 - 1).permute(0, 3, 1, 2).split(batch)
-                self._step(real, *self._noise())
+                self._step(real, *self._noise(), *self._told(self.labels[chosen].reshape(-1, batch)))
             self._wait()
+
+    def _told(self, label: torch.Tensor) -> tuple[Any, ...]:
+        """What a step takes behind the noise: labels ``[d_steps, B]``."""
+        return (label if self.ours.gan.classes else None,)
 
     def _noise(self) -> Any:
         """Of one step, behind the real images."""
@@ -249,12 +255,16 @@ class Torch(Side):
         with self._settings():
             for inputs in self._inputs():
                 begin = time.perf_counter()
-                images, *noise = tree_map(lambda x: torch.from_numpy(x).to(self.device, self.dtype), inputs)
+                images, *noise = tree_map(self._given, inputs)
                 found = self._step(images.permute(0, 1, 4, 2, 3).unbind(), *noise)
                 self._wait()
                 self.figures.setdefault("compile_seconds", time.perf_counter() - begin)
                 losses.append([found.d_loss.item(), found.g_loss.item()])
         return losses
+
+    def _given(self, x: np.ndarray) -> torch.Tensor:
+        given = torch.from_numpy(x).to(self.device)
+        return given.to(self.dtype) if given.is_floating_point() else given.long()
 
     def memory(self) -> float | None:
         """See `Side`; of a GPU, by PyTorch's count."""
@@ -272,9 +282,10 @@ class Torch(Side):
         return self._trained(real, *noise)
 
     def _trained(self, real: Sequence[torch.Tensor], *noise: Any) -> reference.Found:
-        z, mix, own = noise
+        z, mix, own, label = noise
+        gan = self.ours.gan
         found: reference.Found = self.trainer.step(
-            real, z, mix if self.ours.gan.d_terms else None, own if len(own) else None
+            real, z, mix if gan.d_terms else None, own if len(own) else None, label if gan.classes else None
         )
         return found
 
@@ -395,20 +406,25 @@ def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None
         connection.send((side.figures if side else {}, answer, row.get("error")))
 
 
-def networks(gan: GAN) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
-    """G and D of ``gan`` in PyTorch."""
+def networks(ours: Ours) -> tuple[tuple[torch.nn.Module, torch.nn.Module], Any]:
+    """G and D of ``ours`` in PyTorch, and what copies our variables to them."""
+    gan, config = ours.gan, ours.config
     g, d = gan.generator, gan.discriminator
     side, _, channels = gan.image_shape
+    if config.generator.get("attention"):
+        return (torch_biggan.Generator(config), torch_biggan.Discriminator(config)), torch_biggan.copy_to_torch
     if isinstance(g, resnet.Generator):
         first = g.first or g.widths[0]
-        return (
+        nets = (
             reference.residual_generator(gan.latent_dim, first, g.widths, side, channels),
             reference.residual_discriminator(d.widths, d.downs, channels, d.spectral, d.pooling == "mean", d.wide),
         )
-    return (
+        return nets, reference.copy_to_torch
+    nets = (
         reference.dcgan_generator(gan.latent_dim, g.widths, side, channels),
         reference.dcgan_discriminator(d.widths, side, channels),
     )
+    return nets, reference.copy_to_torch
 
 
 def settle() -> None:

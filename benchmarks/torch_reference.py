@@ -257,8 +257,8 @@ class Trainer:
 
     def __init__(
         self,
-        generator: nn.Sequential,
-        discriminator: nn.Sequential,
+        generator: nn.Module,
+        discriminator: nn.Module,
         loss: str,
         labels: tuple[float, float, float],
         g_adam: dict[str, Any],
@@ -281,22 +281,28 @@ class Trainer:
         self.d_optimizer = torch.optim.Adam(self.d_params, **d_adam)
 
     def step(
-        self, real: Sequence[Tensor] | Tensor, z: Tensor, mix: Tensor | None = None, own: Tensor | None = None
+        self,
+        real: Sequence[Tensor] | Tensor,
+        z: Tensor,
+        mix: Tensor | None = None,
+        own: Tensor | None = None,
+        label: Tensor | None = None,
     ) -> Found:
-        """A D step for each ``real[i]``, ``z[i]`` and ``mix[i]`` (of WGAN-GP), then a G step on the last fakes, or on
-        those of latents of its ``own``.
+        """A D step for each ``real[i]``, ``z[i]``, ``mix[i]`` (of WGAN-GP) and ``label[i]`` (which networks of classes
+        are told), then a G step on the last fakes, or on those of latents of its ``own``.
 
         Running statistics: G's are updated only by the pass that makes the fakes of its step; D's by the real and then
         the fake pass of each of D's steps, and not by G's step.
         """
         for i in range(len(z)):
-            on = (real[i], None if mix is None else mix[i])
+            told = () if label is None else (label[i],)
+            on = (real[i], None if mix is None else mix[i], told)
             if i < len(z) - 1 or own is not None:
                 with torch.no_grad(), self.autocast(), kept(self.generator, nn.BatchNorm2d):
-                    early = self.draw(z[i])
+                    early = self.draw(z[i], *told)
                 d_loss, real_logits, fake_logits = self.discriminator_step(early, *on)
         with self.autocast():
-            fake = self.draw(z[-1] if own is None else own)
+            fake = self.draw(z[-1] if own is None else own, *told)
         if own is None:
             d_loss, real_logits, fake_logits = self.discriminator_step(fake.detach(), *on)
 
@@ -304,7 +310,7 @@ class Trainer:
         for p in self.d_params:
             p.requires_grad_(False)
         with self.autocast(), kept(self.discriminator, nn.BatchNorm2d, Spectral):
-            g_loss = LOSSES[self.loss][2](wide(self.judge(fake)), *self.labels)
+            g_loss = LOSSES[self.loss][2](wide(self.judge(fake, *told)), *self.labels)
         g_loss.backward()
         for p in self.d_params:
             p.requires_grad_(True)
@@ -315,13 +321,15 @@ class Trainer:
         self.steps += 1
         return Found(d_loss.detach(), g_loss.detach(), real_logits.detach(), fake_logits.detach())
 
-    def discriminator_step(self, fake: Tensor, real: Tensor, mix: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def discriminator_step(
+        self, fake: Tensor, real: Tensor, mix: Tensor | None, told: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         on_real, on_fake, _ = LOSSES[self.loss]
         self.d_optimizer.zero_grad()
         with self.autocast():
-            real_logits = wide(self.judge(real))
+            real_logits = wide(self.judge(real, *told))
             with kept(self.discriminator, Spectral):
-                fake_logits = wide(self.judge(fake))
+                fake_logits = wide(self.judge(fake, *told))
             loss = on_real(real_logits, *self.labels) + on_fake(fake_logits, *self.labels)
             if mix is not None and self.steps % self.penalty_every == 0:
                 loss = loss + self.penalty * self.penalty_every * self.gradient_penalty(real, fake, mix)
@@ -458,7 +466,7 @@ def copy_to_torch(variables: Any, net: nn.Module) -> None:
             targets[key].copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
 
-def network_input(net: nn.Sequential, x: np.ndarray) -> Tensor:
+def network_input(net: Any, x: np.ndarray) -> Tensor:
     """Latents, or images ``[..., H, W, C]``, as ``net`` wants them: channels first if it begins with convolutions."""
     as_it_is = isinstance(net[0], nn.Linear | nn.Flatten | nn.Unflatten)
     return torch.tensor(x if as_it_is else np.moveaxis(x, -1, -3))
