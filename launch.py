@@ -44,6 +44,7 @@ _SAMPLING = flags.DEFINE_string(
 _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
+_BY_CLASS = flags.DEFINE_boolean("by_class", False, "Whether an evaluation judges each class by itself, too.")
 _SWEEP = flags.DEFINE_string(
     "sweep",
     None,
@@ -84,8 +85,19 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _SAMPLING, _CLASSIFIERS, _SWEEP, _SEARCH, _TRIALS, _POPULATION),
-    *(_OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS, _COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _SAMPLING, _CLASSIFIERS, _BY_CLASS, _SWEEP, _SEARCH, _TRIALS),
+    *(
+        _POPULATION,
+        _OBJECTIVE,
+        _EXECUTOR,
+        _EXECUTOR_ARGS,
+        _COORDINATOR,
+        _PROCESSES,
+        _PROCESS,
+        _FALLBACK,
+        _CHANGE,
+        _INIT_FROM,
+    ),
 )
 
 

@@ -203,11 +203,16 @@ def _evaluate(request: Request) -> None:
             )
             if reason:
                 raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
+        if request.by_class and not (gan.classes and evaluator.extractor):
+            lacking = "a GAN of classes" if not gan.classes else "features: set eval.features, e.g. to random"
+            raise UserError(f"--by_class: the FID of each class needs {lacking}")
         drawn = evaluator.draw(state) if evaluator.extractor else None
         figures = evaluator.figures(state, drawn)
         if classifiers and drawn is not None:
             labels = evaluator.labels(np.arange(len(drawn[2])))
             figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
+        if request.by_class and drawn is not None:
+            figures |= evaluator.by_class(drawn)
         _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor)
         described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
         described |= {"sampling": str(how)} if str(how) else {}
@@ -300,7 +305,7 @@ MODES: dict[str, Mode] = {
     "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
     "evaluate": Mode(
         _evaluate,
-        ("out", "step", "num_samples", "sampling", "classifiers", *_HOSTS),
+        ("out", "step", "num_samples", "sampling", "classifiers", "by_class", *_HOSTS),
         changes=("eval.features", "data.dir"),
     ),
     "augment": Mode(_augment, ("out", "seed", "num_samples", *_HOSTS)),

@@ -34,6 +34,7 @@ class Request:
     label: str | None = None
     sampling: str | None = None
     classifiers: int = 0
+    by_class: bool = False
     sweep: str | None = None
     search: str | None = None
     trials: int = 64

@@ -234,6 +234,25 @@ class Evaluator:
         )
         return drawn
 
+    def by_class(self, drawn: Drawn) -> dict[str, float]:
+        """FID of the samples that each class was asked for, beside the train images of that class, by name.
+
+        Also the mean of these, ``fid_within`` (intra-FID, Miyato & Koyama 2018, arXiv:1802.05637, section 4.1). A class
+        without two train images and two samples is left out.
+
+        Args:
+          drawn: what `draw` gave.
+        """
+        asked = self.labels(np.arange(len(drawn[0])))
+        known = self._train_labels[: len(self.train_numbers)]
+        found: dict[str, float] = {}
+        for number, name in enumerate(self._dataset.names or map(str, range(self._dataset.classes))):
+            real, fake = self.real[known == number], drawn[0][asked == number]
+            if min(len(real), len(fake)) > 1:
+                moments = *metrics.moments(real), *metrics.moments(fake)
+                found[self.named(f"fid_of_{name}")] = metrics.frechet_distance(*moments)
+        return {self.named("fid_within"): float(np.mean(list(found.values()))), **found} if found else {}
+
     def labels(self, numbers: np.ndarray) -> np.ndarray:
         """The labels of the samples ``numbers``, as frequent as in the train images."""
         found: np.ndarray = self._train_labels[numbers % len(self._train_labels)]

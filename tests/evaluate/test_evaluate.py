@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 
 from gan_jax import build, data, stages
@@ -246,6 +247,30 @@ def test_classes_are_judged_beside_those_that_are_seen_in_the_data(tmp_path: Pat
     kept.prepare()
     assert kept.itself == first.itself
     assert kept.figures(state)["class_distance"] == first.figures(state)["class_distance"]
+
+
+def test_each_class_is_judged_beside_its_own_images() -> None:
+    """FID by SciPy, of the samples that were asked for a class and of that class's images."""
+    gan, state = trained_gan()
+    two = Extractor("two", lambda _, images: (_halves(images), jnp.zeros((len(images), 0))), {})
+    dataset = mnist()
+    judge = Evaluator(gan, dataset, lambda: two, 300, jax.devices()[:1])
+    drawn = judge.draw(state)
+    found, asked = judge.by_class(drawn), judge.labels(np.arange(300))
+    assert set(found) == {"fid_within[two]", *(f"fid_of_{digit}[two]" for digit in range(10))}
+    for digit in (0, 7):
+        real = _halves(dataset.train_images[dataset.train_labels == digit])
+        fake = drawn[0][asked == digit]
+        between = np.square(real.mean(0) - fake.mean(0)).sum()
+        covariances = [np.cov(x, rowvar=False) for x in (real, fake)]
+        between += np.trace(sum(covariances) - 2 * scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real)
+        assert found[f"fid_of_{digit}[two]"] == pytest.approx(between, rel=1e-4)
+    assert found["fid_within[two]"] == pytest.approx(np.mean([v for k, v in found.items() if "within" not in k]))
+
+
+def _halves(images: Any) -> Any:
+    """Means of the upper and of the lower half."""
+    return images.reshape(len(images), 2, -1).mean(-1) / 255
 
 
 def test_one_class_has_no_entropy() -> None:
