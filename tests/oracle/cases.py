@@ -61,6 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
             "generator.embedding": 3,
             "discriminator.first": 8,
             "averages.ema.start": 0,
+            "d_steps": 1,
         },
     },
     "progan": {  # between 4x4 and 8x8
@@ -68,7 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"terms.drift.weight": 0.2, "d_steps": 2},
     },
     "fastgan": {  # noise, gates of both players, decoders; of 64x64, as lower ones have no gates
-        **{"generator.width": 1, "discriminator.width": 1, "data.image_size": 64, "data.channels": 3, "d_steps": 2},
+        **{"generator.width": 1, "discriminator.width": 1, "data.image_size": 64, "data.channels": 3},
         **{"terms.self_supervision.weight": 0.7, "batch_size": 4},
     },
     "aae": {
