@@ -1,4 +1,4 @@
-"""The tables of results in docs/gans.md: every config on images at hand, judged by the same evaluation.
+"""The tables of docs/results.md: every config on images at hand, judged by the same evaluation.
 
     python -m benchmarks.results --table=digits --seeds=1 --workdir=runs/results
     python -m benchmarks.results --table=modern             # those since 2018, half an hour of one core's time each

@@ -15,7 +15,7 @@ from gan_jax.cli.arguments import load_config, read_arguments, read_search, read
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
 from gan_jax.keys import FEWEST_SAMPLES
-from gan_jax.util.errors import UserError, clipped, listed
+from gan_jax.util.errors import UserError, listed
 
 
 def _train(request: Request) -> None:
@@ -108,14 +108,15 @@ def _interpolate(request: Request) -> None:
 def _draw(request: Request, name: str, draw: Callable[..., Any], what: tuple[int, str]) -> None:
     """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
     from gan_jax.runs import visualize
+    from gan_jax.use import loading
 
     workdir, seed = request.workdir, request.seed
     visualize.check_ending(request.out or workdir / name)
-    gan, state, step = _restore(workdir, request.step)
+    _, gan, state, step = loading.restore(workdir, request.step)
     how = _how(gan, request.sampling)
     out = request.out or _in(workdir, name)
-    labels, names = _labels(gan, workdir, what[0], request.label)
-    images = draw(gan, state, seed, labels, how=how, counts=_counts(gan, workdir))
+    labels, names = loading.labels(gan, workdir, what[0], request.label, "--label")
+    images = draw(gan, state, seed, labels, how=how, counts=loading.counts(gan, workdir))
     visualize.save_images(images, out, labels if gan.classes else None, names)
     print(f"{what[1]} of step {step:,}, seed {seed}{_said(how)}: {out}")
 
@@ -125,16 +126,6 @@ def _how(gan: Any, text: str | None) -> Any:
     from gan_jax.evaluate import sampling
 
     return sampling.read(gan, text or "", "--sampling")
-
-
-def _counts(gan: Any, workdir: Path) -> Any:
-    """How many train images of each class there are, where the run knows."""
-    import numpy as np
-
-    from gan_jax.runs.workdir import Workdir
-
-    known = Workdir(workdir).classes()
-    return np.array([one["train"] for one in known]) if len(known) == gan.classes != 0 else None
 
 
 def _said(how: Any) -> str:
@@ -150,26 +141,6 @@ def _in(workdir: Path, name: str) -> Path:
     return workdir / name
 
 
-def _labels(gan: Any, workdir: Path, count: int, label: str | None) -> tuple[Any, list[str]]:
-    """Of ``count`` images: all ``label`` if that is given, else a class a row of ten; and the names of the classes.
-
-    ``label`` is a class's name, or, where no name is a number, its number.
-    """
-    from gan_jax.evaluate import sample
-    from gan_jax.runs.workdir import Workdir
-
-    labels, names = sample.row_labels(gan, count), Workdir(workdir).class_names(gan.classes)
-    if label is not None:
-        by_name = {name: number for number, name in enumerate(names)}
-        if not any(name.isdecimal() for name in names):
-            by_name |= {str(number): number for number in by_name.values()}
-        if label not in by_name:
-            known = f"it has {len(names):,} classes: {listed(names)}" if names else "it was trained without labels"
-            raise UserError(f"--label={clipped(label)}: the GAN in {workdir} has no such class: {known}")
-        labels[:] = by_name[label]
-    return labels, names
-
-
 def _evaluate(request: Request) -> None:
     import jax
     import numpy as np
@@ -178,6 +149,7 @@ def _evaluate(request: Request) -> None:
     from gan_jax.runs import visualize
     from gan_jax.runs.report import write_report
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.use import loading
     from gan_jax.util.files import keep
 
     workdir, out, count, classifiers = request.workdir, request.out, request.num_samples, request.classifiers
@@ -185,7 +157,7 @@ def _evaluate(request: Request) -> None:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
-    gan, state, step = _restore(workdir, request.step)
+    _, gan, state, step = loading.restore(workdir, request.step)
     place = Workdir(workdir)
     planned = stages.plan(_of_run(place, request.overrides))
     config = stages.that_made(planned, step).config
@@ -342,28 +314,3 @@ def _extra(package: str, extra: str) -> Iterator[None]:
         if error.name != package:
             raise
         raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error
-
-
-def _restore(workdir: Path, step: int | None) -> tuple[Any, Any, int]:
-    """The GAN of the run in ``workdir``, its state after ``step`` steps (None: the last kept), and that step."""
-    import jax
-
-    from gan_jax import build
-    from gan_jax.runs.checkpoint import Checkpoints
-    from gan_jax.runs.workdir import Workdir
-    from gan_jax.stages import that_made
-    from gan_jax.training import stages
-    from gan_jax.util import progress
-
-    place = Workdir(workdir)
-    config = place.config()
-    place.code.check(config)
-    build.enable_float64(config)
-    parts = stages.parts(config, place.cache, jax.local_devices())
-    if not place.checkpoints.is_dir():
-        why = "any more: restore them" if place.summary() else "yet: train first"
-        raise UserError(f"no checkpoint in {place.checkpoints} {why}")
-    with Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
-        state = checkpoints.restore(lambda step: that_made(parts, step).shapes, step)
-    step = int(state.step)
-    return that_made(parts, step).gan, jax.device_put(state), step

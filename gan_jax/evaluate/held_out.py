@@ -1,14 +1,17 @@
 """What D says of images it trains on and of images it never saw."""
 
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.gan import GAN, Array
 from gan_jax.core.losses import discriminator_output
 from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_float
+from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -34,7 +37,7 @@ def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dic
 @partial(jax.jit, static_argnums=0)
 def _mean_output(gan: GAN, state: GANState, images: Array, labels: Array) -> Array:
     shown = gan.task.shown(gan, state.generator.variables, to_float(images, gan.dtype), labels)
-    judgement, _ = call(
-        gan.discriminator, state.discriminator.variables, shown, label=labels, train=True, mutable=["batch_stats"]
-    )
+    keys = example_keys(random_key(state.seed, "held_out"), jnp.arange(len(labels)))
+    told: dict[str, Any] = {"label": labels, "train": True, "keys": keys}
+    judgement, _ = call(gan.discriminator, state.discriminator.variables, shown, mutable=["batch_stats"], **told)
     return discriminator_output(gan.loss, judgement.logits).mean()

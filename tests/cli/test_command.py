@@ -8,15 +8,17 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax.cli import arguments, modes
+from gan_jax.cli import arguments
 from gan_jax.evaluate.torch_weights import read_state_dict
 from gan_jax.runs.workdir import Workdir
+from gan_jax.use import loading
 from gan_jax.util.errors import UserError
 from gan_jax.util.files import read_arrays
 from tests.helpers import DCGAN, MEANS, ROOT, SMALL, assert_identical, launch, records, saved, small
@@ -213,7 +215,7 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_class_is_its_name_or_where_no_name_is_a_number_its_number(tmp_path: Path) -> None:
     place = Workdir(tmp_path)
-    gan = SimpleNamespace(classes=3)
+    gan: Any = SimpleNamespace(classes=3)
     for names, known in (
         (["cat", "dog", "fox"], {"cat": 0, "fox": 2, "2": 2, "0": 0, "3": None, "Cat": None, "": None, "-1": None}),
         (["1", "2", "5"], {"1": 0, "5": 2, "0": None}),
@@ -225,15 +227,16 @@ def test_a_class_is_its_name_or_where_no_name_is_a_number_its_number(tmp_path: P
         for label, number in known.items():
             if number is None:
                 with pytest.raises(UserError, match=f"--label={label}: .* has 3 classes: {', '.join(names)}$"):
-                    modes._labels(gan, tmp_path, 20, label)
+                    loading.labels(gan, tmp_path, 20, label, "--label")
             else:
-                np.testing.assert_array_equal(modes._labels(gan, tmp_path, 20, label)[0], [number] * 20)
-    np.testing.assert_array_equal(modes._labels(gan, tmp_path, 20, None)[0], [0] * 10 + [1] * 10)
+                np.testing.assert_array_equal(loading.labels(gan, tmp_path, 20, label, "--label")[0], [number] * 20)
+    np.testing.assert_array_equal(loading.labels(gan, tmp_path, 20, None, "--label")[0], [0] * 10 + [1] * 10)
     for damaged in ("", "[]", '{"classes": 3}', '{"classes": [{}]}', '{"classes": [{"name": "a"}]}'):
         (tmp_path / "data.json").write_text(damaged)
         assert place.class_names(3) == ["0", "1", "2"]
+    nobody: Any = SimpleNamespace(classes=0)
     with pytest.raises(UserError, match=r"--label=1: .* was trained without labels"):
-        modes._labels(SimpleNamespace(classes=0), tmp_path, 20, "1")
+        loading.labels(nobody, tmp_path, 20, "1", "--label")
 
 
 def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:

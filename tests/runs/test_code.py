@@ -17,6 +17,7 @@ from gan_jax.runs.code import Code, File
 from gan_jax.runs.workdir import Workdir
 from gan_jax.sweeps.planning import grouped, plan
 from gan_jax.training import train
+from gan_jax.use import loading
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, assert_identical, run
 from tests.test_outside import FILE
@@ -39,7 +40,7 @@ def own(file: Path, **values: Any) -> ConfigDict:
 
 
 def drawn(path: Path) -> np.ndarray:
-    gan, state, _ = modes._restore(path, None)
+    _, gan, state, _ = loading.restore(path)
     images: np.ndarray = sample.sample(gan, state, 0, np.zeros(2, np.int32))
     return images
 
@@ -121,7 +122,7 @@ def test_no_code_is_run_out_of_a_workdir(file: Path, tmp_path: Path) -> None:
         honest | {"eval": honest["eval"] | {"features": f"{inside}:features"}},
     ):
         (tmp_path / "run/config.json").write_text(json.dumps(plain))
-        for look in (lambda: modes._restore(place.path, None), lambda: modes._of_run(Workdir(place.path), {})):
+        for look in (lambda: loading.restore(place.path), lambda: modes._of_run(Workdir(place.path), {})):
             with pytest.raises(
                 UserError, match=r"lies in the workdir .*, and no code is run out of a workdir: move it"
             ):

@@ -1,0 +1,246 @@
+"""A trained GAN in Python: `load`, and what it returns."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN, Array, Variables, images_of
+from gan_jax.core.losses import discriminator_output
+from gan_jax.core.networks import call
+from gan_jax.core.pixels import to_float
+from gan_jax.core.state import GANState
+from gan_jax.evaluate import sample, sampling
+from gan_jax.runs.workdir import Workdir
+from gan_jax.runtime import environment
+from gan_jax.training.train import train as _train
+from gan_jax.use import loading
+from gan_jax.util import named
+from gan_jax.util.errors import UserError, listed
+
+_BATCH = 256
+_WEIGHTS = ("average", "current")
+
+
+class Trained:
+    """A trained GAN, as `load` returns it.
+
+    Attributes:
+      workdir: of the run.
+      config: of the run, or of its stage that made these weights.
+      step: that they are of.
+      classes: names of its classes; empty if it was trained without labels.
+      params: the generator's variables, a pytree: its weights (``params["params"]``) and statistics.
+    """
+
+    def __init__(self, workdir: Path, restored: loading.Restored, weights: str) -> None:
+        self.workdir, self.config, self.step = workdir, restored.config, restored.step
+        self.classes: list[str] = Workdir(workdir).class_names(restored.gan.classes)
+        self._gan, self._state = restored.gan, restored.state
+        if weights == "current":
+            self._state = self._state.replace(averages=dict.fromkeys(self._state.averages, self._newest()))
+        self.params: Variables = self._state.ema
+
+    def __repr__(self) -> str:
+        """Return what it is, in a line."""
+        side = "x".join(map(str, self._gan.image_shape))
+        return f"<{self.config.model} of {self.workdir}, step {self.step:,}, images {side}>"
+
+    def sample(
+        self, count: int = 64, *, seed: int = 0, label: str | int | Sequence[int] | None = None, **options: Any
+    ) -> np.ndarray:
+        """Draw images uint8 ``[count, H, W, C]``; as ``--mode=sample`` of that seed does, to the bit.
+
+        Args:
+          count: of images.
+          seed: which ones, from 0 to 2^32 - 1: image i is a function of the weights, the seed, i and its label.
+          label: a class by its name or number for all, or numbers ``[count]``; None: a class a row of ten.
+          **options: as of ``--sampling``: ``truncation=0.7``, ``noise_mode="const"``, ``standing=16``.
+
+        Raises:
+          gan_jax.util.errors.UserError: there is no such class or option.
+        """
+        if label is None or isinstance(label, str | int):
+            labels, _ = loading.labels(self._gan, self.workdir, count, label, "label")
+        else:
+            labels = self._labels(count, np.asarray(label))
+        text = " ".join(f"{name}={value}" for name, value in options.items())
+        how = sampling.read(self._gan, text, "sample()")
+        return sample.sample(
+            self._gan, self._state, seed, labels, how=how, counts=loading.counts(self._gan, self.workdir)
+        )
+
+    def latents(self, count: int, *, seed: int = 0) -> Array:
+        """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed."""
+        return sample.fixed_latents(self._gan, seed, count)
+
+    def generate(self, z: Any, label: Any = None, *, seed: int = 0, **options: Any) -> Array:
+        """Return images ``[B, H, W, C]``, in [-1, 1] or about, of latents.
+
+        Args:
+          z: ``[B, latent_dim]``.
+          label: numbers of classes ``[B]``, or one for all; 0 if None.
+          seed: of what the network draws by itself, such as noise.
+          **options: the network's own, see `sample`.
+        """
+        inputs = self._inputs(z, label, seed)
+        images: Array = _generated(self._gan, tuple(sorted(options.items())), self.params, inputs)
+        return images
+
+    def mapping(self, z: Any, label: Any = None) -> Array:
+        """Return w ``[B, copies, w_dim]`` of latents ``[B, latent_dim]``, of networks with a mapping network.
+
+        Raises:
+          gan_jax.util.errors.UserError: there is none.
+        """
+        self._check_mapping()
+        w: Array = _mapped(self._gan, self.params, self._inputs(z, label, 0))
+        return w
+
+    def synthesis(self, w: Any, *, seed: int = 0, **options: Any) -> Array:
+        """Return images ``[B, H, W, C]`` of w ``[B, copies, w_dim]``; else as `generate`.
+
+        Raises:
+          gan_jax.util.errors.UserError: there is no mapping network, whose w it would be.
+        """
+        self._check_mapping()
+        w = jnp.asarray(w)
+        keys = sample.fixed_keys(seed, np.arange(len(w)))
+        images: Array = _synthesized(self._gan, tuple(sorted(options.items())), self.params, (w, keys))
+        return images
+
+    @property
+    def apply(self) -> Callable[..., Array]:
+        """``apply(params, z, label=None, keys=None, **options)``: images ``[B, H, W, C]``, a pure function.
+
+        It can be jitted, differentiated and vmapped. ``params`` is a pytree like `params`, ``keys`` a PRNG key for each
+        example ``[B]``, for what the network draws by itself.
+        """
+        return partial(_applied, self._gan)
+
+    def discriminate(self, images: Any, label: Any = None) -> np.ndarray:
+        """Return what D says of images ``[N]``: the probability that they are real, or its score where it has no scale.
+
+        Each image is judged by itself, with running statistics, where training judged batches.
+
+        Args:
+          images: uint8, or floats in [-1, 1], ``[N, H, W, C]``.
+          label: numbers of classes ``[N]``, or one for all; 0 if None.
+        """
+        images = np.asarray(images)
+        labels = self._labels(len(images), np.asarray(0 if label is None else label))
+        parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
+        said = [_judged(self._gan, self._state, images[part], labels[part]) for part in parts]
+        return np.concatenate(said) if said else np.zeros(0, np.float32)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the log, a dict a line: ``pandas.DataFrame(run.metrics())`` is a table of it."""
+        return Workdir(self.workdir).records()
+
+    def _newest(self) -> Variables:
+        return self._state.generator.variables
+
+    def _inputs(self, z: Any, label: Any, seed: int) -> tuple[Array, Array, Array]:
+        z = jnp.asarray(z, self._gan.dtype)
+        if z.ndim != 2 or z.shape[1] != self._gan.latent_dim:
+            raise UserError(f"latents must be [B, {self._gan.latent_dim}], not {list(z.shape)}")
+        labels = self._labels(len(z), np.asarray(0 if label is None else label))
+        return z, jnp.asarray(labels), sample.fixed_keys(seed, np.arange(len(z)))
+
+    def _labels(self, count: int, label: np.ndarray) -> np.ndarray:
+        """Numbers of classes ``[count]``."""
+        classes = max(self._gan.classes, 1)
+        if label.shape not in ((), (count,)) or not np.issubdtype(label.dtype, np.integer):
+            raise UserError(f"labels must be one number, or one for each of {count}, not of shape {list(label.shape)}")
+        if label.size and not 0 <= label.min() <= label.max() < classes:
+            raise UserError(f"labels must be from 0 to {classes - 1}: the GAN has {self._gan.classes} classes")
+        return np.broadcast_to(label, (count,)).astype(np.int32)
+
+    def _check_mapping(self) -> None:
+        if not hasattr(self._gan.generator, "mapping"):
+            raise UserError(f"{self.config.model} has no mapping network, and so no w: use generate(z)")
+
+
+def load(workdir: str | Path, *, step: int | None = None, weights: str = "average") -> Trained:
+    """Load the trained GAN of the run in ``workdir``.
+
+    Args:
+      workdir: of a run, as ``runs/dcgan``.
+      step: of which checkpoint; None: the last.
+      weights: ``average``, the generator's averaged weights, which a run's samples are drawn with; or ``current``.
+
+    Raises:
+      gan_jax.util.errors.UserError: there is no such run or checkpoint.
+    """
+    if weights not in _WEIGHTS:
+        raise UserError(f"weights must be {listed(map(repr, _WEIGHTS), between=' or ')}, not {weights!r}")
+    environment.prepare()
+    path = named.path(str(workdir), "workdir")
+    return Trained(path, loading.restore(path, step), weights)
+
+
+def train(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Device] | None = None) -> Trained:
+    """Train what ``config`` says in ``workdir``, from its last checkpoint on if there is one, and load it.
+
+    Args:
+      config: of a config file's ``get_config``, or `gan_jax.config.default`; changed as you like.
+      workdir: where the run is written; the same call goes on with it.
+      devices: to train on; all, if None.
+
+    Raises:
+      gan_jax.util.errors.UserError: anything wrong in the config, or with the workdir.
+      gan_jax.util.errors.DivergedError: numbers aren't finite any more.
+    """
+    environment.prepare()
+    path = named.path(str(workdir), "workdir")
+    _train(config, path, devices)
+    return load(path)
+
+
+def _applied(
+    gan: GAN, params: Variables, z: Array, label: Array | None = None, keys: Array | None = None, **options: Any
+) -> Array:
+    label = jnp.zeros(len(z), jnp.int32) if label is None else label
+    keys = sample.fixed_keys(0, np.arange(len(z))) if keys is None else keys
+    return draw.generate(gan, params, (z, label, keys), **options)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _generated(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
+    return draw.generate(gan, params, inputs, **dict(options))
+
+
+@partial(jax.jit, static_argnums=0)
+def _mapped(gan: GAN, params: Variables, inputs: Any) -> Array:
+    z, label, keys = inputs
+    w: Array = call(gan.generator, params, z, method="mapping", **draw.told(gan, label, keys))
+    return w
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _synthesized(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
+    w, keys = inputs
+    told = draw.told(gan, jnp.zeros(len(w), jnp.int32), keys, **dict(options))
+    return images_of(call(gan.generator, params, w, method="synthesis", **told))
+
+
+@partial(jax.jit, static_argnums=0)
+def _said(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
+    images = to_float(images, gan.dtype) if images.dtype == jnp.uint8 else images.astype(gan.dtype)
+    shown = gan.task.shown(gan, state.generator.variables, images, label)
+    keys = sample.fixed_keys(0, jnp.arange(len(images)))
+    told: dict[str, Any] = {"label": label, "keys": keys, "train": False}
+    logits = call(gan.discriminator, state.discriminator.variables, shown, **told).logits
+    return discriminator_output(gan.loss, logits).reshape(len(images), -1).mean(1)
+
+
+def _judged(gan: GAN, state: GANState, images: np.ndarray, label: np.ndarray) -> np.ndarray:
+    if images.shape[1:] != gan.image_shape:
+        raise UserError(f"images must be [N, {listed(gan.image_shape)}], not {list(images.shape)}")
+    return np.asarray(_said(gan, state, images, label))

@@ -1,0 +1,159 @@
+"""A trained GAN in Python: as the docs have it, and as the command line draws it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gan_jax
+from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
+from gan_jax.core.networks import call
+from gan_jax.core.state import GANState
+from gan_jax.util.errors import UserError
+from tests.helpers import ONE, ROOT, run, small
+
+Array = Any
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, GANState]]:
+    """Runs of a few steps: a DCGAN, one of classes, StyleGAN2, and FastGAN, whose D looks at two sides."""
+    found = {}
+    for name in ("dcgan", "cgan", "stylegan2", "fastgan"):
+        config, path = small(name), tmp_path_factory.mktemp(name)
+        config.steps = 2
+        found[name] = path, run(config, path)
+    return found
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, gan_jax; assert not {'jax', 'flax', 'numpy'} & sys.modules.keys(); print(dir(gan_jax))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said.stdout.strip() == "['Trained', '__version__', 'load', 'train']"
+    with pytest.raises(AttributeError, match="module 'gan_jax' has no attribute 'lode'"):
+        _ = gan_jax.lode
+
+
+def test_samples_are_those_of_the_command_line(trained: dict[str, tuple[Path, GANState]], tmp_path: Path) -> None:
+    path, _ = trained["cgan"]
+    MODES["sample"].run(Request(path, num_samples=12, seed=3, out=tmp_path / "s.npz", sampling="truncation=0.5"))
+    with np.load(tmp_path / "s.npz") as kept:
+        found = gan_jax.load(path).sample(12, seed=3, truncation=0.5)
+        assert_array_equal(found, kept["images"])
+        assert_array_equal(gan_jax.load(str(path)).sample(12, seed=3, label=kept["labels"], truncation=0.5), found)
+    MODES["sample"].run(Request(path, num_samples=12, seed=3, out=tmp_path / "l.npz", label="4"))
+    with np.load(tmp_path / "l.npz") as kept:
+        for label in (4, "4", [4] * 12):
+            assert_array_equal(gan_jax.load(path).sample(12, seed=3, label=label), kept["images"])
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2", "fastgan"])
+def test_a_generator_is_a_pure_function_of_its_weights(name: str, trained: dict[str, tuple[Path, GANState]]) -> None:
+    path, state = trained[name]
+    own = gan_jax.load(path)
+    jax.tree.map(assert_array_equal, own.params, state.ema)
+    jax.tree.map(assert_array_equal, gan_jax.load(path, weights="current").params, state.generator.variables)
+    z = own.latents(3, seed=5)
+    made = own.generate(z, seed=5)
+    assert_allclose(np.asarray(jnp.round((made.clip(-1, 1) + 1) * 127.5)), own.sample(3, seed=5), atol=1.01)
+    assert_allclose(jax.jit(own.apply)(own.params, z), own.generate(z), atol=1e-5)
+    slope = jax.grad(lambda z: own.apply(own.params, z).sum())(z)
+    assert float(jnp.abs(slope).max()) > 0
+    assert own.step == 2
+    assert repr(own).startswith(f"<{own.config.model} of {path}, step 2, images ")
+
+
+def test_a_mapping_network_has_its_halves(trained: dict[str, tuple[Path, GANState]]) -> None:
+    own, other = gan_jax.load(trained["stylegan2"][0]), gan_jax.load(trained["dcgan"][0])
+    z = own.latents(3, seed=5)
+    w = own.mapping(z)
+    assert w.shape == (3, 4, 6)
+    assert_allclose(own.synthesis(w, seed=2), own.generate(z, seed=2), atol=1e-5)
+    assert_allclose(own.synthesis(w, noise_mode="const"), own.generate(z, noise_mode="const"), atol=1e-5)
+    for call_of in (lambda: other.mapping(z), lambda: other.synthesis(w)):
+        with pytest.raises(UserError, match="dcgan has no mapping network, and so no w"):
+            call_of()
+
+
+@pytest.mark.parametrize("name", ["dcgan", "fastgan"])
+def test_d_judges_each_image_by_itself(name: str, trained: dict[str, tuple[Path, GANState]]) -> None:
+    path, state = trained[name]
+    own = gan_jax.load(path)
+    images = own.sample(5)
+    said = own.discriminate(images)
+    assert said.shape == (5,)
+    if name == "dcgan":
+        logits = call(
+            own._gan.discriminator,
+            state.discriminator.variables,
+            jnp.asarray(images, jnp.float32) / 127.5 - 1,
+            train=False,
+        ).logits
+        assert_allclose(said, 1 / (1 + np.exp(-np.asarray(logits))), atol=1e-5)
+        assert_allclose(own.discriminate(images[2:3]), said[2:3], atol=1e-6)
+    assert_allclose(own.discriminate(images.astype(np.float32) / 127.5 - 1), said, atol=1e-5)
+    assert len(own.discriminate(images[:0])) == 0
+
+
+def test_nothing_is_said_but_what_is_asked(
+    trained: dict[str, tuple[Path, GANState]], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    gan_jax.load(trained["dcgan"][0]).sample(2)
+    assert capfd.readouterr().out == ""
+    assert not caplog.records
+
+
+def test_the_log_is_a_table(trained: dict[str, tuple[Path, GANState]]) -> None:
+    lines = gan_jax.load(trained["dcgan"][0]).metrics()
+    assert [line["step"] for line in lines if "d_loss" in line] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda own: own.sample(4, label="cat"), "label=cat: the GAN in .* has no such class: it has 10 classes"),
+        (lambda own: own.sample(4, label=[1, 2]), "labels must be one number, or one for each of 4"),
+        (lambda own: own.sample(4, label=[1, 2, 3, 10]), "labels must be from 0 to 9"),
+        (lambda own: own.sample(4, psi=0.5), "psi"),
+        (lambda own: own.generate(np.zeros((2, 9))), r"latents must be \[B, 8\], not \[2, 9\]"),
+        (lambda own: own.discriminate(np.zeros((2, 5, 5, 1))), r"images must be \[N, 16, 16, 1\], not"),
+        (lambda own: gan_jax.load(own.workdir, weights="best"), "weights must be 'average' or 'current', not 'best'"),
+        (lambda own: gan_jax.load(own.workdir, step=7), "7"),
+        (lambda own: gan_jax.load("/nowhere/at/all"), "no run in /nowhere/at/all"),
+    ],
+)
+def test_what_cannot_be_is_one_line(wrong: Any, message: str, trained: dict[str, tuple[Path, GANState]]) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        wrong(gan_jax.load(trained["cgan"][0]))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_docs_do_what_they_say(trained: dict[str, tuple[Path, GANState]], tmp_path: Path) -> None:
+    """Every block of docs/python.md, one after the other."""
+    path, _ = trained["dcgan"]
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, Any] = {}
+    for block in blocks[:2]:
+        exec(block.replace("runs/dcgan", str(path)), names)
+    assert names["images"].shape == (64, 28, 28, 1)
+    assert names["likely"].shape == (64,)
+    first = names["distance"](names["run"].latents(1, seed=2))
+    assert float(names["found"]) < float(first)
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_from_python(tmp_path: Path) -> None:
+    config = small("gan")
+    done = gan_jax.train(config, tmp_path / "run", devices=ONE)
+    assert done.step == config.steps
+    config.steps = 12
+    assert gan_jax.train(config, tmp_path / "run", devices=ONE).step == 12
