@@ -57,14 +57,14 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
 def _grow(config: ConfigDict, side: int, small: bool) -> None:
     """Stages from 4x4 to ``side``."""
     each, seen = _FEW if small else _IMAGES, 0
-    config.data.image_size, config.batch_size = 4, 64 if small else _BATCH[4]
-    steps, batch = 0, config.batch_size
+    batch = _batch(4, small)
+    config.data.image_size, config.batch_size, steps = 4, batch, 0
     for number in range(3, side.bit_length()):
         larger = 2**number
         for name, whole in ((f"to{larger}", False), (f"at{larger}", True)):
             steps += math.ceil(each / batch)
             seen += math.ceil(each / batch) * batch
-            batch = min(batch, 32) if small and larger > 16 else batch if small else _BATCH.get(larger, 4)
+            batch = _batch(larger, small)
             values: dict[str, Any] = {"data.image_size": larger, "batch_size": batch, "fade": float(whole)}
             fading = {"kind": "linear", "final": 1.0, "begin": float(steps), "length": math.ceil(each / batch)}
             values |= {f"schedules.fade.{key}": value for key, value in fading.items()} if not whole else {}
@@ -74,6 +74,13 @@ def _grow(config: ConfigDict, side: int, small: bool) -> None:
             config.stages[name] = stage(steps, values)
     rest = each if small or side < 1024 else _TOTAL - seen
     config.steps = steps + math.ceil(rest / batch)
+
+
+def _batch(side: int, small: bool) -> int:
+    """Images in one, while images are of ``side``."""
+    if small:
+        return 64 if side <= 16 else 32
+    return _BATCH.get(side, 4)
 
 
 def get_hyper(hyper: Any) -> Any:
