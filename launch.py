@@ -32,7 +32,7 @@ _NUM_SAMPLES = flags.DEFINE_integer(
     "How many images to sample (default 100), to evaluate (10,000) or to augment (10).",
     lower_bound=1,
 )
-_STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default the last.", lower_bound=0)
+_STEP = flags.DEFINE_string("step", None, "Which checkpoint: a number, or best; default the last.")
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
 _LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
 _SAMPLING = flags.DEFINE_string(
@@ -119,6 +119,7 @@ def main(argv: list[str]) -> None:
         overrides = command.with_origin(_INIT_FROM.value, overrides, _CONFIG.value)
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
+    values["step"] = command.step_of(_STEP.value)
     values |= {name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback")}
     request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)
     command.run(_MODE.value, request)

@@ -74,6 +74,8 @@ FROM_0 = Check(lambda value: 0 <= value < math.inf, "finite and from 0 up")
 FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
 BELOW_1 = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
 FEWEST_SAMPLES = 10  # of an evaluation
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_score")
+FIGURES = ("fid", "kid", *HIGHER_IS_BETTER)  # by which a checkpoint may be the best
 
 _GRADIENT = {
     "finite_difference": (False, "Whether (D(x + s n) - D(x))^2 / s^2 stands for the gradient: no second derivative."),
@@ -335,6 +337,12 @@ KEYS: dict[str, Key] = {
     ),
     "checkpoint.every": Key(500, "Steps between two checkpoints.", at_least(1), OBSERVES),
     "checkpoint.keep": Key(3, "Checkpoints that are kept, the newest.", at_least(1), OBSERVES),
+    "checkpoint.best": Key(
+        "fid",
+        "By which figure of the evaluations the best checkpoint is kept, too, in best/: fid, precision, ...; or none.",
+        one_of("none", *FIGURES),
+        OBSERVES,
+    ),
     "parallel.logical_shards": Key(
         0,
         "In how many parts a batch is computed: with 8, the same bits on 1, 2, 4 and 8 devices. 0: one a device.",

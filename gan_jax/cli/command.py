@@ -108,6 +108,19 @@ def run_name(path: str, mode: str = "train") -> str:
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
+def step_of(text: str | None) -> int | str | None:
+    """What ``--step`` says: a number, `gan_jax.use.loading.BEST`, or nothing.
+
+    Raises:
+      UserError: it is something else.
+    """
+    if text is None or text == "best":
+        return text
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"--step must be a whole number from 0 up, or best, not {text!r}")
+    return int(text)
+
+
 def check_flags(mode: str, given: Collection[str]) -> None:
     """Refuses flags, by name, that ``mode`` (one of `gan_jax.cli.modes.MODES`) doesn't read."""
     for flag in given:

@@ -29,7 +29,7 @@ class Request:
     stop: Stop | None = None
     out: Path | None = None
     num_samples: int | None = None
-    step: int | None = None
+    step: int | str | None = None
     seed: int = 0
     label: str | None = None
     sampling: str | None = None

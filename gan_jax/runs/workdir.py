@@ -45,7 +45,7 @@ class Workdir:
             text = f"the workdir {printable(str(path.absolute()))}: its name isn't UTF-8, as checkpoints want it"
             raise UserError(f"{text}: rename it, or give another --workdir") from error
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints, self.best = path / "checkpoints", path / "best"
         self.damaged: Path | None = path / "checkpoints_damaged"
         self.diverged = path / "diverged"
         self.cache = cache or path.parent / "data_cache"  # of decoded data, shared with the runs beside this one

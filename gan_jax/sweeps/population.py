@@ -97,6 +97,7 @@ class Population:
                 logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
                 own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
                 self.runs[number] = Run(*own, self.stop, self.fallback)
+                stack.enter_context(self.runs[number].kept)
             used = self.train(states, feed, first)
         for number, run in self.runs.items():
             print(f"{self.members[number].name}: {run.finish(used)}")

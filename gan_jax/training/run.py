@@ -20,6 +20,7 @@ from gan_jax.core.update import intervals
 from gan_jax.evaluate import Evaluator, monitors
 from gan_jax.evaluate.sample import grid, reconstruct, row_labels
 from gan_jax.runs import visualize
+from gan_jax.runs.best import Best
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.logs import Logs
 from gan_jax.runs.report import write_report
@@ -70,6 +71,7 @@ class Run:
         self.stage = stages.at(self.stages, first)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.begin = self.clock()
+        self.kept = Best(workdir, config.checkpoint.best, first)
         self.means = Means(intervals(gan), checkpoints.log(first) if first != self.stage.begin else None)
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
@@ -136,6 +138,9 @@ class Run:
             self.persist("the samples", lambda: self.draw(step, state))
         if saved:
             self.persist("a checkpoint", lambda: self.save(step, state))
+        if found := self.kept.found(self.figures, self.stage.begin):
+            config = to_plain(self.config)
+            self.persist("the best checkpoint", lambda: self.kept.save(step, state, config, found))
         self.reported = 0.0
         return shown
 
@@ -305,6 +310,7 @@ class Run:
             "g_loss_oscillation": monitors.oscillation(records),
             "floor": self.evaluator.floor,
             **{name: value for name, value in last.items() if name not in ("step", "seconds", "images_per_second")},
+            **({"best_checkpoint": str(self.kept)} if str(self.kept) else {}),
             **{f"best_{name}": value for name, (value, _) in self.best.items()},
             **{f"best_fid_step{name.removeprefix('fid')}": step for name, (_, step) in self.best.items()},
         }

@@ -191,6 +191,7 @@ def _attempt(
             print(f"{'' if number else 'init_from':<14}{line}")
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
         run = Run(config, part.gan, part.evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
+        stack.enter_context(run.kept)
         state, used = Alone(run, parts, devices).go(state, feed)
     if distributed.is_first():
         print(run.finish(used))

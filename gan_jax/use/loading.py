@@ -21,6 +21,8 @@ from gan_jax.training import stages
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped, listed
 
+BEST = "best"  # in the place of a step
+
 
 class Restored(NamedTuple):
     """A checkpoint of a run.
@@ -38,8 +40,8 @@ class Restored(NamedTuple):
     step: int
 
 
-def restore(workdir: Path, step: int | None = None) -> Restored:
-    """Read the checkpoint of ``step`` (None: the last) of the run in ``workdir``.
+def restore(workdir: Path, step: int | str | None = None) -> Restored:
+    """Read the checkpoint of ``step`` (None: the last; ``best``) of the run in ``workdir``.
 
     Raises:
       UserError: there is none, or what it needs is gone.
@@ -49,13 +51,25 @@ def restore(workdir: Path, step: int | None = None) -> Restored:
     place.code.check(config)
     build.enable_float64(config)
     parts = stages.parts(config, place.cache, jax.local_devices())
+    folder, number = _place(place, step)
+    with _quiet(), Checkpoints(folder) as checkpoints, progress.elapsed("reading the checkpoint"):
+        state = checkpoints.restore(lambda step: that_made(parts, step).shapes, number)
+    part = that_made(parts, int(state.step))
+    return Restored(part.config, part.gan, jax.device_put(state), int(state.step))
+
+
+def _place(place: Workdir, step: int | str | None) -> tuple[Path, int | None]:
+    """The folder of the checkpoint, and its number; None: the newest there."""
+    if step == BEST:
+        if not place.best.is_dir():
+            raise UserError(f"no best checkpoint in {place.best}: evaluations keep one, unless checkpoint.best is none")
+        return place.best, None
+    if isinstance(step, str):
+        raise UserError(f"step must be a number or {BEST!r}, not {step!r}")
     if not place.checkpoints.is_dir():
         why = "any more: restore them" if place.summary() else "yet: train first"
         raise UserError(f"no checkpoint in {place.checkpoints} {why}")
-    with _quiet(), Checkpoints(place.checkpoints) as checkpoints, progress.elapsed("reading the checkpoint"):
-        state = checkpoints.restore(lambda step: that_made(parts, step).shapes, step)
-    part = that_made(parts, int(state.step))
-    return Restored(part.config, part.gan, jax.device_put(state), int(state.step))
+    return place.checkpoints, step
 
 
 @contextmanager

@@ -167,12 +167,12 @@ class Trained:
             raise UserError(f"{self.config.model} has no mapping network, and so no w: use generate(z)")
 
 
-def load(workdir: str | Path, *, step: int | None = None, weights: str = "average") -> Trained:
+def load(workdir: str | Path, *, step: int | str | None = None, weights: str = "average") -> Trained:
     """Load the trained GAN of the run in ``workdir``.
 
     Args:
       workdir: of a run, as ``runs/dcgan``.
-      step: of which checkpoint; None: the last.
+      step: of which checkpoint; None: the last; ``best``: that of the best evaluation.
       weights: ``average``, the generator's averaged weights, which a run's samples are drawn with; or ``current``.
 
     Raises:

@@ -1,0 +1,115 @@
+"""The checkpoint of the best evaluation: which it is, that it stays, and that it can be used."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import gan_jax
+from gan_jax.cli import command
+from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
+from gan_jax.core.state import GANState
+from gan_jax.evaluate import Evaluator
+from gan_jax.runs.best import Best
+from gan_jax.runs.workdir import Workdir
+from gan_jax.util.errors import UserError
+from tests.helpers import ONE, run, run_until, small
+
+FIDS = {2: 9.0, 4: 5.0, 6: 7.0, 8: 4.0, 10: 6.0}  # of the evaluations after these steps
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, name: str = "fid[x]", values: dict[int, float] = FIDS) -> Any:
+    """A config whose evaluations come to ``values``."""
+
+    def figures(self: Evaluator, state: GANState, drawn: Any = None) -> dict[str, float]:
+        return {"eval_samples": 40.0, name: values[int(state.step)]}
+
+    monkeypatch.setattr(Evaluator, "figures", figures)
+    config = small("gan")
+    config.eval.every, config.checkpoint.keep, config.checkpoint.every = 2, 1, 2
+    return config
+
+
+def kept(path: Path) -> list[int]:
+    return sorted(int(folder.name) for folder in (path / "best").iterdir() if folder.name.isdecimal())
+
+
+def test_the_best_stays_and_the_newest_go_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run"
+    run(judged(monkeypatch), path, ONE)
+    assert kept(path) == [8]
+    assert Workdir(path).saved() == [10]
+    summary = Workdir(path).summary()
+    assert summary is not None
+    assert summary["best_checkpoint"] == "step 8, fid[x] 4"
+    assert "step 8, fid[x] 4" in (path / "report.html").read_text()
+    best, last = gan_jax.load(path, step="best"), gan_jax.load(path)
+    assert (best.step, last.step) == (8, 10)
+    assert not np.array_equal(best.sample(4), last.sample(4))
+    out = tmp_path / "best.npz"
+    MODES["sample"].run(Request(path, num_samples=4, step="best", out=out))
+    with np.load(out) as samples:
+        np.testing.assert_array_equal(samples["images"], best.sample(4))
+
+
+@pytest.mark.parametrize("dies", ["pause", "save"])
+def test_a_run_that_was_killed_keeps_the_same(dies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = judged(monkeypatch)
+    whole = run(config, tmp_path / "whole", ONE)
+    run_until(config, tmp_path / "run", ONE, dies, 8)
+    assert kept(tmp_path / "run") == [4]
+    state = run(config, tmp_path / "run", ONE)
+    jax.tree.map(np.testing.assert_array_equal, whole, state)
+    assert kept(tmp_path / "run") == kept(tmp_path / "whole") == [8]
+
+
+def test_of_some_figures_the_highest_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = judged(monkeypatch, "recall[x]", {2: 0.1, 4: 0.4, 6: 0.3, 8: 0.4, 10: 0.2})
+    config.checkpoint.best = "recall"
+    run(config, tmp_path / "run", ONE)
+    assert kept(tmp_path / "run") == [4]
+    config.checkpoint.best = "none"
+    run(config, tmp_path / "none", ONE)
+    assert not (tmp_path / "none/best").exists()
+    for step, message in (("best", "no best checkpoint in .*/none/best"), ("worst", "must be a number or 'best'")):
+        with pytest.raises(UserError, match=message):
+            gan_jax.load(tmp_path / "none", step=step)
+    config.checkpoint.best = "losses"
+    with pytest.raises(UserError, match=r"checkpoint.best must be none, fid, kid, .*, not 'losses'"):
+        run(config, tmp_path / "other", ONE)
+
+
+def test_figures_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
+    best = Best(Workdir(tmp_path), "fid", 0)
+    best.kept = {"figure": "fid[x]", "samples": 40.0, "stage": 0, "value": 3.0, "step": 8}
+    assert best.found({"fid[x]": 4.0, "eval_samples": 40.0}, 0) is None
+    assert best.found({"fid[x]": 2.0, "eval_samples": 40.0}, 0)
+    assert best.found({"fid[y]": 4.0, "eval_samples": 40.0}, 0)  # other features
+    assert best.found({"fid[x]": 4.0, "eval_samples": 50.0}, 0)  # of fewer samples it is larger
+    assert best.found({"fid[x]": 4.0, "eval_samples": 40.0}, 6)  # another resolution
+    assert best.found({"fid[x]": float("nan"), "eval_samples": 40.0}, 6) is None
+    assert best.found({"fid_current[x]": 1.0, "eval_samples": 40.0}, 0) is None
+
+
+def test_what_a_future_left_that_does_not_come_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on from an earlier checkpoint than the best, as after a rollback."""
+    path = tmp_path / "run"
+    run(judged(monkeypatch), path, ONE)
+    with Best(Workdir(path), "fid", 4) as best:
+        assert not best.kept
+    with Best(Workdir(path), "fid", 10) as best:
+        assert not best.kept
+
+
+@pytest.mark.parametrize(("text", "step"), [(None, None), ("best", "best"), ("0", 0), ("12", 12)])
+def test_a_step_is_a_number_or_best(text: str | None, step: Any) -> None:
+    assert command.step_of(text) == step
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "last", "Best"])
+def test_a_step_is_nothing_else(text: str) -> None:
+    with pytest.raises(UserError, match=r"--step must be a whole number from 0 up, or best, not"):
+        command.step_of(text)
