@@ -34,6 +34,10 @@ _NUM_SAMPLES = flags.DEFINE_integer(
 )
 _STEP = flags.DEFINE_string("step", None, "Which checkpoint: a number, or best; default the last.")
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
+_SEEDS = flags.DEFINE_string(
+    "seeds", None, "Of samples: the first image of each of these seeds, as 0-99,200; a file each in a folder."
+)
+_GRID = flags.DEFINE_string("grid", None, "Of samples: columns x rows of one picture, as 8x4.")
 _LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
 _SAMPLING = flags.DEFINE_string(
     "sampling",
@@ -85,19 +89,9 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _LABEL, _SAMPLING, _CLASSIFIERS, _BY_CLASS, _SWEEP, _SEARCH, _TRIALS),
-    *(
-        _POPULATION,
-        _OBJECTIVE,
-        _EXECUTOR,
-        _EXECUTOR_ARGS,
-        _COORDINATOR,
-        _PROCESSES,
-        _PROCESS,
-        _FALLBACK,
-        _CHANGE,
-        _INIT_FROM,
-    ),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _SAMPLING, _CLASSIFIERS, _BY_CLASS),
+    *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
+    *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
 )
 
 

@@ -9,12 +9,14 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from gan_jax.sweeps import hyper
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, unknown_name
 
+_MOST_SEEDS = 1_000_000
 _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
 
 
@@ -143,3 +145,33 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def read_seeds(text: str) -> np.ndarray:
+    """The seeds that ``--seeds=0-99,200`` names ``[N]``, in that order.
+
+    Raises:
+      UserError: it isn't such a list.
+    """
+    found: list[np.ndarray] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = [end for end in (first, last if dash else first) if end.isascii() and end.isdecimal()]
+        if len(ends) < 2 or not int(ends[0]) <= int(ends[1]) < 2**32:
+            raise UserError(f"--seeds={clipped(text)}: write numbers from 0 to 2^32 - 1, and from-to, as 0-99,200")
+        if int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
+            raise UserError(f"--seeds={clipped(text)}: at most {_MOST_SEEDS:,} at once")
+        found.append(np.arange(int(ends[0]), int(ends[1]) + 1, dtype=np.int64))
+    return np.concatenate(found)
+
+
+def read_grid(text: str) -> tuple[int, int]:
+    """Columns and rows of ``--grid=8x4``.
+
+    Raises:
+      UserError: it isn't that.
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdecimal() and 0 < int(side) <= 1000 for side in sides):
+        raise UserError(f"--grid={clipped(text)}: write columns x rows, as 8x4")
+    return int(sides[0]), int(sides[1])

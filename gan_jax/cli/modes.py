@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.cli.arguments import load_config, read_arguments, read_search, read_sweep
+from gan_jax.cli.arguments import load_config, read_arguments, read_grid, read_search, read_seeds, read_sweep
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
 from gan_jax.keys import FEWEST_SAMPLES
@@ -95,8 +95,18 @@ def alone(
 def _sample(request: Request) -> None:
     from gan_jax.evaluate import sample
 
-    count = request.num_samples or 100
-    _draw(request, "samples.png", sample.sample, (count, f"{count:,} samples"))
+    seeds = read_seeds(request.seeds) if request.seeds is not None else None
+    columns, rows = read_grid(request.grid) if request.grid is not None else (None, 1)
+    if seeds is not None and request.num_samples is not None:
+        raise UserError(f"--seeds={request.seeds} says how many images: leave out --num_samples")
+    count = len(seeds) if seeds is not None else request.num_samples or (columns or 0) * rows or 100
+    if columns and not columns * (rows - 1) < count <= columns * rows:
+        raise UserError(f"--grid={request.grid} has {columns * rows:,} places, and there are {count:,} images")
+    if columns and request.out and request.out.suffix.lower() != ".png":
+        raise UserError(f"--grid={request.grid} is of one picture: --out must end in .png, not {str(request.out)!r}")
+    said = f"{count:,} samples" if seeds is None else f"the first samples of {count:,} seeds"
+    name = "seeds" if seeds is not None and not columns else "samples.png"
+    _draw(request, name, sample.samples, (count, said), seeds=seeds, columns=columns)
 
 
 def _interpolate(request: Request) -> None:
@@ -105,7 +115,15 @@ def _interpolate(request: Request) -> None:
     _draw(request, "interpolations.png", sample.interpolate, (100, "10 spherical interpolations"))
 
 
-def _draw(request: Request, name: str, draw: Callable[..., Any], what: tuple[int, str]) -> None:
+def _draw(
+    request: Request,
+    name: str,
+    draw: Callable[..., Any],
+    what: tuple[int, str],
+    *,
+    seeds: Any = None,
+    columns: int | None = None,
+) -> None:
     """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
     from gan_jax.runs import visualize
     from gan_jax.use import loading
@@ -116,9 +134,11 @@ def _draw(request: Request, name: str, draw: Callable[..., Any], what: tuple[int
     how = _how(gan, request.sampling)
     out = request.out or _in(workdir, name)
     labels, names = loading.labels(gan, workdir, what[0], request.label, "--label")
-    images = draw(gan, state, seed, labels, how=how, counts=loading.counts(gan, workdir))
-    visualize.save_images(images, out, labels if gan.classes else None, names)
-    print(f"{what[1]} of step {step:,}, seed {seed}{_said(how)}: {out}")
+    by = seed if seeds is None else seeds
+    images = draw(gan, state, by, labels, how=how, counts=loading.counts(gan, workdir))
+    visualize.save_images(images, out, labels if gan.classes else None, names, seeds=seeds, columns=columns)
+    whose = f", seed {seed}" if seeds is None else ""
+    print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
 
 
 def _how(gan: Any, text: str | None) -> Any:
@@ -273,7 +293,7 @@ MODES: dict[str, Mode] = {
     "train": Mode(_train, ("fallback", "change", "init_from", *_HOSTS)),
     "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", "init_from", *_HOSTS)),
     "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", "init_from", *_HOSTS)),
-    "sample": Mode(_sample, (*_SAMPLES, "num_samples", *_HOSTS), changes=()),
+    "sample": Mode(_sample, (*_SAMPLES, "seeds", "grid", "num_samples", *_HOSTS), changes=()),
     "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
     "evaluate": Mode(
         _evaluate,

@@ -31,6 +31,8 @@ class Request:
     num_samples: int | None = None
     step: int | str | None = None
     seed: int = 0
+    seeds: str | None = None
+    grid: str | None = None
     label: str | None = None
     sampling: str | None = None
     classifiers: int = 0

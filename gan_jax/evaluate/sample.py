@@ -1,6 +1,6 @@
 """Drawing from a trained generator: its averaged weights and statistics (`GANState.ema`), in evaluation mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 
@@ -39,9 +39,14 @@ def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
-def fixed_keys(seed: int, numbers: Array | np.ndarray) -> Array:
+def fixed_keys(seed: int | Array, numbers: Array | np.ndarray) -> Array:
     """Return the keys ``[N]`` of the samples ``numbers`` of ``seed``."""
     return example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
+
+
+def _first_keys(seeds: np.ndarray) -> Array:
+    """The key ``[N]`` of the first sample of each seed."""
+    return jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(jnp.asarray(seeds))
 
 
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
@@ -55,14 +60,59 @@ def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray
     return np.asarray(_generate(gan, USUAL, state.ema, (draw.latents(gan, keys), labels, keys)))
 
 
+class Batches:
+    """Images uint8 ``[N, H, W, C]``, drawn in batches as they are asked for, so that memory holds one of them.
+
+    Args:
+      count: N.
+      image_shape: (H, W, C).
+      draw: ``draw(start)``: the next images from that one on ``[n, H, W, C]``; the last batch may have too many.
+    """
+
+    def __init__(self, count: int, image_shape: tuple[int, ...], draw: Callable[[int], np.ndarray]) -> None:
+        self.shape, self._draw = (count, *image_shape), draw
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        count = len(self)
+        few = count <= 4 * _BATCH
+        waiting = progress.elapsed("drawing") if few else nullcontext()
+        with waiting, progress.bar(total=count, unit="image", disable=few) as bar:
+            for start in range(0, count, _BATCH):
+                images = self._draw(start)[: count - start]
+                yield images
+                bar.update(len(images))
+
+    def array(self) -> np.ndarray:
+        """Return all of them."""
+        return np.concatenate([np.empty((0, *self.shape[1:]), np.uint8), *self])
+
+
 def sample(
     gan: GAN, state: GANState, seed: int, labels: np.ndarray, *, how: Sampling = USUAL, counts: Counts = None
 ) -> np.ndarray:
-    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and
-    ``how`` it is drawn; for standing statistics labels are as frequent as ``counts`` ``[classes]``, None: all alike."""
+    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``, see `samples`."""
+    return samples(gan, state, seed, labels, how=how, counts=counts).array()
+
+
+def samples(
+    gan: GAN,
+    state: GANState,
+    seed: int | np.ndarray,
+    labels: np.ndarray,
+    *,
+    how: Sampling = USUAL,
+    counts: Counts = None,
+) -> Batches:
+    """Images of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and ``how`` it is drawn; of
+    several seeds ``[N]`` it is the first image of its own. For standing statistics labels are as frequent as
+    ``counts`` ``[classes]``, None: all alike."""
+    seeds = np.pad(np.atleast_1d(seed), (0, _BATCH))
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
-        keys = fixed_keys(seed, numbers)
+        keys = fixed_keys(seed, numbers) if isinstance(seed, int) else _first_keys(seeds[numbers].astype(np.uint32))
         return draw.latents(gan, keys, **dict(how.options)), keys
 
     return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn)
@@ -90,7 +140,7 @@ def interpolate(
     def between(numbers: np.ndarray) -> tuple[Array, Array]:
         return padded[numbers], fixed_keys(seed, 2 * (numbers // columns))
 
-    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, between)
+    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, between).array()
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
@@ -119,20 +169,16 @@ def _in_batches(
     variables: Variables,
     labels: np.ndarray,
     inputs: Callable[[np.ndarray], tuple[Array, Array]],
-) -> np.ndarray:
+) -> Batches:
     """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are.
 
     ``inputs(numbers)`` are latents and keys of the images ``numbers``.
     """
-    count = len(labels)
-    labels = np.pad(labels, (0, _BATCH))
-    out = np.empty((count, *gan.image_shape), np.uint8)
-    few = count <= 4 * _BATCH
-    waiting = progress.elapsed("drawing") if few else nullcontext()
-    with waiting, progress.bar(total=count, unit="image", disable=few) as bar:
-        for start in range(0, count, _BATCH):
-            numbers, stop = np.arange(start, start + _BATCH), min(count, start + _BATCH)
-            z, keys = inputs(numbers)
-            out[start:stop] = np.asarray(_generate(gan, how, variables, (z, labels[numbers], keys)))[: stop - start]
-            bar.update(stop - start)
-    return out
+    padded = np.pad(labels, (0, _BATCH))
+
+    def drawn(start: int) -> np.ndarray:
+        numbers = np.arange(start, start + _BATCH)
+        z, keys = inputs(numbers)
+        return np.asarray(_generate(gan, how, variables, (z, padded[numbers], keys)))
+
+    return Batches(len(labels), gan.image_shape, drawn)

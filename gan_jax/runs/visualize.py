@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped
-from gan_jax.util.files import open_regular, read_regular, write_arrays, write_atomically
+from gan_jax.util.files import open_regular, read_regular, write_atomically, write_images
 
 FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
 _MARGIN = 96  # pixels at most that captions take
@@ -64,33 +64,63 @@ def check_ending(path: Path) -> None:
         raise UserError(f"--out must end in .npz or .png, or be a folder without an ending, not {str(path)!r}")
 
 
-def save_images(images: np.ndarray, path: Path, labels: np.ndarray | None = None, names: Sequence[str] = ()) -> None:
+def save_images(
+    images: Any,
+    path: Path,
+    labels: np.ndarray | None = None,
+    names: Sequence[str] = (),
+    *,
+    seeds: np.ndarray | None = None,
+    columns: int | None = None,
+) -> None:
     """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
 
     With labels ``[N]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes`` ``[K]``; the grid has 10
     columns and the classes before its rows; and a file of a folder has its class in its name.
 
+    Args:
+      images: an array, or whatever has a ``shape`` and batches to iterate over; but for a grid, memory holds one.
+      path: see above.
+      labels, names: see above.
+      seeds: of each image ``[N]``: in the ``.npz`` too, and the name of a folder's file.
+      columns: of the grid, if not as above.
+
     Raises:
       UserError: ``path`` ends in neither, or can't be written.
     """
     check_ending(path)
+    batches = [images] if isinstance(images, np.ndarray) else images
     try:
         if path.suffix.lower() == ".npz":
-            classes = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
-            write_arrays(path, {"images": images} | classes)
+            beside = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
+            beside |= {} if seeds is None else {"seeds": seeds}
+            write_images(path, images if batches is images else _Whole(images), beside)
         elif path.suffix.lower() == ".png":
-            columns = math.isqrt(len(images) - 1) + 1 if labels is None else min(10, len(images))
-            save_png(grid(images, columns, [] if labels is None else captions(labels[::columns], names)), path)
+            whole = np.concatenate(list(batches))
+            columns = columns or (math.isqrt(len(whole) - 1) + 1 if labels is None else min(10, len(whole)))
+            save_png(grid(whole, columns, [] if labels is None else captions(labels[::columns], names)), path)
         else:
             kinds = [] if labels is None else [_for_files(text) for text in captions(labels, names)]
-            files = [f"{i:06d}{kind}.png" for i, kind in enumerate(kinds or [""] * len(images))]
+            numbers = range(len(images)) if seeds is None else seeds
+            stems = (f"{number:06d}" if seeds is None else f"seed{number:06d}" for number in numbers)
+            files = [f"{stem}{kind}.png" for stem, kind in zip(stems, kinds or [""] * len(images), strict=True)]
             others = {entry.name for entry in path.iterdir()} - {*files} if path.exists() else set()
             if others:
                 raise UserError(f"{path} holds other files ({clipped(min(others))}, ...): give a new folder")
-            for image, file in zip(progress.bar(images, unit="file", disable=len(images) < 1000), files, strict=True):
+            for image, file in zip((image for batch in batches for image in batch), files, strict=True):
                 save_png(image, path / file)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class _Whole:
+    """An array as one batch."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.shape, self._images = images.shape, images
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield self._images
 
 
 def _for_files(name: str) -> str:

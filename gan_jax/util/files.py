@@ -8,6 +8,7 @@ import stat
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -147,6 +148,29 @@ class Appended:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays to a file ``.npz``."""
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def write_images(path: Path, images: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes images uint8 ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
+
+    Args:
+      path: the file.
+      images: with a ``shape``, and batches to iterate over; no more than one of them is in memory.
+      arrays: by name.
+    """
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+            with archive.open("images.npy", "w", force_zip64=True) as entry:
+                header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
+                np.lib.format.write_array_header_1_0(entry, header)
+                for batch in images:
+                    entry.write(np.ascontiguousarray(batch, np.uint8).tobytes())
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+
+    write_atomically(path, write)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:

@@ -323,3 +323,23 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     (line,) = launch("--mode=evaluate", workdir, "--step=3", code=2).splitlines()
     assert "no checkpoint of step 3" in line
     assert "there are" in line or "kept are" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5", [5]), ("0-3,7", [0, 1, 2, 3, 7]), ("9,2", [9, 2]), ("4294967295", [4294967295])]
+)
+def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
+    assert arguments.read_seeds(text).tolist() == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-", "-3", "5-2", "1,,2", "1.5", "4294967296", "0-99999999"])
+def test_seeds_are_nothing_else(text: str) -> None:
+    with pytest.raises(UserError, match=r"^--seeds="):
+        arguments.read_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["8", "8x", "8x4x2", "0x4", "ax4", "8x4000"])
+def test_a_grid_has_columns_and_rows(text: str) -> None:
+    assert arguments.read_grid("8x4") == (8, 4)
+    with pytest.raises(UserError, match=r"^--grid="):
+        arguments.read_grid(text)

@@ -1,6 +1,7 @@
 """Grids, picture files, animations, and the spherical interpolation that some of them show."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,6 +101,48 @@ def test_images_to_npz_are_the_array(tmp_path: Path) -> None:
         assert list(file) == ["images"]
         np.testing.assert_array_equal(file["images"], images)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+class Streamed:
+    """Images in batches, of which it says how many are held at once."""
+
+    def __init__(self, images: np.ndarray, size: int) -> None:
+        self.shape, self.images, self.size = images.shape, images, size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), self.size):
+            yield self.images[start : start + self.size]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.png", "a"])
+def test_images_in_batches_are_written_as_the_array(name: str, tmp_path: Path) -> None:
+    images, labels, names = random_images(7, 4, 4, 3), np.array([1, 0, 2, 0, 1, 2, 2]), ["x", "y", "z"]
+    (tmp_path / "whole").mkdir()
+    save_images(images, tmp_path / "whole" / name, labels, names)
+    save_images(Streamed(images, 3), tmp_path / "streamed" / name, labels, names)
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    assert files
+    for file in files:
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "streamed" / file).read_bytes()
+
+
+def test_images_of_seeds_are_named_after_them(tmp_path: Path) -> None:
+    images, seeds = random_images(3, 4, 4, 3), np.array([7, 2, 4_000_000_000])
+    save_images(images, tmp_path / "a", seeds=seeds)
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [
+        "seed000002.png",
+        "seed000007.png",
+        "seed4000000000.png",
+    ]
+    np.testing.assert_array_equal(read(tmp_path / "a" / "seed000002.png"), images[1])
+    save_images(images, tmp_path / "a.npz", seeds=seeds)
+    with np.load(tmp_path / "a.npz") as file:
+        np.testing.assert_array_equal(file["seeds"], seeds)
+    save_images(images, tmp_path / "a.png", seeds=seeds, columns=3)
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), grid(images, 3))
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3), (9, 3), (10, 4)])

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 import gan_jax
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
 from gan_jax.core.networks import call
 from gan_jax.core.state import GANState
+from gan_jax.runs import visualize
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, ROOT, run, small
 
@@ -53,6 +55,29 @@ def test_samples_are_those_of_the_command_line(trained: dict[str, tuple[Path, GA
     with np.load(tmp_path / "l.npz") as kept:
         for label in (4, "4", [4] * 12):
             assert_array_equal(gan_jax.load(path).sample(12, seed=3, label=label), kept["images"])
+
+
+def test_seeds_and_grids_are_of_the_same_samples(
+    trained: dict[str, tuple[Path, GANState]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = trained["dcgan"]
+    own = gan_jax.load(path)
+    MODES["sample"].run(Request(path, seeds="3,0-1", out=tmp_path / "seeds"))
+    assert "the first samples of 3 seeds of step 2: " in capsys.readouterr().out
+    for seed in (0, 1, 3):
+        with Image.open(tmp_path / f"seeds/seed{seed:06d}.png") as picture:
+            assert_array_equal(np.asarray(picture), own.sample(1, seed=seed)[0, ..., 0])
+    MODES["sample"].run(Request(path, seed=3, grid="5x2", out=tmp_path / "grid.png"))
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert_array_equal(np.asarray(picture), visualize.grid(own.sample(10, seed=3), 5)[..., 0])
+    wrong: dict[str, dict[str, Any]] = {
+        "--grid=5x2 has 10 places, and there are 11 images": {"grid": "5x2", "num_samples": 11},
+        "--grid=5x2 is of one picture: --out must end in .png": {"grid": "5x2", "out": tmp_path / "x.npz"},
+        "--seeds=1 says how many images: leave out --num_samples": {"seeds": "1", "num_samples": 2},
+    }
+    for message, request in wrong.items():
+        with pytest.raises(UserError, match=message):
+            MODES["sample"].run(Request(path, **request))
 
 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2", "fastgan"])
