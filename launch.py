@@ -38,6 +38,9 @@ _SEEDS = flags.DEFINE_string(
     "seeds", None, "Of samples: the first image of each of these seeds, as 0-99,200; a file each in a folder."
 )
 _GRID = flags.DEFINE_string("grid", None, "Of samples: columns x rows of one picture, as 8x4.")
+_SECONDS = flags.DEFINE_float("seconds", 10.0, "How long a film is.", lower_bound=0.1, upper_bound=3600.0)
+_FPS = flags.DEFINE_float("fps", 24.0, "Frames a second of a film.", lower_bound=1.0, upper_bound=60.0)
+_LOOP = flags.DEFINE_boolean("loop", True, "Whether a film ends where it begins.")
 _LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
 _SAMPLING = flags.DEFINE_string(
     "sampling",
@@ -89,7 +92,21 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _SAMPLING, _CLASSIFIERS, _BY_CLASS),
+    *(
+        _OUT,
+        _NUM_SAMPLES,
+        _STEP,
+        _SEED,
+        _SEEDS,
+        _GRID,
+        _SECONDS,
+        _FPS,
+        _LOOP,
+        _LABEL,
+        _SAMPLING,
+        _CLASSIFIERS,
+        _BY_CLASS,
+    ),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
 )

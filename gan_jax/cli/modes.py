@@ -141,6 +141,34 @@ def _draw(
     print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
 
 
+def _walk(request: Request) -> None:
+    import numpy as np
+
+    from gan_jax.runs import film
+    from gan_jax.use import loading, trained
+    from gan_jax.use.walk import walk
+
+    out = request.out or request.workdir / "walk.gif"
+    film.check(out)
+    seeds = read_seeds(request.seeds) if request.seeds is not None else request.seed + np.arange(4)
+    columns, rows = read_grid(request.grid) if request.grid is not None else (1, 1)
+    if request.seeds is None:
+        seeds = request.seed + np.arange(4 * columns * rows)
+    if len(seeds) % (columns * rows):
+        raise UserError(f"--grid={request.grid} has {columns * rows:,} places, which {len(seeds):,} seeds don't fill")
+    run = trained.Trained(request.workdir, loading.restore(request.workdir, request.step), "average")
+    how = _how(run.gan, request.sampling)
+    if how.standing:
+        raise UserError("--sampling: standing is not for films: leave it out")
+    labels, _ = loading.labels(run.gan, request.workdir, 1, request.label, "--label")
+    frames = max(1, round(request.seconds * request.fps))
+    seeds = seeds.reshape(columns * rows, -1)
+    told = {"columns": columns, "loop": request.loop, "label": int(labels[0]), **dict(how.options)}
+    out = request.out or _in(request.workdir, out.name)
+    film.save(walk(run, seeds, frames, **told), out, request.fps)
+    print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} seeds{_said(how)}: {out}")
+
+
 def _how(gan: Any, text: str | None) -> Any:
     """How to draw by ``--sampling``."""
     from gan_jax.evaluate import sampling
@@ -294,6 +322,7 @@ MODES: dict[str, Mode] = {
     "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", "init_from", *_HOSTS)),
     "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", "init_from", *_HOSTS)),
     "sample": Mode(_sample, (*_SAMPLES, "seeds", "grid", "num_samples", *_HOSTS), changes=()),
+    "walk": Mode(_walk, (*_SAMPLES, "seeds", "grid", "seconds", "fps", "loop", *_HOSTS), changes=()),
     "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
     "evaluate": Mode(
         _evaluate,

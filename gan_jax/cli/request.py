@@ -33,6 +33,9 @@ class Request:
     seed: int = 0
     seeds: str | None = None
     grid: str | None = None
+    seconds: float = 10.0
+    fps: float = 24.0
+    loop: bool = True
     label: str | None = None
     sampling: str | None = None
     classifiers: int = 0

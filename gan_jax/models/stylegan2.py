@@ -180,11 +180,8 @@ class Generator(nn.Module):
           truncation: psi, by which w is drawn to its mean: ``mean + psi (w - mean)``.
           truncation_cutoff: of how many copies of w, those of the lowest sides; 0: of all.
         """
-        w, mean = self._mapped(z, train, label, keys, axis_name)
-        if truncation != 1:
-            cut = truncation_cutoff or self.copies
-            drawn = mean + truncation * (w - mean)
-            w = jnp.where((jnp.arange(self.copies) < cut)[:, None], drawn, w)
+        told: dict[str, Any] = {"truncation": truncation, "truncation_cutoff": truncation_cutoff}
+        w = self.mapping(z, train=train, label=label, keys=keys, axis_name=axis_name, **told)
         return self.synthesis(w, keys=keys, noise_mode=noise_mode)
 
     def mapping(
@@ -195,9 +192,16 @@ class Generator(nn.Module):
         label: Array | None = None,
         keys: Array | None = None,
         axis_name: str | None = None,
+        truncation: float = 1.0,
+        truncation_cutoff: int = 0,
     ) -> Array:
-        """Return w ``[B, copies, w_dim]`` of latents ``[B, Z]``; in training, with mixed styles."""
-        return self._mapped(z, train, label, keys, axis_name)[0]
+        """Return w ``[B, copies, w_dim]`` of latents ``[B, Z]``; in training, with mixed styles. See `__call__`."""
+        w, mean = self._mapped(z, train, label, keys, axis_name)
+        if truncation == 1:
+            return w
+        cut = truncation_cutoff or self.copies
+        drawn = mean + truncation * (w - mean)
+        return jnp.where((jnp.arange(self.copies) < cut)[:, None], drawn, w)
 
     def synthesis(self, w: Array, *, keys: Array | None = None, noise_mode: str = "random") -> Array:
         """Return images of w ``[B, copies, w_dim]``."""

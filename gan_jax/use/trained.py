@@ -35,6 +35,7 @@ class Trained:
       workdir: of the run.
       config: of the run, or of its stage that made these weights.
       step: that they are of.
+      gan: what it is made of, see `gan_jax.core.gan.GAN`.
       classes: names of its classes; empty if it was trained without labels.
       params: the generator's variables, a pytree: its weights (``params["params"]``) and statistics.
     """
@@ -42,14 +43,14 @@ class Trained:
     def __init__(self, workdir: Path, restored: loading.Restored, weights: str) -> None:
         self.workdir, self.config, self.step = workdir, restored.config, restored.step
         self.classes: list[str] = Workdir(workdir).class_names(restored.gan.classes)
-        self._gan, self._state = restored.gan, restored.state
+        self.gan, self._state = restored.gan, restored.state
         if weights == "current":
             self._state = self._state.replace(averages=dict.fromkeys(self._state.averages, self._newest()))
         self.params: Variables = self._state.ema
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""
-        side = "x".join(map(str, self._gan.image_shape))
+        side = "x".join(map(str, self.gan.image_shape))
         return f"<{self.config.model} of {self.workdir}, step {self.step:,}, images {side}>"
 
     def sample(
@@ -67,18 +68,18 @@ class Trained:
           gan_jax.util.errors.UserError: there is no such class or option.
         """
         if label is None or isinstance(label, str | int):
-            labels, _ = loading.labels(self._gan, self.workdir, count, label, "label")
+            labels, _ = loading.labels(self.gan, self.workdir, count, label, "label")
         else:
             labels = self._labels(count, np.asarray(label))
         text = " ".join(f"{name}={value}" for name, value in options.items())
-        how = sampling.read(self._gan, text, "sample()")
+        how = sampling.read(self.gan, text, "sample()")
         return sample.sample(
-            self._gan, self._state, seed, labels, how=how, counts=loading.counts(self._gan, self.workdir)
+            self.gan, self._state, seed, labels, how=how, counts=loading.counts(self.gan, self.workdir)
         )
 
     def latents(self, count: int, *, seed: int = 0) -> Array:
         """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed."""
-        return sample.fixed_latents(self._gan, seed, count)
+        return sample.fixed_latents(self.gan, seed, count)
 
     def generate(self, z: Any, label: Any = None, *, seed: int = 0, **options: Any) -> Array:
         """Return images ``[B, H, W, C]``, in [-1, 1] or about, of latents.
@@ -90,17 +91,26 @@ class Trained:
           **options: the network's own, see `sample`.
         """
         inputs = self._inputs(z, label, seed)
-        images: Array = _generated(self._gan, tuple(sorted(options.items())), self.params, inputs)
+        images: Array = _generated(self.gan, tuple(sorted(options.items())), self.params, inputs)
         return images
 
-    def mapping(self, z: Any, label: Any = None) -> Array:
+    @property
+    def has_mapping(self) -> bool:
+        """Whether there is a mapping network, so that there are w."""
+        return hasattr(self.gan.generator, "mapping")
+
+    def mapping(self, z: Any, label: Any = None, **options: Any) -> Array:
         """Return w ``[B, copies, w_dim]`` of latents ``[B, latent_dim]``, of networks with a mapping network.
+
+        Args:
+          z, label: see `generate`.
+          **options: the mapping network's own: ``truncation=0.7``, ``truncation_cutoff``.
 
         Raises:
           gan_jax.util.errors.UserError: there is none.
         """
         self._check_mapping()
-        w: Array = _mapped(self._gan, self.params, self._inputs(z, label, 0))
+        w: Array = _mapped(self.gan, tuple(sorted(options.items())), self.params, self._inputs(z, label, 0))
         return w
 
     def synthesis(self, w: Any, *, seed: int = 0, **options: Any) -> Array:
@@ -112,7 +122,7 @@ class Trained:
         self._check_mapping()
         w = jnp.asarray(w)
         keys = sample.fixed_keys(seed, np.arange(len(w)))
-        images: Array = _synthesized(self._gan, tuple(sorted(options.items())), self.params, (w, keys))
+        images: Array = _synthesized(self.gan, tuple(sorted(options.items())), self.params, (w, keys))
         return images
 
     @property
@@ -122,7 +132,7 @@ class Trained:
         It can be jitted, differentiated and vmapped. ``params`` is a pytree like `params`, ``keys`` a PRNG key for each
         example ``[B]``, for what the network draws by itself.
         """
-        return partial(_applied, self._gan)
+        return partial(_applied, self.gan)
 
     def discriminate(self, images: Any, label: Any = None) -> np.ndarray:
         """Return what D says of images ``[N]``: the probability that they are real, or its score where it has no scale.
@@ -136,7 +146,7 @@ class Trained:
         images = np.asarray(images)
         labels = self._labels(len(images), np.asarray(0 if label is None else label))
         parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
-        said = [_judged(self._gan, self._state, images[part], labels[part]) for part in parts]
+        said = [_judged(self.gan, self._state, images[part], labels[part]) for part in parts]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -147,23 +157,23 @@ class Trained:
         return self._state.generator.variables
 
     def _inputs(self, z: Any, label: Any, seed: int) -> tuple[Array, Array, Array]:
-        z = jnp.asarray(z, self._gan.dtype)
-        if z.ndim != 2 or z.shape[1] != self._gan.latent_dim:
-            raise UserError(f"latents must be [B, {self._gan.latent_dim}], not {list(z.shape)}")
+        z = jnp.asarray(z, self.gan.dtype)
+        if z.ndim != 2 or z.shape[1] != self.gan.latent_dim:
+            raise UserError(f"latents must be [B, {self.gan.latent_dim}], not {list(z.shape)}")
         labels = self._labels(len(z), np.asarray(0 if label is None else label))
         return z, jnp.asarray(labels), sample.fixed_keys(seed, np.arange(len(z)))
 
     def _labels(self, count: int, label: np.ndarray) -> np.ndarray:
         """Numbers of classes ``[count]``."""
-        classes = max(self._gan.classes, 1)
+        classes = max(self.gan.classes, 1)
         if label.shape not in ((), (count,)) or not np.issubdtype(label.dtype, np.integer):
             raise UserError(f"labels must be one number, or one for each of {count}, not of shape {list(label.shape)}")
         if label.size and not 0 <= label.min() <= label.max() < classes:
-            raise UserError(f"labels must be from 0 to {classes - 1}: the GAN has {self._gan.classes} classes")
+            raise UserError(f"labels must be from 0 to {classes - 1}: the GAN has {self.gan.classes} classes")
         return np.broadcast_to(label, (count,)).astype(np.int32)
 
     def _check_mapping(self) -> None:
-        if not hasattr(self._gan.generator, "mapping"):
+        if not self.has_mapping:
             raise UserError(f"{self.config.model} has no mapping network, and so no w: use generate(z)")
 
 
@@ -216,10 +226,10 @@ def _generated(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables
     return draw.generate(gan, params, inputs, **dict(options))
 
 
-@partial(jax.jit, static_argnums=0)
-def _mapped(gan: GAN, params: Variables, inputs: Any) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _mapped(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
     z, label, keys = inputs
-    w: Array = call(gan.generator, params, z, method="mapping", **draw.told(gan, label, keys))
+    w: Array = call(gan.generator, params, z, method="mapping", **draw.told(gan, label, keys, **dict(options)))
     return w
 
 

@@ -58,7 +58,8 @@ def picture(path: Path) -> np.ndarray:
         ([DCGAN, "--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
         (
             [DCGAN, "--mode=simple"],
-            "--mode=simple: value should be one of <train|sweep|search|sample|interpolate|evaluate|augment|doctor>",
+            "--mode=simple: value should be one of "
+            "<train|sweep|search|sample|walk|interpolate|evaluate|augment|doctor>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),

@@ -33,6 +33,7 @@ CORE_MAY_IMPORT |= {"re", "typing", "zlib"}
 HOMES = {  # of each outside thing
     "absl": {"cli", "data"},
     "grain": {"data"},
+    "imageio_ffmpeg": {"runs/film"},
     "optuna": {"sweeps/search"},
     "orbax": {"runs/checkpoint"},
     "submitit": {"sweeps/jobs"},

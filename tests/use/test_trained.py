@@ -117,7 +117,7 @@ def test_d_judges_each_image_by_itself(name: str, trained: dict[str, tuple[Path,
     assert said.shape == (5,)
     if name == "dcgan":
         logits = call(
-            own._gan.discriminator,
+            own.gan.discriminator,
             state.discriminator.variables,
             jnp.asarray(images, jnp.float32) / 127.5 - 1,
             train=False,

@@ -1,0 +1,90 @@
+"""Walks through latents: images that change into each other, by way of those of given seeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from gan_jax.core.pixels import to_uint8
+from gan_jax.evaluate.sample import slerp
+from gan_jax.runs.visualize import grid
+from gan_jax.use.trained import Trained
+from gan_jax.util import progress
+
+_BATCH = 256  # images, about
+
+
+def walk(
+    run: Trained,
+    seeds: np.ndarray,
+    frames: int,
+    *,
+    columns: int = 1,
+    loop: bool = True,
+    label: Any = None,
+    **options: Any,
+) -> Iterator[np.ndarray]:
+    """Yield the frames of a film, pictures uint8 ``[H, W, C]``, that goes through the first images of the seeds.
+
+    In w, where there is a mapping network, on a cubic spline (as in NVlabs/stylegan3, gen_video.py); else in z, on
+    great circles from one latent to the next.
+
+    Args:
+      run: the GAN.
+      seeds: ``[cells, K]``: of each cell of the picture the seeds that it passes, at even times.
+      frames: how many.
+      columns: of the picture.
+      loop: whether it ends where it begins, so that it can go round.
+      label: the class of all, a number; 0 if None.
+      **options: of sampling; the noise of a network is the same in all frames (``noise_mode="const"``), if not told.
+    """
+    cells, keys = seeds.shape
+    z = np.concatenate([np.asarray(run.latents(1, seed=int(seed))) for seed in seeds.ravel()])
+    styled = run.has_mapping
+    if styled:
+        truncated = {name: options.pop(name) for name in ("truncation", "truncation_cutoff") if name in options}
+        points = np.asarray(run.mapping(z, label, **truncated))
+        options = {"noise_mode": "const", **options}
+    else:
+        points = z
+    path = (_splines if styled else _circles)(points.reshape(cells, keys, *points.shape[1:]), loop)
+    times = np.arange(frames) * (keys / frames if loop else (keys - 1) / max(frames - 1, 1))
+    together = max(1, _BATCH // cells)
+    with progress.bar(total=frames, unit="frame") as bar:
+        for start in range(0, frames, together):
+            now = times[start : start + together]
+            padded = np.pad(now, (0, together - len(now)), mode="edge")  # one compiled program
+            latents = path(padded).reshape(together * cells, *points.shape[1:])
+            made = run.synthesis(latents, **options) if styled else run.generate(latents, label, **options)
+            images = np.asarray(to_uint8(made)).reshape(together, cells, *made.shape[1:])
+            for picture in images[: len(now)]:
+                yield picture[0] if cells == 1 else grid(picture, columns)
+                bar.update(1)
+
+
+def _splines(points: np.ndarray, loop: bool) -> Any:
+    """``times [n] -> [n, cells, ...]``: through points ``[cells, K, ...]`` at times 0, 1, ..., K - 1 (K: the first)."""
+    if points.shape[1] == 1:
+        return lambda times: np.repeat(points[:, 0][None], len(times), 0)
+    ends = points[:, :1] if loop else points[:, :0]
+    through = np.concatenate([points, ends], 1).swapaxes(0, 1)
+    return CubicSpline(np.arange(len(through)), through, bc_type="periodic" if loop else "not-a-knot")
+
+
+def _circles(points: np.ndarray, loop: bool) -> Any:
+    """The same, on the great circle from each point to the next."""
+    following = np.roll(points, -1, 1)
+    each = jax.jit(jax.vmap(slerp))
+    last = points.shape[1] - (0 if loop else 1)
+
+    def path(times: np.ndarray) -> np.ndarray:
+        at = np.minimum(times.astype(int), max(last - 1, 0))
+        begin, end = (np.moveaxis(x[:, at], 1, 0) for x in (points, following))  # [n, cells, Z]
+        part = np.repeat((times - at)[:, None], begin.shape[1], 1)
+        flat = each(begin.reshape(-1, begin.shape[-1]), end.reshape(-1, end.shape[-1]), jnp.asarray(part.ravel()))
+        return np.asarray(flat).reshape(begin.shape)
+
+    return path

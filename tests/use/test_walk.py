@@ -1,0 +1,118 @@
+"""Films through latents: that they pass what they should, close, and can be played."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+import gan_jax
+from gan_jax.cli.modes import MODES
+from gan_jax.cli.request import Request
+from gan_jax.runs import film
+from gan_jax.use.walk import walk
+from gan_jax.util.errors import UserError
+from tests.helpers import ONE, run, small
+
+NAMES = ("cgan", "stylegan2")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found = {}
+    for name in NAMES:
+        config, found[name] = small(name), tmp_path_factory.mktemp(name)
+        config.steps = 1
+        run(config, found[name], ONE)
+    return found
+
+
+def drawn(own: gan_jax.Trained, seed: int, **options: Any) -> np.ndarray:
+    """The first image of a seed, as floats."""
+    image: np.ndarray = np.asarray(own.generate(own.latents(1, seed=seed), **options))[0]
+    return image
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_walk_passes_the_images_of_its_seeds(name: str, loop: bool, runs: dict[str, Path]) -> None:
+    own = gan_jax.load(runs[name])
+    seeds, label = np.array([5, 1, 9]), 3 if name == "cgan" else None
+    count = 12 if loop else 13
+    told: dict[str, Any] = {"noise_mode": "const", "truncation": 0.5} if name == "stylegan2" else {}
+    frames = list(walk(own, seeds[None], count, loop=loop, label=label, **told))
+    assert len(frames) == count
+    passed = frames[::4] if loop else frames[::6]
+    for frame, seed in zip(passed, seeds, strict=True):
+        image = drawn(own, int(seed), label=label, **told) if label is not None else drawn(own, int(seed), **told)
+        assert_allclose(frame.astype(float), np.clip((image + 1) * 127.5, 0, 255), atol=1.01)
+    steps = [np.abs(a.astype(float) - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
+    if loop:  # the last frame is as near to the first as others to their next
+        assert steps[-1] < 2 * max(steps[:-1])
+        assert max(steps) < 0.7 * np.abs(frames[0].astype(float) - frames[4]).mean()
+
+
+def test_cells_of_a_grid_have_seeds_of_their_own(runs: dict[str, Path]) -> None:
+    own = gan_jax.load(runs["cgan"])
+    alone = [list(walk(own, np.array([seeds]), 6, label=2)) for seeds in ([0, 1], [2, 3])]
+    both = list(walk(own, np.array([[0, 1], [2, 3]]), 6, columns=2, label=2))
+    for frame, left, right in zip(both, *alone, strict=True):
+        assert_array_equal(frame[2:18, 2:18], left)
+        assert_array_equal(frame[2:18, 20:36], right)
+
+
+def test_one_seed_stands_still(runs: dict[str, Path]) -> None:
+    for name in NAMES:
+        frames = list(walk(gan_jax.load(runs[name]), np.array([[4]]), 5))
+        assert all((frame == frames[0]).all() for frame in frames)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_makes_a_film(name: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs[name]
+    MODES["walk"].run(Request(path, seconds=0.5, fps=10.0, grid="2x1"))
+    assert f"a film of step 1, 0.5 s through 4 seeds: {path / 'walk.gif'}" in capsys.readouterr().out
+    picture: Any
+    with Image.open(path / "walk.gif") as picture:
+        assert (picture.n_frames, picture.info["loop"], picture.info["duration"]) == (5, 0, 100)
+        assert min(picture.size) >= 256
+
+
+def test_an_mp4_can_be_read_again(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="not installed: pip install -e '.[film]'")
+    frames = [np.full((28, 28, 1), 20 * i, np.uint8) for i in range(6)]
+    film.save(iter(frames), tmp_path / "new" / "a.mp4", 12)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.mp4"]
+    played = ["-i", str(tmp_path / "new" / "a.mp4"), "-f", "rawvideo", "-pix_fmt", "gray", "-"]
+    done = subprocess.run([ffmpeg.get_ffmpeg_exe(), *played], capture_output=True, check=True)
+    found = np.frombuffer(done.stdout, np.uint8).reshape(6, 280, 280)
+    assert_allclose(found.mean((1, 2)), 20 * np.arange(6), atol=3)
+    assert b" 12 fps" in done.stderr
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file/a.mp4: "):
+        film.save(iter(frames), tmp_path / "file" / "a.mp4", 12)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "message"),
+    [
+        ({"out": Path("a.png")}, r"--out must end in .gif or .mp4 in this mode"),
+        ({"seeds": "0-2", "grid": "2x1"}, r"--grid=2x1 has 2 places, which 3 seeds don't fill"),
+        ({"sampling": "standing=2"}, "standing is not for films"),
+        ({"label": "12"}, "has no such class"),
+    ],
+)
+def test_what_cannot_be_is_one_line(request_of: dict[str, Any], message: str, runs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        MODES["walk"].run(Request(runs["cgan"], **request_of))
+
+
+def test_a_film_without_ffmpeg_is_refused_with_what_helps(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    with pytest.raises(UserError, match=r"an .mp4 needs FFmpeg: pip install -e '.\[film\]', or give --out=FILE.gif"):
+        MODES["walk"].run(Request(runs["cgan"], out=Path("a.mp4")))
