@@ -11,6 +11,7 @@ Time is that of the CPU, summed over cores, so that other work on the machine co
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -110,10 +111,14 @@ def run(name: str, call: list[str], seed: int, workdir: Path) -> None:
     """Runs one, or what is missing of it, and adds up the time that it takes."""
     place = workdir / f"{name}_{seed}"
     flags = [f"--config=configs/{call[0]}", f"--workdir={place}", *call[1:], *([f"--config.seed={seed}"] * (seed > 0))]
-    before = seconds()
-    subprocess.run([sys.executable, "launch.py", *flags], check=True)
-    clock = place / "cpu_seconds.txt"
-    clock.write_text(str(seconds() - before + (float(clock.read_text()) if clock.exists() else 0.0)))
+    if (place / "summary.json").exists():
+        return
+    before, clock = seconds(), place / "cpu_seconds.txt"
+    try:
+        subprocess.run([sys.executable, "launch.py", *flags], check=True)
+    finally:
+        if place.exists():
+            clock.write_text(str(seconds() - before + (float(clock.read_text()) if clock.exists() else 0.0)))
 
 
 def seconds() -> float:
@@ -130,7 +135,8 @@ def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float], f
             continue
         records = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
         fids = [value for record in records for key, value in record.items() if key.startswith("fid[")]
-        runs.append((json.loads(path.read_text()), fids, float((path.parent / "cpu_seconds.txt").read_text())))
+        clock = path.parent / "cpu_seconds.txt"
+        runs.append((json.loads(path.read_text()), fids, float(clock.read_text()) if clock.exists() else math.nan))
     return runs
 
 

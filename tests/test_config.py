@@ -65,7 +65,7 @@ def test_every_config_takes_other_data_in_one_word(name: str) -> None:
     get_config = importlib.import_module(f"configs.{name}").get_config
     for dataset, shape in {"cifar10": (32, 32, 3), "celeb_a": (64, 64, 3), "folder@128": (128, 128, 3)}.items():
         config = get_config(dataset)
-        if config.discriminator.conditional != "none" and not config.classes:
+        if config.discriminator.get("conditional", "none") != "none" and not config.classes:
             config.classes = 7  # as a user says, where nobody else can know
         *_, (_, gan, _) = build.build_stages(config)
         assert gan.image_shape == shape

@@ -162,7 +162,10 @@ def read_seeds(text: str) -> np.ndarray:
         if int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
             raise UserError(f"--seeds={clipped(text)}: at most {_MOST_SEEDS:,} at once")
         found.append(np.arange(int(ends[0]), int(ends[1]) + 1, dtype=np.int64))
-    return np.concatenate(found)
+    seeds = np.concatenate(found)
+    if len(np.unique(seeds)) < len(seeds):
+        raise UserError(f"--seeds={clipped(text)}: a seed is there twice")
+    return seeds
 
 
 def read_grid(text: str) -> tuple[int, int]:

@@ -100,6 +100,8 @@ def _sample(request: Request) -> None:
     if seeds is not None and request.num_samples is not None:
         raise UserError(f"--seeds={request.seeds} says how many images: leave out --num_samples")
     count = len(seeds) if seeds is not None else request.num_samples or (columns or 0) * rows or 100
+    if seeds is not None and request.seed:
+        raise UserError(f"--seeds={request.seeds} says which seeds: leave out --seed")
     if columns and not columns * (rows - 1) < count <= columns * rows:
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, and there are {count:,} images")
     if columns and request.out and request.out.suffix.lower() != ".png":
@@ -133,7 +135,9 @@ def _draw(
     _, gan, state, step = loading.restore(workdir, request.step)
     how = _how(gan, request.sampling)
     out = request.out or _in(workdir, name)
-    labels, names = loading.labels(gan, workdir, what[0], request.label, "--label")
+    # Of seeds each image is the first of its own, whatever others there are.
+    row = what[0] if seeds is not None else columns or 10
+    labels, names = loading.labels(gan, workdir, what[0], request.label, "--label", row)
     by = seed if seeds is None else seeds
     images = draw(gan, state, by, labels, how=how, counts=loading.counts(gan, workdir))
     visualize.save_images(images, out, labels if gan.classes else None, names, seeds=seeds, columns=columns)
@@ -165,7 +169,7 @@ def _walk(request: Request) -> None:
     seeds = seeds.reshape(columns * rows, -1)
     told = {"columns": columns, "loop": request.loop, "label": int(labels[0]), **dict(how.options)}
     out = request.out or _in(request.workdir, out.name)
-    film.save(walk(run, seeds, frames, **told), out, request.fps)
+    film.save(walk(run, seeds, frames, **told), frames, out, request.fps)
     print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} seeds{_said(how)}: {out}")
 
 

@@ -52,8 +52,13 @@ def options_of(gan: GAN) -> tuple[dict[str, Any], dict[str, Any]]:
     An option that both have is the generator's, as StyleGAN2 truncates w, and not z.
     """
     prior = _chosen([*inspect.signature(gan.prior).parameters.values()][3:])
-    network = _chosen([*inspect.signature(type(gan.generator).__call__).parameters.values()][2:])
+    network = network_options(gan)
     return {name: default for name, default in prior.items() if name not in network}, network
+
+
+def network_options(gan: GAN, method: str = "__call__") -> dict[str, Any]:
+    """Return what ``method`` of the generator may be told beside its input and `ARGUMENTS`, with its default."""
+    return _chosen([*inspect.signature(getattr(type(gan.generator), method)).parameters.values()][2:])
 
 
 def _of_the_network(keys: Array) -> Array:

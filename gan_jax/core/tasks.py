@@ -1,6 +1,7 @@
 """What two players play for: what the discriminator gets as real and as fake. Each is a `gan_jax.core.gan.Task`."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -11,7 +12,7 @@ from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Images, Task, Variables, generated_of
 from gan_jax.core.networks import accepted, call
 from gan_jax.core.randomness import uniform
-from gan_jax.ops.resample import doubled, halved
+from gan_jax.ops.resample import doubled, halved, on_each_side
 
 
 def augmented(context: Context, images: Images, examples: Examples, like: str) -> Images:
@@ -19,13 +20,13 @@ def augmented(context: Context, images: Images, examples: Examples, like: str) -
 
     Args:
       context, examples: of the step.
-      images: in [-1, 1]; several sides of one image are transformed by the same key.
+      images: in [-1, 1]; several sides of one image are transformed alike, see `on_each_side`.
       like: ``real`` or ``fake``: by whose draws.
     """
     keys = context.keys(f"augment_{like}", examples.substep)
     numbers = context.hyperparams["augment"]
     each = jax.vmap(lambda image, key: context.gan.augment(image, key, numbers))
-    return jax.tree.map(lambda of_a_side: each(of_a_side, keys), images)
+    return on_each_side(lambda of_a_side: each(of_a_side, keys), images)
 
 
 def presented(context: Context, images: Images, examples: Examples, like: str) -> Images:
@@ -48,23 +49,41 @@ def _images(context: Context, examples: Examples, generated: Generated) -> Array
     return examples.image
 
 
-def deceived(task: Task) -> Task:
-    """Return ``task`` with some of G's images among what D shall call real, so that D doesn't learn the reals by heart.
+# Values that compare as equal where they are alike, as the whole static half of a GAN does: one program serves trials.
 
-    Adaptive pseudo augmentation (Jiang et al. 2021, arXiv:2111.06849, section 3.2): each real image makes way, with the
-    chance ``hyperparams["augment"]["pseudo"]``, for what G made beside it.
-    """
 
-    def real(context: Context, examples: Examples, generated: Generated) -> Images:
+@dataclasses.dataclass(frozen=True)
+class _Deceived:
+    task_real: Callable[[Context, Examples, Generated], Images]
+
+    def __call__(self, context: Context, examples: Examples, generated: Generated) -> Images:
         chance = uniform(context.keys("pseudo", examples.substep), ())
         chosen = chance < context.hyperparams["augment"]["pseudo"]
 
         def one(images: Array, shown: Array) -> Array:
             return jnp.where(chosen.reshape(-1, *(1,) * (images.ndim - 1)), shown.astype(images.dtype), images)
 
-        return jax.tree.map(one, task.real(context, examples, generated), generated.shown)
+        return jax.tree.map(one, self.task_real(context, examples, generated), generated.shown)
 
-    return task._replace(real=real)
+
+def deceived(task: Task) -> Task:
+    """Return ``task`` with some of G's images among what D shall call real, so that D doesn't learn the reals by heart.
+
+    Adaptive pseudo augmentation (Jiang et al. 2021, arXiv:2111.06849, section 3.2): each real image makes way, with the
+    chance ``hyperparams["augment"]["pseudo"]``, for what G made beside it.
+    """
+    return task._replace(real=_Deceived(task.real))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Faded:
+    task_real: Callable[[Context, Examples, Generated], Images]
+
+    def __call__(self, context: Context, examples: Examples, generated: Generated) -> Images:
+        images = self.task_real(context, examples, generated)
+        blurred = doubled(halved(images))
+        assert context.fade is not None
+        return blurred + (images - blurred) * context.fade.astype(images.dtype)
 
 
 def faded(task: Task) -> Task:
@@ -72,15 +91,17 @@ def faded(task: Task) -> Task:
 
     Of networks that grow (Karras et al. 2018, arXiv:1710.10196, appendix A), by ``hyperparams["fade"]``.
     """
+    return task._replace(real=_Faded(task.real))
 
-    def real(context: Context, examples: Examples, generated: Generated) -> Array:
-        images = task.real(context, examples, generated)
-        blurred = doubled(halved(images))
-        assert context.fade is not None
-        between: Array = blurred + (images - blurred) * context.fade.astype(images.dtype)
-        return between
 
-    return task._replace(real=real)
+@dataclasses.dataclass(frozen=True)
+class _Several:
+    whole: Callable[..., Array]
+    halvings: tuple[int, ...]
+
+    def __call__(self, *arguments: Any) -> tuple[Array, ...]:
+        images = self.whole(*arguments)
+        return images, *(reduce(lambda x, _: halved(x), range(n), images) for n in self.halvings)
 
 
 def in_sides(task: Task, halvings: Sequence[int]) -> Task:
@@ -90,14 +111,7 @@ def in_sides(task: Task, halvings: Sequence[int]) -> Task:
       task: with images ``[b, H, W, C]``.
       halvings: of each further image ``[b, H / 2^n, W / 2^n, C]``, the n.
     """
-
-    def several(images: Array) -> tuple[Array, ...]:
-        return images, *(reduce(lambda x, _: halved(x), range(n), images) for n in halvings)
-
-    return task._replace(
-        real=lambda context, examples, generated: several(task.real(context, examples, generated)),
-        shown=lambda gan, variables, images, label: several(task.shown(gan, variables, images, label)),
-    )
+    return task._replace(real=_Several(task.real, tuple(halvings)), shown=_Several(task.shown, tuple(halvings)))
 
 
 def _told(context: Context, examples: Examples) -> dict[str, Any]:

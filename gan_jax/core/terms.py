@@ -18,6 +18,7 @@ from gan_jax.core.gan import GAN, Memory, Term, images_of
 from gan_jax.core.randomness import normal, uniform
 from gan_jax.core.view import View
 from gan_jax.layers import DiscriminatorOutput
+from gan_jax.ops.resample import on_each_side
 
 Array = jax.Array
 
@@ -86,7 +87,7 @@ class ZeroCentred:
 
         said = getattr(view, f"on_{self.at}").logits
         found = logits(jax.tree.map(near, x, _keys_of_each(view, f"finite difference, {self.at}", x)))
-        return 0.5 * jnp.square((found - said) / sigma).mean()
+        return 0.5 * jnp.square((found - said).reshape(len(said), -1).sum(1) / sigma).mean()
 
 
 def _column(x: Array, like: Array) -> Array:
@@ -186,7 +187,7 @@ def moved(images: Any, keys: Array) -> Any:
         top, left = jax.random.randint(place, (2,), 0, jnp.asarray([2 * rows + 1, 2 * columns + 1]))
         return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
-    return jax.tree.map(lambda of_a_side: jax.vmap(one)(of_a_side, keys), images)
+    return on_each_side(lambda of_a_side: jax.vmap(one)(of_a_side, keys), images)
 
 
 def consistency_discriminator(view: View) -> Array:

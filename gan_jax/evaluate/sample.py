@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
-def fixed_keys(seed: int | Array, numbers: Array | np.ndarray) -> Array:
+def fixed_keys(seed: Any, numbers: Array | np.ndarray) -> Array:
     """Return the keys ``[N]`` of the samples ``numbers`` of ``seed``."""
     return example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
 
@@ -49,9 +50,10 @@ def _first_keys(seeds: np.ndarray) -> Array:
     return jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(jnp.asarray(seeds))
 
 
-def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0) -> Array:
-    """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``."""
-    return draw.latents(gan, fixed_keys(seed, start + np.arange(count)))
+def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0, **options: Any) -> Array:
+    """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``; of ``options``
+    the prior takes its own."""
+    return draw.latents(gan, fixed_keys(seed, start + np.arange(count)), **options)
 
 
 def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
@@ -109,10 +111,10 @@ def samples(
     """Images of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and ``how`` it is drawn; of
     several seeds ``[N]`` it is the first image of its own. For standing statistics labels are as frequent as
     ``counts`` ``[classes]``, None: all alike."""
-    seeds = np.pad(np.atleast_1d(seed), (0, _BATCH))
+    seeds = np.pad(np.atleast_1d(seed), (0, _BATCH)).astype(np.uint32)
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
-        keys = fixed_keys(seed, numbers) if isinstance(seed, int) else _first_keys(seeds[numbers].astype(np.uint32))
+        keys = _first_keys(seeds[numbers]) if np.ndim(seed) else fixed_keys(seeds[0], numbers)
         return draw.latents(gan, keys, **dict(how.options)), keys
 
     return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn)

@@ -233,7 +233,7 @@ class Discriminator(_Network):
         last, quartered = maps_of[8], maps_of[16]
         part, target = _quarter(quartered, image, keys)
         decoded = [self._decoded(own, image.shape[-1], small.shape[1], told) for own in (last, last_of_small, part)]
-        pictures = [_pooled(image, small.shape[1])] * 2 + [_pooled(target, small.shape[1])]
+        pictures = [_pooled(image, small.shape[1]), small, _pooled(target, small.shape[1])]
         wide = self.param_dtype
         return DiscriminatorOutput(
             logits.astype(wide),

@@ -9,8 +9,9 @@ product with a zero is computed; side by side as channels they are in order alre
 take many times as long. All are linear, and each other's transposes, so that they are exact to any order of derivative.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,24 @@ def halved(x: Array) -> Array:
     """Take means of 2x2 pixels: ``[N, 2H, 2W, C] -> [N, H, W, C]``."""
     n, height, width, channels = x.shape
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def on_each_side(transform: Callable[[Array], Array], images: Any) -> Any:
+    """Transform images, or several sides of the same images, alike.
+
+    Args:
+      transform: of images ``[b, H, W, C]``, to images of the same shape.
+      images: such, or a tuple of them whose first is the largest: of the others, each pixel is made a square of the
+        largest's before, and squares' means are taken behind it.
+    """
+    largest, *smaller = jax.tree.leaves(images)
+
+    def one(x: Array) -> Array:
+        times = range((largest.shape[1] // x.shape[1]).bit_length() - 1)
+        return reduce(lambda x, _: halved(x), times, transform(reduce(lambda x, _: doubled(x), times, x)))
+
+    found: Any = jax.tree.unflatten(jax.tree.structure(images), [transform(largest), *map(one, smaller)])
+    return found
 
 
 def blur(x: Array, padding: tuple[int, int], taps: Sequence[float] = TAPS) -> Array:

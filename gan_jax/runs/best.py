@@ -1,6 +1,7 @@
 """The checkpoint that an evaluation found best, in a folder of its own."""
 
 import math
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from gan_jax.keys import FIGURES, HIGHER_IS_BETTER
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
+from gan_jax.util.errors import UserError
 
 
 class Best:
@@ -16,16 +18,14 @@ class Best:
     Args:
       workdir: of the run.
       figure: one of `gan_jax.keys.FIGURES`, or ``none``: nothing is kept.
-      first: the step that this process starts from; what a later one left is of a future that may not come.
     """
 
-    def __init__(self, workdir: Workdir, figure: str, first: int) -> None:
+    def __init__(self, workdir: Workdir, figure: str) -> None:
         self._place, self._figure = workdir, figure
         self._open: Checkpoints | None = None
         self.kept: dict[str, Any] = {}  # what is known of it, as `found` returns it, and its ``step``
         if figure in FIGURES and workdir.best.is_dir():
             checkpoints = self._checkpoints()
-            checkpoints.drop_after(first)
             step = checkpoints.latest()
             with suppress(Exception):  # of damaged files, orbax and its parsers raise anything
                 self.kept = {} if step is None else checkpoints.log(step)
@@ -35,7 +35,10 @@ class Best:
 
     def __exit__(self, *error: Any) -> None:
         if self._open is not None:
-            self._open.__exit__(*error)
+            try:
+                self._open.__exit__(*error)
+            except UserError as refused:  # the run itself is whole
+                print(f"warning: {refused}", file=sys.stderr)
 
     def found(self, figures: Mapping[str, float], stage: int) -> dict[str, Any] | None:
         """Return what is better in ``figures`` than what is kept, as `save` wants it, or None.
@@ -58,8 +61,19 @@ class Best:
     def save(self, step: int, state: Any, config: dict[str, Any], found: dict[str, Any]) -> None:
         """Save the state of ``step`` in place of the one kept before, as `gan_jax.runs.checkpoint.Checkpoints` does."""
         log = {**found, "step": step}
+        if self.kept.get("step", -1) >= step:  # of a time before the run went back
+            self._checkpoints().drop_after(step - 1)
         self._checkpoints().save(step, state, config, log=log)
         self.kept = log
+
+    def check(self) -> None:
+        """Say so if the last `save` could not be written; then nothing is known to be kept."""
+        try:
+            if self._open is not None:
+                self._open.check()
+        except OSError as error:
+            print(f"\nwarning: the best checkpoint could not be written: {error}", file=sys.stderr)
+            self.kept = {}
 
     def __str__(self) -> str:
         """Return which checkpoint it is, and why, in words; nothing if there is none."""

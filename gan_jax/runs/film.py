@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ def check(path: Path) -> None:
         _ffmpeg()
 
 
-def save(frames: Iterable[np.ndarray], path: Path, per_second: float) -> None:
-    """Write frames uint8 ``[H, W, 1 or 3]`` as they come, so many a second; a GIF goes round without end.
+def save(frames: Iterable[np.ndarray], count: int, path: Path, per_second: float) -> None:
+    """Write ``count`` frames uint8 ``[H, W, 1 or 3]``, so many a second; a GIF goes round without end.
 
-    Small ones are enlarged, each pixel to a square. GIFs have hundredths of seconds.
+    Small ones are enlarged, each pixel to a square. A GIF's frames last whole hundredths of a second, some one more
+    than others, so that the film has its length; browsers make none shorter than two. Of an MP4 memory holds one frame.
 
     Raises:
       UserError: the file can't be written.
@@ -46,7 +47,7 @@ def save(frames: Iterable[np.ndarray], path: Path, per_second: float) -> None:
             first = next(pictures)
             options: dict[str, Any] = {
                 "append_images": pictures,
-                "duration": max(20, round(1000 / per_second)),
+                "duration": _durations(count, per_second),
                 "loop": 0,
             }
             write_atomically(path, lambda file: first.save(file, "GIF", save_all=True, **options))
@@ -54,6 +55,12 @@ def save(frames: Iterable[np.ndarray], path: Path, per_second: float) -> None:
             _save_mp4(enlarged, path, per_second)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _durations(count: int, per_second: float) -> list[int]:
+    """Milliseconds of each frame, whole hundredths of a second that add up."""
+    ends = [10 * round(100 * number / per_second) for number in range(count + 1)]
+    return [max(20, end - begin) for begin, end in pairwise(ends)]
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

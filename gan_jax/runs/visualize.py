@@ -105,6 +105,7 @@ def save_images(
             stems = (f"{number:06d}" if seeds is None else f"seed{number:06d}" for number in numbers)
             files = [f"{stem}{kind}.png" for stem, kind in zip(stems, kinds or [""] * len(images), strict=True)]
             others = {entry.name for entry in path.iterdir()} - {*files} if path.exists() else set()
+            others -= set() if seeds is None else {name for name in others if re.fullmatch(r"seed\d+.*\.png", name)}
             if others:
                 raise UserError(f"{path} holds other files ({clipped(min(others))}, ...): give a new folder")
             for image, file in zip((image for batch in batches for image in batch), files, strict=True):

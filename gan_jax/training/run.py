@@ -25,6 +25,7 @@ from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.logs import Logs
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
+from gan_jax.runtime import distributed
 from gan_jax.runtime.signals import Stop
 from gan_jax.training.dispatch import Pending
 from gan_jax.training.loop import ATTEND
@@ -71,7 +72,7 @@ class Run:
         self.stage = stages.at(self.stages, first)
         self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
         self.begin = self.clock()
-        self.kept = Best(workdir, config.checkpoint.best, first)
+        self.kept = Best(workdir, config.checkpoint.best)
         self.means = Means(intervals(gan), checkpoints.log(first) if first != self.stage.begin else None)
         self.reported = 0.0  # when the chunk before was done; 0: other work came in between
         self.rates: deque[float] = deque(maxlen=10_000)  # images/s of the last chunks, however long the run
@@ -138,7 +139,8 @@ class Run:
             self.persist("the samples", lambda: self.draw(step, state))
         if saved:
             self.persist("a checkpoint", lambda: self.save(step, state))
-        if found := self.kept.found(self.figures, self.stage.begin):
+        found = distributed.broadcast(self.kept.found(self.figures, self.stage.begin) if judged else None)
+        if found and _finite(state):
             config = to_plain(self.config)
             self.persist("the best checkpoint", lambda: self.kept.save(step, state, config, found))
         self.reported = 0.0
@@ -163,6 +165,7 @@ class Run:
         except OSError as error:
             print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
             self.lost = True
+        self.kept.check()
         if self.logs.gone and self.trouble is None:
             self.trouble = OSError("it was removed")
         return self.stop.asked or (ATTEND if self.lost or self.trouble else "")

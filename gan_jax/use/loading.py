@@ -84,8 +84,10 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def labels(gan: GAN, workdir: Path, count: int, label: str | int | None, where: str) -> tuple[np.ndarray, list[str]]:
-    """Return labels ``[count]``, all ``label`` if that is given, else a class a row of ten, and the classes' names.
+def labels(
+    gan: GAN, workdir: Path, count: int, label: str | int | None, where: str, columns: int = 10
+) -> tuple[np.ndarray, list[str]]:
+    """Return labels ``[count]``, all ``label`` if that is given, else a class a row, and the classes' names.
 
     Args:
       gan: whose classes they are.
@@ -93,11 +95,12 @@ def labels(gan: GAN, workdir: Path, count: int, label: str | int | None, where: 
       count: of images.
       label: a class's name, or, where no name is a number, its number.
       where: what said it, for an error.
+      columns: of a row.
 
     Raises:
       UserError: there is no such class.
     """
-    found, names = sample.row_labels(gan, count), Workdir(workdir).class_names(gan.classes)
+    found, names = sample.row_labels(gan, count, columns), Workdir(workdir).class_names(gan.classes)
     if label is not None:
         by_name = {name: number for number, name in enumerate(names)}
         if not any(name.isdecimal() for name in names):

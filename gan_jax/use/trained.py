@@ -1,6 +1,6 @@
 """A trained GAN in Python: `load`, and what it returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gan_jax import build
+from gan_jax.config import check_references
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Array, Variables, images_of
 from gan_jax.core.losses import discriminator_output
@@ -22,7 +24,7 @@ from gan_jax.runtime import environment
 from gan_jax.training.train import train as _train
 from gan_jax.use import loading
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, listed
+from gan_jax.util.errors import UserError, listed, unknown_name
 
 _BATCH = 256
 _WEIGHTS = ("average", "current")
@@ -54,7 +56,12 @@ class Trained:
         return f"<{self.config.model} of {self.workdir}, step {self.step:,}, images {side}>"
 
     def sample(
-        self, count: int = 64, *, seed: int = 0, label: str | int | Sequence[int] | None = None, **options: Any
+        self,
+        count: int = 64,
+        *,
+        seed: int = 0,
+        label: str | int | Sequence[int] | np.ndarray | None = None,
+        **options: Any,
     ) -> np.ndarray:
         """Draw images uint8 ``[count, H, W, C]``; as ``--mode=sample`` of that seed does, to the bit.
 
@@ -72,25 +79,36 @@ class Trained:
         else:
             labels = self._labels(count, np.asarray(label))
         text = " ".join(f"{name}={value}" for name, value in options.items())
-        how = sampling.read(self.gan, text, "sample()")
+        how, seed = sampling.read(self.gan, text, "sample()"), _seed(seed)
         return sample.sample(
             self.gan, self._state, seed, labels, how=how, counts=loading.counts(self.gan, self.workdir)
         )
 
-    def latents(self, count: int, *, seed: int = 0) -> Array:
-        """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed."""
-        return sample.fixed_latents(self.gan, seed, count)
+    def latents(self, count: int, *, seed: int = 0, **options: Any) -> Array:
+        """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed.
 
-    def generate(self, z: Any, label: Any = None, *, seed: int = 0, **options: Any) -> Array:
+        Args:
+          count, seed: see `sample`.
+          **options: the prior's own, as ``truncation`` where no mapping network takes it.
+        """
+        _check(options, draw.options_of(self.gan)[0], "latents()")
+        return sample.fixed_latents(self.gan, _seed(seed), count, **options)
+
+    def generate(self, z: Any, label: Any = None, *, seed: int = 0, keys: Any = None, **options: Any) -> Array:
         """Return images ``[B, H, W, C]``, in [-1, 1] or about, of latents.
 
         Args:
           z: ``[B, latent_dim]``.
           label: numbers of classes ``[B]``, or one for all; 0 if None.
           seed: of what the network draws by itself, such as noise.
-          **options: the network's own, see `sample`.
+          keys: in its place a PRNG key for each example ``[B]``.
+          **options: the network's own: ``truncation=0.7``, ``noise_mode="const"``.
+
+        Raises:
+          gan_jax.util.errors.UserError: latents, labels or options can't be.
         """
-        inputs = self._inputs(z, label, seed)
+        _check(options, draw.network_options(self.gan), "generate()")
+        inputs = self._inputs(z, label, seed, keys)
         images: Array = _generated(self.gan, tuple(sorted(options.items())), self.params, inputs)
         return images
 
@@ -110,18 +128,20 @@ class Trained:
           gan_jax.util.errors.UserError: there is none.
         """
         self._check_mapping()
+        _check(options, draw.network_options(self.gan, "mapping"), "mapping()")
         w: Array = _mapped(self.gan, tuple(sorted(options.items())), self.params, self._inputs(z, label, 0))
         return w
 
-    def synthesis(self, w: Any, *, seed: int = 0, **options: Any) -> Array:
+    def synthesis(self, w: Any, *, seed: int = 0, keys: Any = None, **options: Any) -> Array:
         """Return images ``[B, H, W, C]`` of w ``[B, copies, w_dim]``; else as `generate`.
 
         Raises:
           gan_jax.util.errors.UserError: there is no mapping network, whose w it would be.
         """
         self._check_mapping()
+        _check(options, draw.network_options(self.gan, "synthesis"), "synthesis()")
         w = jnp.asarray(w)
-        keys = sample.fixed_keys(seed, np.arange(len(w)))
+        keys = sample.fixed_keys(_seed(seed), np.arange(len(w))) if keys is None else keys
         images: Array = _synthesized(self.gan, tuple(sorted(options.items())), self.params, (w, keys))
         return images
 
@@ -137,13 +157,16 @@ class Trained:
     def discriminate(self, images: Any, label: Any = None) -> np.ndarray:
         """Return what D says of images ``[N]``: the probability that they are real, or its score where it has no scale.
 
-        Each image is judged by itself, with running statistics, where training judged batches.
+        By running statistics, where training had those of batches. A D that compares images with each other (minibatch
+        discrimination, or their standard deviation, as StyleGAN2's) still does so, within 256 at a time.
 
         Args:
           images: uint8, or floats in [-1, 1], ``[N, H, W, C]``.
           label: numbers of classes ``[N]``, or one for all; 0 if None.
         """
         images = np.asarray(images)
+        if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"images must be uint8, or floats in [-1, 1], not {images.dtype}")
         labels = self._labels(len(images), np.asarray(0 if label is None else label))
         parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
         said = [_judged(self.gan, self._state, images[part], labels[part]) for part in parts]
@@ -156,12 +179,13 @@ class Trained:
     def _newest(self) -> Variables:
         return self._state.generator.variables
 
-    def _inputs(self, z: Any, label: Any, seed: int) -> tuple[Array, Array, Array]:
+    def _inputs(self, z: Any, label: Any, seed: int, keys: Any = None) -> tuple[Array, Array, Array]:
         z = jnp.asarray(z, self.gan.dtype)
         if z.ndim != 2 or z.shape[1] != self.gan.latent_dim:
             raise UserError(f"latents must be [B, {self.gan.latent_dim}], not {list(z.shape)}")
         labels = self._labels(len(z), np.asarray(0 if label is None else label))
-        return z, jnp.asarray(labels), sample.fixed_keys(seed, np.arange(len(z)))
+        keys = sample.fixed_keys(_seed(seed), np.arange(len(z))) if keys is None else keys
+        return z, jnp.asarray(labels), keys
 
     def _labels(self, count: int, label: np.ndarray) -> np.ndarray:
         """Numbers of classes ``[count]``."""
@@ -208,14 +232,29 @@ def train(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Devi
       gan_jax.util.errors.DivergedError: numbers aren't finite any more.
     """
     environment.prepare()
+    check_references(config)
+    build.enable_float64(config)
     path = named.path(str(workdir), "workdir")
     _train(config, path, devices)
     return load(path)
 
 
+def _seed(seed: Any) -> int:
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise UserError(f"a seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
+    return int(seed)
+
+
+def _check(options: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of {where}:", name, known)
+
+
 def _applied(
     gan: GAN, params: Variables, z: Array, label: Array | None = None, keys: Array | None = None, **options: Any
 ) -> Array:
+    _check(options, draw.network_options(gan), "apply()")
     label = jnp.zeros(len(z), jnp.int32) if label is None else label
     keys = sample.fixed_keys(0, np.arange(len(z))) if keys is None else keys
     return draw.generate(gan, params, (z, label, keys), **options)
@@ -229,15 +268,19 @@ def _generated(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables
 @partial(jax.jit, static_argnums=(0, 1))
 def _mapped(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
     z, label, keys = inputs
-    w: Array = call(gan.generator, params, z, method="mapping", **draw.told(gan, label, keys, **dict(options)))
+    w: Array = call(gan.generator, params, z, method="mapping", train=False, **_told(gan, label, keys, options))
     return w
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _synthesized(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
     w, keys = inputs
-    told = draw.told(gan, jnp.zeros(len(w), jnp.int32), keys, **dict(options))
-    return images_of(call(gan.generator, params, w, method="synthesis", **told))
+    told = _told(gan, jnp.zeros(len(w), jnp.int32), keys, options)
+    return images_of(call(gan.generator, params, w, method="synthesis", train=False, **told))
+
+
+def _told(gan: GAN, label: Array, keys: Array, options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    return {**draw.told(gan, label, keys), **dict(options)}
 
 
 @partial(jax.jit, static_argnums=0)

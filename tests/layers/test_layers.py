@@ -501,7 +501,9 @@ def test_batch_norm_over_devices_is_batch_norm_of_the_whole_batch(devices: int, 
 
 @pytest.mark.parametrize("off_cpu", [False, True])
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("shape", [(6, 3, 5, 4), (6, 4), (6, 24, 25, 2)])
+@pytest.mark.parametrize(
+    "shape", [(6, 3, 5, 4), *(pytest.param(own, marks=pytest.mark.slow) for own in ((6, 4), (6, 24, 25, 2)))]
+)
 def test_batch_norm_of_three_batches_in_one_call_is_that_of_three_calls(
     shape: tuple[int, ...], classes: int, off_cpu: bool
 ) -> None:

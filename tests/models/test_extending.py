@@ -98,8 +98,8 @@ def test_the_contract_is_one_in_the_page_the_models_and_the_code(player: str) ->
             "must return a .*DiscriminatorOutput",
         ),
         (
-            ("(features)[:, 0], features", "(features), features"),
-            r"logits \[B\] and features \[B, F\], but made \[1, 1\]",
+            ("(features)[:, 0], features", "(features)[:, None], features"),
+            r"logits \[B\] or \[B, K\] and features \[B, F\], but made \[1, 1, 1\]",
         ),
         (("(self.width // 2, channels)", "(channels,)"), r"makes images \[14, 14, 1\] of data \[28, 28, 1\]"),
         (("TransposedConv(features)", "TransposedConv(features, name='one')"), "line 22: NameInUseError: .*one"),

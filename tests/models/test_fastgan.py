@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 
 from gan_jax.build import build_gan
 from gan_jax.core import losses
-from gan_jax.core.gan import images_of
+from gan_jax.core.gan import Context, Examples, images_of
+from gan_jax.core.tasks import augmented
 from gan_jax.models import fastgan
 from gan_jax.util.errors import UserError
 from tests.helpers import QUICKLY, small
@@ -87,3 +88,40 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> Non
             config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message):
         build_gan(config)
+
+
+def test_both_sides_are_augmented_alike() -> None:
+    """The smaller image is the mean of the larger one's pixels before, and so it is behind translation and mirror."""
+    config = small("fastgan")
+    config.augment.name = "translation"
+    gan, hyper = build_gan(config)
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (6, 32, 32, 1)), jnp.float32)
+    pair = gan.task.shown(gan, {}, images, jnp.zeros(6, jnp.int32))
+    context = Context(gan, jnp.uint32(3), jnp.int32(5), hyper, jnp.arange(6))
+    large, smaller = augmented(context, pair, Examples(images, jnp.zeros(6, jnp.int32), 0), "real")
+    assert np.abs(np.asarray(large) - images).max() > 0.5
+    moved, still = np.asarray(large), np.asarray(images)
+    for image, original, beside in zip(moved, still, np.asarray(smaller), strict=True):
+        errors = []
+        for top in range(-4, 5):
+            for left in range(-4, 5):
+                inside = np.s_[4 + top : 28 + top, 4 + left : 28 + left]
+                errors.append((np.abs(image[inside] - original[4:28, 4:28]).max(), top, left))
+        worst, top, left = min(errors)
+        assert worst < 1e-6
+        # Of a move of whole pixels of the smaller one, it is that of the means; of others between two of these.
+        means = np.roll(original, (top, left), (0, 1)).reshape(16, 2, 16, 2, 1).mean((1, 3))
+        if top % 2 == left % 2 == 0:
+            assert_allclose(beside[4:12, 4:12], means[4:12, 4:12], atol=1e-5)
+
+
+def test_trials_of_a_sweep_are_one_program() -> None:
+    """GANs of equal configs are equal: what their tasks are made of compares."""
+    for name in ("fastgan", "progan"):
+        config = small(name)
+        config.augment.pseudo = 0.2
+        first, second = build_gan(config)[0], build_gan(config)[0]
+        assert first == second
+        assert hash(first) == hash(second)
+        config.augment.pseudo = 0.0
+        assert build_gan(config)[0] != first

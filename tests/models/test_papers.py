@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from gan_jax import stages
 from gan_jax.build import build_gan
 from gan_jax.core.state import init_state, parameter_count
-from gan_jax.models import dcgan, mlp, resnet
+from gan_jax.models import biggan_deep, dcgan, mlp, resnet
 from gan_jax.util.errors import UserError
 
 
@@ -102,6 +103,22 @@ def test_fastgan_has_its_authors_parameters(side: int, generator: int, discrimin
     state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
     assert parameter_count(state.generator.params) == generator
     assert parameter_count(state.discriminator.params) == discriminator
+
+
+def test_deep_shortcuts_keep_the_first_channels() -> None:
+    """BigGAN-deep's blocks without their convolutions: what is left are the first channels, doubled."""
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            types = {"dtype": jnp.float32, "param_dtype": jnp.float32, "initializer": "normal", "spectral": False}
+            return biggan_deep._up_block(x, 3, 4, lambda x: x, types)
+
+    x = jnp.arange(2 * 2 * 2 * 8, dtype=jnp.float32).reshape(2, 2, 2, 8)
+    found, variables = Block().init_with_output(jax.random.key(0), x)
+    nothing = jax.tree.map(jnp.zeros_like, variables)
+    np.testing.assert_array_equal(Block().apply(nothing, x), x[..., :3].repeat(2, 1).repeat(2, 2))
+    assert np.abs(found - Block().apply(nothing, x)).max() > 0
 
 
 def test_the_progressive_gan_grows_as_published() -> None:

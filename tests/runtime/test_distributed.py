@@ -107,6 +107,7 @@ def assert_alike(two: Path, one: Path, limit: float) -> None:
         assert ours == pytest.approx(theirs, rel=1e3 * limit, abs=1e3 * limit)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(whole: Path, tmp_path: Path) -> None:
     ended(spawn(4, *flags(), f"--workdir={tmp_path / 'one'}"))
     assert_alike(whole, tmp_path / "one", 1e-10)

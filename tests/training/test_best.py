@@ -14,6 +14,7 @@ from gan_jax.cli.request import Request
 from gan_jax.core.state import GANState
 from gan_jax.evaluate import Evaluator
 from gan_jax.runs.best import Best
+from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, run, run_until, small
@@ -55,7 +56,7 @@ def test_the_best_stays_and_the_newest_go_by(tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(samples["images"], best.sample(4))
 
 
-@pytest.mark.parametrize("dies", ["pause", "save"])
+@pytest.mark.parametrize("dies", ["pause", pytest.param("save", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_keeps_the_same(dies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = judged(monkeypatch)
     whole = run(config, tmp_path / "whole", ONE)
@@ -83,7 +84,7 @@ def test_of_some_figures_the_highest_is_best(tmp_path: Path, monkeypatch: pytest
 
 
 def test_figures_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
-    best = Best(Workdir(tmp_path), "fid", 0)
+    best = Best(Workdir(tmp_path), "fid")
     best.kept = {"figure": "fid[x]", "samples": 40.0, "stage": 0, "value": 3.0, "step": 8}
     assert best.found({"fid[x]": 4.0, "eval_samples": 40.0}, 0) is None
     assert best.found({"fid[x]": 2.0, "eval_samples": 40.0}, 0)
@@ -94,14 +95,32 @@ def test_figures_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
     assert best.found({"fid_current[x]": 1.0, "eval_samples": 40.0}, 0) is None
 
 
-def test_what_a_future_left_that_does_not_come_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that goes on from an earlier checkpoint than the best, as after a rollback."""
+def test_where_the_run_goes_back_it_stays_until_a_better_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run"
     run(judged(monkeypatch), path, ONE)
-    with Best(Workdir(path), "fid", 4) as best:
-        assert not best.kept
-    with Best(Workdir(path), "fid", 10) as best:
-        assert not best.kept
+    with Best(Workdir(path), "fid") as best:
+        assert best.kept["step"] == 8
+        found = best.found({"fid[x]": 3.0, "eval_samples": 40.0}, 0)
+        assert found
+        best.save(6, {"w": np.ones(2)}, {}, found)
+    assert kept(path) == [6]
+
+
+def test_one_that_cannot_be_written_is_said_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    with Best(Workdir(tmp_path), "fid") as best:
+        found = best.found({"fid[x]": 3.0, "eval_samples": 40.0}, 0)
+        assert found
+        best.save(6, {"w": np.ones(2)}, {}, found)
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "check", full)
+            best.check()
+        assert "warning: the best checkpoint could not be written: No space left" in capsys.readouterr().err
+        assert best.found({"fid[x]": 4.0, "eval_samples": 40.0}, 0)
 
 
 @pytest.mark.parametrize(("text", "step"), [(None, None), ("best", "best"), ("0", 0), ("12", 12)])

@@ -87,7 +87,7 @@ def test_what_fits_goes_on_and_optimizers_begin_anew(grown: tuple[Path, GANState
 
 @pytest.mark.parametrize(
     ("dies", "at"),  # the last checkpoint is that of step 8, in a stage; 6, between two; 4, before
-    [("pause", 12), ("pause", 8), pytest.param("save", 6, marks=pytest.mark.slow)],
+    [("pause", 12), *(pytest.param(dies, at, marks=pytest.mark.slow) for dies, at in (("pause", 8), ("save", 6)))],
 )
 def test_a_run_killed_in_a_stage_or_between_two_ends_as_one_that_was_not(
     dies: str, at: int, grown: tuple[Path, GANState], tmp_path: Path

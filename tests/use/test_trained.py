@@ -53,8 +53,9 @@ def test_samples_are_those_of_the_command_line(trained: dict[str, tuple[Path, GA
         assert_array_equal(gan_jax.load(str(path)).sample(12, seed=3, label=kept["labels"], truncation=0.5), found)
     MODES["sample"].run(Request(path, num_samples=12, seed=3, out=tmp_path / "l.npz", label="4"))
     with np.load(tmp_path / "l.npz") as kept:
+        three: Any = np.int64(3)
         for label in (4, "4", [4] * 12):
-            assert_array_equal(gan_jax.load(path).sample(12, seed=3, label=label), kept["images"])
+            assert_array_equal(gan_jax.load(path).sample(12, seed=three, label=label), kept["images"])
 
 
 def test_seeds_and_grids_are_of_the_same_samples(
@@ -70,10 +71,22 @@ def test_seeds_and_grids_are_of_the_same_samples(
     MODES["sample"].run(Request(path, seed=3, grid="5x2", out=tmp_path / "grid.png"))
     with Image.open(tmp_path / "grid.png") as picture:
         assert_array_equal(np.asarray(picture), visualize.grid(own.sample(10, seed=3), 5)[..., 0])
+    MODES["sample"].run(Request(path, seeds="7", out=tmp_path / "seeds"))  # joins them
+    assert len(list((tmp_path / "seeds").iterdir())) == 4
+    of_classes = gan_jax.load(trained["cgan"][0])
+    MODES["sample"].run(Request(of_classes.workdir, seeds="0-11", out=tmp_path / "of_classes"))
+    with Image.open(tmp_path / "of_classes/seed000011_0.png") as picture:  # whatever stands before it
+        assert_array_equal(np.asarray(picture), of_classes.sample(1, seed=11)[0, ..., 0])
+    MODES["sample"].run(Request(of_classes.workdir, grid="3x2", out=tmp_path / "classes.png"))
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    shown = visualize.grid(of_classes.sample(6, label=labels), 3, ["0", "1"])
+    with Image.open(tmp_path / "classes.png") as picture:
+        assert_array_equal(np.asarray(picture), shown[..., 0])
     wrong: dict[str, dict[str, Any]] = {
         "--grid=5x2 has 10 places, and there are 11 images": {"grid": "5x2", "num_samples": 11},
         "--grid=5x2 is of one picture: --out must end in .png": {"grid": "5x2", "out": tmp_path / "x.npz"},
         "--seeds=1 says how many images: leave out --num_samples": {"seeds": "1", "num_samples": 2},
+        "--seeds=1 says which seeds: leave out --seed": {"seeds": "1", "seed": 2},
     }
     for message, request in wrong.items():
         with pytest.raises(UserError, match=message):
@@ -148,6 +161,11 @@ def test_the_log_is_a_table(trained: dict[str, tuple[Path, GANState]]) -> None:
         (lambda own: own.sample(4, label=[1, 2]), "labels must be one number, or one for each of 4"),
         (lambda own: own.sample(4, label=[1, 2, 3, 10]), "labels must be from 0 to 9"),
         (lambda own: own.sample(4, psi=0.5), "psi"),
+        (lambda own: own.sample(4, seed=-1), r"a seed must be a whole number from 0 to 2\^32 - 1, not -1"),
+        (lambda own: own.generate(own.latents(2), noise_mod="const"), r"unknown option of generate\(\):"),
+        (lambda own: own.latents(2, psi=0.5), r"unknown option of latents\(\):.*truncation"),
+        (lambda own: own.apply(own.params, own.latents(2), psi=0.5), r"unknown option of apply\(\):"),
+        (lambda own: own.discriminate(np.zeros((2, 16, 16, 1), int)), "images must be uint8, or floats"),
         (lambda own: own.generate(np.zeros((2, 9))), r"latents must be \[B, 8\], not \[2, 9\]"),
         (lambda own: own.discriminate(np.zeros((2, 5, 5, 1))), r"images must be \[N, 16, 16, 1\], not"),
         (lambda own: gan_jax.load(own.workdir, weights="best"), "weights must be 'average' or 'current', not 'best'"),
@@ -173,6 +191,8 @@ def test_the_docs_do_what_they_say(trained: dict[str, tuple[Path, GANState]], tm
     assert names["likely"].shape == (64,)
     first = names["distance"](names["run"].latents(1, seed=2))
     assert float(names["found"]) < float(first)
+    exec(blocks[2].replace("runs/from_python", str(tmp_path / "run")), names)
+    assert names["run"].step == 20
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from gan_jax.use.walk import walk
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, run, small
 
-NAMES = ("cgan", "stylegan2")
+NAMES = ("cgan", "stylegan2", "fastgan")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def drawn(own: gan_jax.Trained, seed: int, **options: Any) -> np.ndarray:
     """The first image of a seed, as floats."""
-    image: np.ndarray = np.asarray(own.generate(own.latents(1, seed=seed), **options))[0]
+    of_prior = {} if own.has_mapping else {"truncation": options.pop("truncation")}
+    image: np.ndarray = np.asarray(own.generate(own.latents(1, seed=seed, **of_prior), **options))[0]
     return image
 
 
@@ -42,12 +43,12 @@ def test_a_walk_passes_the_images_of_its_seeds(name: str, loop: bool, runs: dict
     own = gan_jax.load(runs[name])
     seeds, label = np.array([5, 1, 9]), 3 if name == "cgan" else None
     count = 12 if loop else 13
-    told: dict[str, Any] = {"noise_mode": "const", "truncation": 0.5} if name == "stylegan2" else {}
+    told: dict[str, Any] = {"truncation": 0.5, **({} if name == "cgan" else {"noise_mode": "const"})}
     frames = list(walk(own, seeds[None], count, loop=loop, label=label, **told))
     assert len(frames) == count
     passed = frames[::4] if loop else frames[::6]
     for frame, seed in zip(passed, seeds, strict=True):
-        image = drawn(own, int(seed), label=label, **told) if label is not None else drawn(own, int(seed), **told)
+        image = drawn(own, int(seed), label=label, **told)
         assert_allclose(frame.astype(float), np.clip((image + 1) * 127.5, 0, 255), atol=1.01)
     steps = [np.abs(a.astype(float) - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
     if loop:  # the last frame is as near to the first as others to their next
@@ -65,9 +66,12 @@ def test_cells_of_a_grid_have_seeds_of_their_own(runs: dict[str, Path]) -> None:
 
 
 def test_one_seed_stands_still(runs: dict[str, Path]) -> None:
+    """In any noise that is asked for: what flickers is no film."""
     for name in NAMES:
-        frames = list(walk(gan_jax.load(runs[name]), np.array([[4]]), 5))
-        assert all((frame == frames[0]).all() for frame in frames)
+        asked: list[dict[str, Any]] = [{}, {"noise_mode": "random"} if name != "cgan" else {}]
+        for options in asked:
+            frames = list(walk(gan_jax.load(runs[name]), np.array([[4]]), 5, **options))
+            assert all((frame == frames[0]).all() for frame in frames)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,7 +88,7 @@ def test_the_command_makes_a_film(name: str, runs: dict[str, Path], capsys: pyte
 def test_an_mp4_can_be_read_again(tmp_path: Path) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="not installed: pip install -e '.[film]'")
     frames = [np.full((28, 28, 1), 20 * i, np.uint8) for i in range(6)]
-    film.save(iter(frames), tmp_path / "new" / "a.mp4", 12)
+    film.save(iter(frames), 6, tmp_path / "new" / "a.mp4", 12)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.mp4"]
     played = ["-i", str(tmp_path / "new" / "a.mp4"), "-f", "rawvideo", "-pix_fmt", "gray", "-"]
     done = subprocess.run([ffmpeg.get_ffmpeg_exe(), *played], capture_output=True, check=True)
@@ -93,7 +97,7 @@ def test_an_mp4_can_be_read_again(tmp_path: Path) -> None:
     assert b" 12 fps" in done.stderr
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/a.mp4: "):
-        film.save(iter(frames), tmp_path / "file" / "a.mp4", 12)
+        film.save(iter(frames), 6, tmp_path / "file" / "a.mp4", 12)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,19 @@ def test_an_mp4_can_be_read_again(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_line(request_of: dict[str, Any], message: str, runs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match=message):
         MODES["walk"].run(Request(runs["cgan"], **request_of))
+
+
+@pytest.mark.parametrize("per_second", [24.0, 30.0, 50.0, 7.0])
+def test_a_gif_lasts_as_long_as_it_should(per_second: float, tmp_path: Path) -> None:
+    count = round(2 * per_second)
+    film.save((np.full((8, 8, 1), i, np.uint8) for i in range(count)), count, tmp_path / "a.gif", per_second)
+    picture: Any
+    with Image.open(tmp_path / "a.gif") as picture:
+        durations = []
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            durations.append(picture.info["duration"])
+    assert sum(durations) == 2000
 
 
 def test_a_film_without_ffmpeg_is_refused_with_what_helps(
