@@ -53,7 +53,8 @@ def test_a_walk_passes_the_images_of_its_seeds(name: str, loop: bool, runs: dict
     steps = [np.abs(a.astype(float) - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
     if loop:  # the last frame is as near to the first as others to their next
         assert steps[-1] < 2 * max(steps[:-1])
-        assert max(steps) < 0.7 * np.abs(frames[0].astype(float) - frames[4]).mean()
+        far = np.abs(frames[0].astype(float) - frames[4]).mean()
+        assert max(steps) < 0.7 * far or far < 1  # of untrained images that differ by less than a grey level
 
 
 def test_cells_of_a_grid_have_seeds_of_their_own(runs: dict[str, Path]) -> None:

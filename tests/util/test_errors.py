@@ -93,6 +93,7 @@ def test_names_are_joined_by_listed_alone() -> None:
         "evaluate/monitors.py",  # figures of the verdict
         "runs/report.py",  # is a page
         "runs/charts.py",  # is part of it
+        "use/trained.py",  # options of drawing, a handful
         "training/run.py",  # figures; players
         "data/folder.py",  # endings of images
         "data/dataset.py",  # what was left out, listed before
