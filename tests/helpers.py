@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from benchmarks.fidelity import stand_ins
 from gan_jax import build
 from gan_jax.build import build_gan
-from gan_jax.config import default
+from gan_jax.config import default, to_plain
 from gan_jax.core.gan import GAN
 from gan_jax.core.losses import Array
 from gan_jax.core.state import GANState, init_state
 from gan_jax.data.options import Options
 from gan_jax.runs.checkpoint import Checkpoints
+from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import placement, program
 from gan_jax.training import run as a_run
 from gan_jax.training import train
@@ -104,6 +105,18 @@ def run(config: ConfigDict, path: Path, devices: list[jax.Device] | None = None)
     assert state is not None
     result: GANState = jax.device_get(state)
     return result
+
+
+def begun(config: ConfigDict, path: Path) -> GANState:
+    """A workdir whose run has made no step yet, with a checkpoint of its first state: nothing of it is compiled."""
+    gan, hyper = build.build_gan(config)
+    dataset, place = build.build_dataset(config, None), Workdir(path)
+    place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+    place.claim(config)
+    state: GANState = jax.device_get(jax.jit(init_state, static_argnums=0)(gan, config.seed, hyper))
+    with Checkpoints(place.checkpoints, 1) as checkpoints:
+        checkpoints.save(0, state, to_plain(config), wait=True)
+    return state
 
 
 def saved(config: ConfigDict, path: Path) -> GANState:

@@ -135,7 +135,7 @@ def sharded(name: str) -> ConfigDict:
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"), [("dcgan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in NAMES)]
+    ("name", "counts"), [("gan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in NAMES)]
 )
 def test_float32_training_is_the_same_to_the_bit_on_1_2_4_and_8_devices(
     name: str, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

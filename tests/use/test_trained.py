@@ -20,20 +20,9 @@ from gan_jax.core.networks import call
 from gan_jax.core.state import GANState
 from gan_jax.runs import visualize
 from gan_jax.util.errors import UserError
-from tests.helpers import ONE, ROOT, run, small
+from tests.helpers import ONE, ROOT, small
 
 Array = Any
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, GANState]]:
-    """Runs of a few steps: a DCGAN, one of classes, StyleGAN2, and FastGAN, whose D looks at two sides."""
-    found = {}
-    for name in ("dcgan", "cgan", "stylegan2", "fastgan"):
-        config, path = small(name), tmp_path_factory.mktemp(name)
-        config.steps = 2
-        found[name] = path, run(config, path)
-    return found
 
 
 def test_importing_the_package_is_light() -> None:
@@ -105,8 +94,8 @@ def test_a_generator_is_a_pure_function_of_its_weights(name: str, trained: dict[
     assert_allclose(jax.jit(own.apply)(own.params, z), own.generate(z), atol=1e-5)
     slope = jax.grad(lambda z: own.apply(own.params, z).sum())(z)
     assert float(jnp.abs(slope).max()) > 0
-    assert own.step == 2
-    assert repr(own).startswith(f"<{own.config.model} of {path}, step 2, images ")
+    assert own.step == (2 if name == "dcgan" else 0)
+    assert repr(own).startswith(f"<{own.config.model} of {path}, step {own.step}, images ")
 
 
 def test_a_mapping_network_has_its_halves(trained: dict[str, tuple[Path, GANState]]) -> None:

@@ -12,22 +12,17 @@ from PIL import Image
 import gan_jax
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
+from gan_jax.core.state import GANState
 from gan_jax.runs import film
 from gan_jax.use.walk import walk
 from gan_jax.util.errors import UserError
-from tests.helpers import ONE, run, small
 
 NAMES = ("cgan", "stylegan2", "fastgan")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    found = {}
-    for name in NAMES:
-        config, found[name] = small(name), tmp_path_factory.mktemp(name)
-        config.steps = 1
-        run(config, found[name], ONE)
-    return found
+def runs(trained: dict[str, tuple[Path, GANState]]) -> dict[str, Path]:
+    return {name: trained[name][0] for name in NAMES}
 
 
 def drawn(own: gan_jax.Trained, seed: int, **options: Any) -> np.ndarray:
@@ -79,7 +74,7 @@ def test_one_seed_stands_still(runs: dict[str, Path]) -> None:
 def test_the_command_makes_a_film(name: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = runs[name]
     MODES["walk"].run(Request(path, seconds=0.5, fps=10.0, grid="2x1"))
-    assert f"a film of step 1, 0.5 s through 4 seeds: {path / 'walk.gif'}" in capsys.readouterr().out
+    assert f"a film of step 0, 0.5 s through 4 seeds: {path / 'walk.gif'}" in capsys.readouterr().out
     picture: Any
     with Image.open(path / "walk.gif") as picture:
         assert (picture.n_frames, picture.info["loop"], picture.info["duration"]) == (5, 0, 100)
