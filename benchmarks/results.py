@@ -61,6 +61,9 @@ TABLES: dict[str, dict[str, str]] = {
         " --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
         " --config.schedules.augment.length=100000",
         "few_dcgan": "dcgan.py:earth32 --config.augment.name=none --config.batch_size=32",
+        "few_dcgan_ada": "dcgan.py:earth32 --config.batch_size=32 --config.augment.name=ada"
+        " --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
+        " --config.schedules.augment.length=100000",
         "few_sngan": "sngan.py:earth32 --config.batch_size=32 --config.d_steps=1 --config.g_batches=0"
         " --config.generator.first=96 --config.generator.widths=64,64,32 --config.discriminator.widths=32,64,96",
         "few_r3gan": "r3gan.py:earth32 --config.augment.name=none",
