@@ -92,21 +92,8 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(
-        _OUT,
-        _NUM_SAMPLES,
-        _STEP,
-        _SEED,
-        _SEEDS,
-        _GRID,
-        _SECONDS,
-        _FPS,
-        _LOOP,
-        _LABEL,
-        _SAMPLING,
-        _CLASSIFIERS,
-        _BY_CLASS,
-    ),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _SAMPLING),
+    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
 )

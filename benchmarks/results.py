@@ -24,6 +24,10 @@ import numpy as np
 from gan_jax.data import earth
 
 _FEW = 500
+_ADA = (
+    "--config.augment.name=ada --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
+    " --config.schedules.augment.length=100000"
+)
 # By table and row: the config, and flags beyond it that fit the budget.
 TABLES: dict[str, dict[str, str]] = {
     "digits": {
@@ -57,13 +61,9 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "few": {
         "few_stylegan2": "stylegan2.py:earth32 --config.terms.r1.weight=0.03 --config.augment.name=none",
-        "few_ada": "stylegan2.py:earth32 --config.terms.r1.weight=0.03 --config.augment.name=ada"
-        " --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
-        " --config.schedules.augment.length=100000",
+        "few_ada": f"stylegan2.py:earth32 --config.terms.r1.weight=0.03 {_ADA}",
         "few_dcgan": "dcgan.py:earth32 --config.augment.name=none --config.batch_size=32",
-        "few_dcgan_ada": "dcgan.py:earth32 --config.batch_size=32 --config.augment.name=ada"
-        " --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
-        " --config.schedules.augment.length=100000",
+        "few_dcgan_ada": f"dcgan.py:earth32 --config.batch_size=32 {_ADA}",
         "few_sngan": "sngan.py:earth32 --config.batch_size=32 --config.d_steps=1 --config.g_batches=0"
         " --config.generator.first=96 --config.generator.widths=64,64,32 --config.discriminator.widths=32,64,96",
         "few_r3gan": "r3gan.py:earth32 --config.augment.name=none",

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
-from benchmarks.torch_reference import DownBlock, SameConv, Spectral, halved, kernel_to_torch
+from benchmarks.torch_reference import DownBlock, SameConv, halved, kernel_to_torch, normalized
 
 
 class Attention(nn.Module):
@@ -128,13 +127,6 @@ class Discriminator(nn.Module):
         features = F.relu(self.blocks(x)).sum((2, 3))
         found: Tensor = self.logit(features)[:, 0] + (self.embedding.weight.T[label] * features).sum(1)
         return found
-
-
-def normalized(net: nn.Module) -> None:
-    """Divides every weight by its largest singular value."""
-    for layer in list(net.modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            parametrize.register_parametrization(layer, "weight", Spectral(layer.weight[0].numel(), len(layer.weight)))
 
 
 def _places(net: nn.Module) -> Iterator[tuple[tuple[str, ...], Any]]:

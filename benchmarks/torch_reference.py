@@ -158,10 +158,16 @@ def residual_discriminator(
     blocks = [DownBlock(a, b, i < downs, i == 0, wide) for i, (a, b) in enumerate(pairwise((channels, *widths)))]
     pooled = MeanOfPixels() if mean else SumOfPixels()
     net = nn.Sequential(*blocks, nn.ReLU(), pooled, nn.Linear(widths[-1], 1), nn.Flatten(0))
-    for layer in list(net.modules()) if spectral else ():
+    if spectral:
+        normalized(net)
+    return net
+
+
+def normalized(net: nn.Module) -> None:
+    """Divides every weight by its largest singular value."""
+    for layer in list(net.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(layer, "weight", Spectral(layer.weight[0].numel(), len(layer.weight)))
-    return net
 
 
 class Spectral(nn.Module):

@@ -154,10 +154,9 @@ def _walk(request: Request) -> None:
 
     out = request.out or request.workdir / "walk.gif"
     film.check(out)
-    seeds = read_seeds(request.seeds) if request.seeds is not None else request.seed + np.arange(4)
     columns, rows = read_grid(request.grid) if request.grid is not None else (1, 1)
-    if request.seeds is None:
-        seeds = request.seed + np.arange(4 * columns * rows)
+    consecutive = request.seed + np.arange(4 * columns * rows)
+    seeds = read_seeds(request.seeds) if request.seeds is not None else consecutive
     if len(seeds) % (columns * rows):
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, which {len(seeds):,} seeds don't fill")
     run = trained.Trained(request.workdir, loading.restore(request.workdir, request.step), "average")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from gan_jax.core.draw import latents
 from gan_jax.core.gan import GAN, Array, Context, Examples, Generated, Images, Task, Variables, generated_of
 from gan_jax.core.networks import accepted, call
 from gan_jax.core.randomness import uniform
-from gan_jax.ops.resample import doubled, halved, on_each_side
+from gan_jax.ops.resample import doubled, halved, on_each_side, pooled
 
 
 def augmented(context: Context, images: Images, examples: Examples, like: str) -> Images:
@@ -101,7 +100,7 @@ class _Several:
 
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         images = self.whole(*arguments)
-        return images, *(reduce(lambda x, _: halved(x), range(n), images) for n in self.halvings)
+        return images, *(pooled(images, images.shape[1] >> n) for n in self.halvings)
 
 
 def in_sides(task: Task, halvings: Sequence[int]) -> Task:

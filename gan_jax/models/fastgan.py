@@ -11,7 +11,6 @@ Unlike there, smaller real images are means of pixels, where theirs are every se
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from gan_jax import layers
 from gan_jax.layers import Array, BatchNorm, Conv, DiscriminatorOutput, Dtype, StridedConv
 from gan_jax.layers.modules import Weighted
 from gan_jax.layers.noise import Noise, maps
-from gan_jax.ops.resample import halved
+from gan_jax.ops.resample import halved, pooled
 
 _TIMES = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}  # channels at a side, by width
 _LARGEST = 256  # side of D's first map, and twice that of the second image
@@ -153,7 +152,7 @@ class Generator(_Network):
             if side // 16 in _GATED:
                 x = x * _gate(self, found[side // 16], self.up_channels(side))
             found[side] = x
-        types = {**layers.weight_types(self), "dtype": self.dtype}
+        types = layers.weight_types(self)
         small = smaller_side(whole)
         both = Conv(self.image_shape[-1], **types)(x), Conv(self.image_shape[-1], kernel_size=1, **types)(found[small])
         last = jnp.tanh if whole == 1024 else lambda image: image
@@ -192,13 +191,8 @@ def _up(
 def _gate(module: Any, low: Array, features: int) -> Array:
     """Skip-layer excitation (section 3.1): numbers in [0, 1] ``[B, 1, 1, features]`` from a map of a lower side."""
     types = layers.weight_types(module)
-    x = jax.nn.swish(Valid4(features, **types)(_pooled(low, 4)))
+    x = jax.nn.swish(Valid4(features, **types)(pooled(low, 4)))
     return jax.nn.sigmoid(Conv(features, kernel_size=1, **types)(x))
-
-
-def _pooled(x: Array, side: int) -> Array:
-    """Means of equal squares: ``[B, side, side, C]``."""
-    return reduce(lambda x, _: halved(x), range((x.shape[1] // side).bit_length() - 1), x)
 
 
 class Discriminator(_Network):
@@ -233,7 +227,7 @@ class Discriminator(_Network):
         last, quartered = maps_of[8], maps_of[16]
         part, target = _quarter(quartered, image, keys)
         decoded = [self._decoded(own, image.shape[-1], small.shape[1], told) for own in (last, last_of_small, part)]
-        pictures = [_pooled(image, small.shape[1]), small, _pooled(target, small.shape[1])]
+        pictures = [pooled(image, small.shape[1]), small, pooled(target, small.shape[1])]
         wide = self.param_dtype
         return DiscriminatorOutput(
             logits.astype(wide),
@@ -282,7 +276,7 @@ def _two_sides(x: Any) -> tuple[Array, Array]:
     """The image and the smaller one, in black frames if they are of odd sides."""
     image, *smaller = x if isinstance(x, tuple) else (x,)
     whole = whole_side(image.shape[1:])
-    small = smaller[0] if smaller else _pooled(image, image.shape[1] * smaller_side(whole) // whole)
+    small = smaller[0] if smaller else pooled(image, image.shape[1] * smaller_side(whole) // whole)
     return layers.framed(image, whole), layers.framed(small, smaller_side(whole))
 
 

@@ -69,6 +69,11 @@ def halved(x: Array) -> Array:
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
+def pooled(x: Array, side: int) -> Array:
+    """Means of equal squares, ``[N, side, side, C]``: ``x`` is halved until it has that side."""
+    return reduce(lambda x, _: halved(x), range((x.shape[1] // side).bit_length() - 1), x)
+
+
 def on_each_side(transform: Callable[[Array], Array], images: Any) -> Any:
     """Transform images, or several sides of the same images, alike.
 
@@ -81,7 +86,7 @@ def on_each_side(transform: Callable[[Array], Array], images: Any) -> Any:
 
     def one(x: Array) -> Array:
         times = range((largest.shape[1] // x.shape[1]).bit_length() - 1)
-        return reduce(lambda x, _: halved(x), times, transform(reduce(lambda x, _: doubled(x), times, x)))
+        return pooled(transform(reduce(lambda x, _: doubled(x), times, x)), x.shape[1])
 
     found: Any = jax.tree.unflatten(jax.tree.structure(images), [transform(largest), *map(one, smaller)])
     return found

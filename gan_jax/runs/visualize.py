@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ def save_images(
         if path.suffix.lower() == ".npz":
             beside = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
             beside |= {} if seeds is None else {"seeds": seeds}
-            write_images(path, images if batches is images else _Whole(images), beside)
+            write_images(path, images.shape, batches, beside)
         elif path.suffix.lower() == ".png":
             whole = np.concatenate(list(batches))
             columns = columns or (math.isqrt(len(whole) - 1) + 1 if labels is None else min(10, len(whole)))
@@ -112,16 +112,6 @@ def save_images(
                 save_png(image, path / file)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-class _Whole:
-    """An array as one batch."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self.shape, self._images = images.shape, images
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield self._images
 
 
 def _for_files(name: str) -> str:

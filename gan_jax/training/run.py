@@ -139,7 +139,7 @@ class Run:
             self.persist("the samples", lambda: self.draw(step, state))
         if saved:
             self.persist("a checkpoint", lambda: self.save(step, state))
-        found = distributed.broadcast(self.kept.found(self.figures, self.stage.begin) if judged else None)
+        found = distributed.broadcast(self.kept.found(self.figures, self.stage.begin)) if judged else None
         if found and _finite(state):
             config = to_plain(self.config)
             self.persist("the best checkpoint", lambda: self.kept.save(step, state, config, found))

@@ -47,7 +47,9 @@ class Trained:
         self.classes: list[str] = Workdir(workdir).class_names(restored.gan.classes)
         self.gan, self._state = restored.gan, restored.state
         if weights == "current":
-            self._state = self._state.replace(averages=dict.fromkeys(self._state.averages, self._newest()))
+            self._state = self._state.replace(
+                averages=dict.fromkeys(self._state.averages, self._state.generator.variables)
+            )
         self.params: Variables = self._state.ema
 
     def __repr__(self) -> str:
@@ -167,17 +169,16 @@ class Trained:
         images = np.asarray(images)
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise UserError(f"images must be uint8, or floats in [-1, 1], not {images.dtype}")
+        if images.shape[1:] != self.gan.image_shape:
+            raise UserError(f"images must be [N, {listed(self.gan.image_shape)}], not {list(images.shape)}")
         labels = self._labels(len(images), np.asarray(0 if label is None else label))
         parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
-        said = [_judged(self.gan, self._state, images[part], labels[part]) for part in parts]
+        said = [np.asarray(_said(self.gan, self._state, images[part], labels[part])) for part in parts]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the log, a dict a line: ``pandas.DataFrame(run.metrics())`` is a table of it."""
         return Workdir(self.workdir).records()
-
-    def _newest(self) -> Variables:
-        return self._state.generator.variables
 
     def _inputs(self, z: Any, label: Any, seed: int, keys: Any = None) -> tuple[Array, Array, Array]:
         z = jnp.asarray(z, self.gan.dtype)
@@ -291,9 +292,3 @@ def _said(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
     told: dict[str, Any] = {"label": label, "keys": keys, "train": False}
     logits = call(gan.discriminator, state.discriminator.variables, shown, **told).logits
     return discriminator_output(gan.loss, logits).reshape(len(images), -1).mean(1)
-
-
-def _judged(gan: GAN, state: GANState, images: np.ndarray, label: np.ndarray) -> np.ndarray:
-    if images.shape[1:] != gan.image_shape:
-        raise UserError(f"images must be [N, {listed(gan.image_shape)}], not {list(images.shape)}")
-    return np.asarray(_said(gan, state, images, label))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -150,21 +150,24 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def write_images(path: Path, images: Any, arrays: Mapping[str, np.ndarray]) -> None:
+def write_images(
+    path: Path, shape: Sequence[int], batches: Iterable[np.ndarray], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Writes images uint8 ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
 
     Args:
       path: the file.
-      images: with a ``shape``, and batches to iterate over; no more than one of them is in memory.
+      shape: of all images.
+      batches: of them; no more than one is in memory.
       arrays: by name.
     """
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             with archive.open("images.npy", "w", force_zip64=True) as entry:
-                header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
                 np.lib.format.write_array_header_1_0(entry, header)
-                for batch in images:
+                for batch in batches:
                     entry.write(np.ascontiguousarray(batch, np.uint8).tobytes())
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
