@@ -18,13 +18,12 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     list(MODES),
-    "What to do; sample, interpolate and evaluate take the config of the run in --workdir, but for eval.features; "
-    "augment makes a picture of images as the discriminator would see them.",
+    "What to do: one of those below. All that use a trained generator take the config of the run in --workdir.",
 )
 _OUT = flags.DEFINE_string(
     "out",
     None,
-    "Where samples go: a file .npz or .png, or a folder of PNG files; of an evaluation, the picture of neighbours.",
+    "Where what is made goes: of samples a file .npz or .png, or a folder; of an evaluation the picture of neighbours.",
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples",
@@ -41,7 +40,25 @@ _GRID = flags.DEFINE_string("grid", None, "Of samples: columns x rows of one pic
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "How long a film is.", lower_bound=0.1, upper_bound=3600.0)
 _FPS = flags.DEFINE_float("fps", 24.0, "Frames a second of a film.", lower_bound=1.0, upper_bound=60.0)
 _LOOP = flags.DEFINE_boolean("loop", True, "Whether a film ends where it begins.")
-_LABEL = flags.DEFINE_string("label", None, "Which class to sample or interpolate, name or number; default all.")
+_LABEL = flags.DEFINE_string("label", None, "Which class, its name or number, or an even mix as 3+5; default all.")
+_LABELS = flags.DEFINE_string("labels", None, "Which classes, one a row, as 0,1,2; with --seeds a seed a column.")
+_SHIFT = flags.DEFINE_string(
+    "shift",
+    None,
+    "How far along which directions, as --mode=directions found them, in standard deviations: '0=2 3=-1.5'.",
+)
+_ROWS = flags.DEFINE_string("rows", "0-3", "Seeds of the rows of a table of styles.")
+_COLS = flags.DEFINE_string("cols", "4-9", "Seeds of its columns, whose styles the others get.")
+_STYLES = flags.DEFINE_string(
+    "styles", None, "Which copies of w come from the columns, as 0-6; default the half of the lower sides."
+)
+_IMAGE = flags.DEFINE_string("image", None, "The picture whose code is looked for.")
+_FEATURES = flags.DEFINE_string(
+    "features", "random", "What compares it beside pixels: random, pixels, lpips:VGG.pth, classifier, inception."
+)
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 1000, "How many steps look for it.", lower_bound=1)
+_METHOD = flags.DEFINE_enum("method", "sefa", ["sefa", "pca"], "How directions are found; pca needs w.")
+_NUM_DIRECTIONS = flags.DEFINE_integer("num_directions", 10, "How many directions.", 1, 100)
 _SAMPLING = flags.DEFINE_string(
     "sampling",
     None,
@@ -92,7 +109,8 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _SAMPLING),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _SAMPLING),
+    *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS),
     *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
@@ -118,7 +136,9 @@ def main(argv: list[str]) -> None:
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
     values["step"] = command.step_of(_STEP.value)
-    values |= {name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback")}
+    values |= {
+        name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback", "image")
+    }
     request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)
     command.run(_MODE.value, request)
 

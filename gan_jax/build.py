@@ -78,6 +78,8 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         raise UserError("steps x d_steps x batch_size must stay below 2^32 images: lower steps")
     if config.g_batches * config.batch_size >= 2**31:
         raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
+    if config.checkpoint.patience and config.checkpoint.best == "none":
+        raise UserError("checkpoint.patience waits for a better figure: set checkpoint.best to one, e.g. to fid")
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     players = ("generator", "discriminator")
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
@@ -244,7 +246,7 @@ def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False)
     Raises:
       UserError: see `gan_jax.data.load`; also if it has fewer images than a batch.
     """
-    dataset = data.load(_options(config), cache, reading)
+    dataset = data.load(image_options(config), cache, reading)
     if len(dataset.train_images) < config.batch_size:
         raise UserError(
             f"{dataset.name} has {len(dataset.train_images):,} images to train on, fewer than "
@@ -262,7 +264,7 @@ def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False)
 
 def check_data_place(config: ConfigDict) -> None:
     """Raises `UserError` if the folder or file of data that a config names isn't there; nothing in it is read."""
-    data.check_place(_options(config))
+    data.check_place(image_options(config))
 
 
 def build_feed(
@@ -279,7 +281,7 @@ def build_feed(
     """
     return feed(
         dataset,
-        _options(config),
+        image_options(config),
         batch_size=config.batch_size,
         d_steps=config.d_steps,
         seed=config.seed if seed is None else seed,
@@ -317,7 +319,8 @@ def build_evaluator(
     return Evaluator(gan, dataset, extractor, count, devices, cache, how=how, automatic=chosen)
 
 
-def _options(config: ConfigDict) -> data.Options:
+def image_options(config: ConfigDict) -> data.Options:
+    """Return how images are found and brought to one shape."""
     return data.Options(**{field.name: config.data[field.name] for field in dataclasses.fields(data.Options)})
 
 

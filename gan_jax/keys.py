@@ -343,6 +343,12 @@ KEYS: dict[str, Key] = {
         one_of("none", *FIGURES),
         OBSERVES,
     ),
+    "checkpoint.patience": Key(
+        0,
+        "After how many evaluations without a better figure, that of checkpoint.best, a run ends; 0: at its last step.",
+        at_least(0),
+        OBSERVES,
+    ),
     "parallel.logical_shards": Key(
         0,
         "In how many parts a batch is computed: with 8, the same bits on 1, 2, 4 and 8 devices. 0: one a device.",

@@ -17,6 +17,7 @@ from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, unknown_name
 
 _MOST_SEEDS = 1_000_000
+_STRONGEST = 100  # standard deviations
 _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
 
 
@@ -147,7 +148,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def read_seeds(text: str) -> np.ndarray:
+def read_seeds(text: str, flag: str = "seeds") -> np.ndarray:
     """The seeds that ``--seeds=0-99,200`` names ``[N]``, in that order.
 
     Raises:
@@ -158,14 +159,34 @@ def read_seeds(text: str) -> np.ndarray:
         first, dash, last = part.strip().partition("-")
         ends = [end for end in (first, last if dash else first) if end.isascii() and end.isdecimal()]
         if len(ends) < 2 or not int(ends[0]) <= int(ends[1]) < 2**32:
-            raise UserError(f"--seeds={clipped(text)}: write numbers from 0 to 2^32 - 1, and from-to, as 0-99,200")
+            raise UserError(f"--{flag}={clipped(text)}: write numbers from 0 to 2^32 - 1, and from-to, as 0-99,200")
         if int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
-            raise UserError(f"--seeds={clipped(text)}: at most {_MOST_SEEDS:,} at once")
+            raise UserError(f"--{flag}={clipped(text)}: at most {_MOST_SEEDS:,} at once")
         found.append(np.arange(int(ends[0]), int(ends[1]) + 1, dtype=np.int64))
     seeds = np.concatenate(found)
     if len(np.unique(seeds)) < len(seeds):
-        raise UserError(f"--seeds={clipped(text)}: a seed is there twice")
+        raise UserError(f"--{flag}={clipped(text)}: a number is there twice")
     return seeds
+
+
+def read_shift(text: str) -> dict[int, float]:
+    """The strength of each direction that ``--shift='0=2 3=-1.5'`` names, by its number.
+
+    Raises:
+      UserError: it isn't that.
+    """
+    found: dict[int, float] = {}
+    for part in text.split():
+        number, equals, strength = part.partition("=")
+        value = _value(strength)
+        numeric = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _STRONGEST
+        if not equals or not (number.isascii() and number.isdecimal()) or not numeric or int(number) in found:
+            raise UserError(
+                f"--shift={clipped(text)}: write number=strength of each direction, as '0=2 3=-1.5', "
+                f"strengths up to {_STRONGEST}"
+            )
+        found[int(number)] = float(value)
+    return found
 
 
 def read_grid(text: str) -> tuple[int, int]:

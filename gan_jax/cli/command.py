@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
+from gan_jax.cli import helping
 from gan_jax.cli.arguments import load_config, read_override
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
@@ -70,6 +71,9 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     Raises:
       UserError: anything wrong in it, or in the config file that it names.
     """
+    if helping.asked(argv):
+        print(helping.text(values, argv))
+        raise SystemExit
     argv = _home(argv)
     path = _config_path(argv)
     if path is not None:
@@ -92,8 +96,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     except RequiredValueError as error:
         text = "the config file has a required_placeholder, which no flag can set: write placeholder(TYPE) there"
         raise UserError(text) from error
-    except SystemExit:  # it was asked for help, which absl ends with 1
-        print("\nEach key of a config is a flag, --config.KEY=VALUE: docs/config.md explains them.")
+    except SystemExit:  # it was asked for more help than ours, which absl ends with 1
         raise SystemExit from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")

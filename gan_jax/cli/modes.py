@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.cli.arguments import load_config, read_arguments, read_grid, read_search, read_seeds, read_sweep
+from gan_jax.cli import using
+from gan_jax.cli.arguments import load_config, read_arguments, read_search, read_sweep
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
 from gan_jax.keys import FEWEST_SAMPLES
@@ -90,106 +91,6 @@ def alone(
         override(found, key, flags[key])
     set_all = [f"--config.{key}={value}" for key, value in flags.items()]
     return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *set_all])
-
-
-def _sample(request: Request) -> None:
-    from gan_jax.evaluate import sample
-
-    seeds = read_seeds(request.seeds) if request.seeds is not None else None
-    columns, rows = read_grid(request.grid) if request.grid is not None else (None, 1)
-    if seeds is not None and request.num_samples is not None:
-        raise UserError(f"--seeds={request.seeds} says how many images: leave out --num_samples")
-    count = len(seeds) if seeds is not None else request.num_samples or (columns or 0) * rows or 100
-    if seeds is not None and request.seed:
-        raise UserError(f"--seeds={request.seeds} says which seeds: leave out --seed")
-    if columns and not columns * (rows - 1) < count <= columns * rows:
-        raise UserError(f"--grid={request.grid} has {columns * rows:,} places, and there are {count:,} images")
-    if columns and request.out and request.out.suffix.lower() != ".png":
-        raise UserError(f"--grid={request.grid} is of one picture: --out must end in .png, not {str(request.out)!r}")
-    said = f"{count:,} samples" if seeds is None else f"the first samples of {count:,} seeds"
-    name = "seeds" if seeds is not None and not columns else "samples.png"
-    _draw(request, name, sample.samples, (count, said), seeds=seeds, columns=columns)
-
-
-def _interpolate(request: Request) -> None:
-    from gan_jax.evaluate import sample
-
-    _draw(request, "interpolations.png", sample.interpolate, (100, "10 spherical interpolations"))
-
-
-def _draw(
-    request: Request,
-    name: str,
-    draw: Callable[..., Any],
-    what: tuple[int, str],
-    *,
-    seeds: Any = None,
-    columns: int | None = None,
-) -> None:
-    """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
-    from gan_jax.runs import visualize
-    from gan_jax.use import loading
-
-    workdir, seed = request.workdir, request.seed
-    visualize.check_ending(request.out or workdir / name)
-    _, gan, state, step = loading.restore(workdir, request.step)
-    how = _how(gan, request.sampling)
-    out = request.out or _in(workdir, name)
-    # Of seeds each image is the first of its own, whatever others there are.
-    row = what[0] if seeds is not None else columns or 10
-    labels, names = loading.labels(gan, workdir, what[0], request.label, "--label", row)
-    by = seed if seeds is None else seeds
-    images = draw(gan, state, by, labels, how=how, counts=loading.counts(gan, workdir))
-    visualize.save_images(images, out, labels if gan.classes else None, names, seeds=seeds, columns=columns)
-    whose = f", seed {seed}" if seeds is None else ""
-    print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
-
-
-def _walk(request: Request) -> None:
-    import numpy as np
-
-    from gan_jax.runs import film
-    from gan_jax.use import loading, trained
-    from gan_jax.use.walk import walk
-
-    out = request.out or request.workdir / "walk.gif"
-    film.check(out)
-    columns, rows = read_grid(request.grid) if request.grid is not None else (1, 1)
-    consecutive = request.seed + np.arange(4 * columns * rows)
-    seeds = read_seeds(request.seeds) if request.seeds is not None else consecutive
-    if len(seeds) % (columns * rows):
-        raise UserError(f"--grid={request.grid} has {columns * rows:,} places, which {len(seeds):,} seeds don't fill")
-    run = trained.Trained(request.workdir, loading.restore(request.workdir, request.step), "average")
-    how = _how(run.gan, request.sampling)
-    if how.standing:
-        raise UserError("--sampling: standing is not for films: leave it out")
-    labels, _ = loading.labels(run.gan, request.workdir, 1, request.label, "--label")
-    frames = max(1, round(request.seconds * request.fps))
-    seeds = seeds.reshape(columns * rows, -1)
-    told = {"columns": columns, "loop": request.loop, "label": int(labels[0]), **dict(how.options)}
-    out = request.out or _in(request.workdir, out.name)
-    film.save(walk(run, seeds, frames, **told), frames, out, request.fps)
-    print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} seeds{_said(how)}: {out}")
-
-
-def _how(gan: Any, text: str | None) -> Any:
-    """How to draw by ``--sampling``."""
-    from gan_jax.evaluate import sampling
-
-    return sampling.read(gan, text or "", "--sampling")
-
-
-def _said(how: Any) -> str:
-    return f", {how}" if str(how) else ""
-
-
-def _in(workdir: Path, name: str) -> Path:
-    """The picture ``name`` of the run in ``workdir``, if it can be written there."""
-    from gan_jax.util.files import refusal
-
-    if reason := refusal(workdir):
-        raise UserError(f"cannot write to {workdir} ({reason}): give --out=FILE")
-    return workdir / name
 
 
 def _evaluate(request: Request) -> None:
@@ -309,31 +210,68 @@ class Mode:
 
     Attributes:
       run: does it.
+      help: what it does, for ``--help``.
       reads: the flags that it reads, beside ``--config`` and ``--workdir``.
       changes: keys of the run's own config that flags may change, where it takes that; None: it takes any config.
     """
 
     run: Callable[[Request], None]
+    help: str
     reads: tuple[str, ...]
     changes: tuple[str, ...] | None = None
 
 
-_HOSTS = ("coordinator", "processes", "process")
-_SAMPLES = ("out", "seed", "step", "label", "sampling")
+HOSTS = ("coordinator", "processes", "process")
+_RUN = ("out", "step")
+_DRAWN = (*_RUN, "seed", "sampling")
+_ALL = ("fallback", "init_from", *HOSTS)
 MODES: dict[str, Mode] = {
-    "train": Mode(_train, ("fallback", "change", "init_from", *_HOSTS)),
-    "sweep": Mode(_sweep, ("sweep", "population", "executor", "executor_args", "fallback", "init_from", *_HOSTS)),
-    "search": Mode(_search, ("search", "trials", "population", "objective", "fallback", "init_from", *_HOSTS)),
-    "sample": Mode(_sample, (*_SAMPLES, "seeds", "grid", "num_samples", *_HOSTS), changes=()),
-    "walk": Mode(_walk, (*_SAMPLES, "seeds", "grid", "seconds", "fps", "loop", *_HOSTS), changes=()),
-    "interpolate": Mode(_interpolate, (*_SAMPLES, *_HOSTS), changes=()),
+    "train": Mode(_train, "Train what --config says, or go on with the run in --workdir.", ("change", *_ALL)),
+    "sweep": Mode(
+        _sweep, "Train a trial for each setting.", ("sweep", "population", "executor", "executor_args", *_ALL)
+    ),
+    "search": Mode(_search, "Search for the best setting.", ("search", "trials", "population", "objective", *_ALL)),
+    "sample": Mode(
+        using.sample,
+        "Draw images: a picture, a folder of files, or an .npz.",
+        (*_DRAWN, "label", "labels", "shift", "seeds", "grid", "num_samples", *HOSTS),
+        changes=(),
+    ),
+    "interpolate": Mode(
+        using.interpolate, "Draw rows of images between two.", (*_DRAWN, "label", "labels", *HOSTS), changes=()
+    ),
+    "walk": Mode(
+        using.walk,
+        "Make a film that goes from image to image.",
+        (*_DRAWN, "label", "seeds", "grid", "seconds", "fps", "loop", *HOSTS),
+        changes=(),
+    ),
+    "mix": Mode(
+        using.mix,
+        "Draw a table of images with the styles of two: of GANs with a mapping network.",
+        (*_DRAWN[:2], "sampling", "label", "rows", "cols", "styles", *HOSTS),
+        changes=(),
+    ),
+    "project": Mode(
+        using.project,
+        "Find the code whose image is nearest to a picture of yours.",
+        (*_RUN, "seed", "label", "image", "features", "num_steps", *HOSTS),
+        changes=(),
+    ),
+    "directions": Mode(
+        using.directions,
+        "Find directions that change something of an image, and draw each.",
+        (*_DRAWN, "label", "method", "num_directions", *HOSTS),
+        changes=(),
+    ),
     "evaluate": Mode(
         _evaluate,
-        ("out", "step", "num_samples", "sampling", "classifiers", "by_class", *_HOSTS),
+        "Judge the images: FID and its like, in the report.",
+        (*_RUN, "num_samples", "sampling", "classifiers", "by_class", *HOSTS),
         changes=("eval.features", "data.dir"),
     ),
-    "augment": Mode(_augment, ("out", "seed", "num_samples", *_HOSTS)),
-    "doctor": Mode(_doctor, _HOSTS),
+    "augment": Mode(_augment, "Draw images of the data as D sees them.", ("out", "seed", "num_samples", *HOSTS)),
+    "doctor": Mode(_doctor, "Look at the machine, the data and the config.", HOSTS),
 }
 
 

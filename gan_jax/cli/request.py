@@ -37,6 +37,16 @@ class Request:
     fps: float = 24.0
     loop: bool = True
     label: str | None = None
+    labels: str | None = None
+    shift: str | None = None
+    rows: str = "0-3"
+    cols: str = "4-9"
+    styles: str | None = None
+    image: Path | None = None
+    features: str = "random"
+    num_steps: int = 1000
+    method: str = "sefa"
+    num_directions: int = 10
     sampling: str | None = None
     classifiers: int = 0
     by_class: bool = False

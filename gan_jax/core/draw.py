@@ -16,17 +16,30 @@ def latents(gan: GAN, keys: Array, **options: Any) -> Array:
     return z
 
 
-def generate(gan: GAN, variables: Variables, inputs: tuple[Array, Array, Array], **options: Any) -> Array:
-    """Return images ``[B, H, W, C]`` in [-1, 1] of latents ``[B, latent_dim]``, labels ``[B]`` and keys ``[B]``.
+def generate(
+    gan: GAN, variables: Variables, inputs: tuple[Array, Array, Array], shift: Array | None = None, **options: Any
+) -> Array:
+    """Return images ``[B, H, W, C]`` in [-1, 1] of latents ``[B, latent_dim]``, labels and keys ``[B]``.
 
     Args:
       gan: the static half.
       variables: of the generator, for instance `GANState.ema`.
-      inputs: latents, labels, and the examples' keys, from which come those of whatever the network draws by itself.
+      inputs: latents; labels ``[B]``, or shares of each class ``[B, classes]``; and the examples' keys, from which come
+        those of whatever the network draws by itself.
+      shift: added to each w, where there is a mapping network, else to each latent; None: nothing.
       **options: the network gets its own, as ``noise_mode``.
     """
     z, label, keys = inputs
-    return images_of(call(gan.generator, variables, z, train=False, **told(gan, label, keys, **options)))
+    own: dict[str, Any] = {"train": False, **told(gan, label, keys, **options)}
+    if shift is not None and has_mapping(gan):
+        w = call(gan.generator, variables, z, method="mapping", **own) + shift
+        return images_of(call(gan.generator, variables, w, method="synthesis", **own))
+    return images_of(call(gan.generator, variables, z if shift is None else z + shift, **own))
+
+
+def has_mapping(gan: GAN) -> bool:
+    """Return whether the generator has a mapping network, from latents to w, and its ``synthesis`` of w."""
+    return hasattr(gan.generator, "mapping")
 
 
 def told(gan: GAN, label: Array, keys: Array, **options: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core.draw import latents
+from gan_jax.core.draw import has_mapping, latents
 from gan_jax.core.gan import Context, Examples, Generated, Images, Params, Variables, generated_of
 from gan_jax.core.networks import call
 from gan_jax.layers import DiscriminatorOutput
@@ -109,13 +109,13 @@ class View:
 
     def map(self, z: Array, purpose: str) -> Any:
         """Return ``w`` of latents by G's mapping network; the latents themselves where it has none."""
-        if not hasattr(self.context.gan.generator, "mapping"):
+        if not has_mapping(self.context.gan):
             return z
         return self._generator(z, purpose, "mapping")
 
     def synthesize(self, w: Array, purpose: str) -> Images:
         """Return the images ``[b, H, W, C]`` of `map`'s results, in training mode."""
-        method = "synthesis" if hasattr(self.context.gan.generator, "mapping") else "__call__"
+        method = "synthesis" if has_mapping(self.context.gan) else "__call__"
         return self._generator(w, purpose, method)
 
     def _generator(self, x: Array, purpose: str, method: str) -> Any:

@@ -24,8 +24,8 @@ Inputs = tuple[Array, Array, Array]  # of `draw.generate`: latents, labels, keys
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs) -> Array:
-    return to_uint8(draw.generate(gan, variables, inputs, **dict(how.options)))
+def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs, shift: Array | None = None) -> Array:
+    return to_uint8(draw.generate(gan, variables, inputs, shift, **dict(how.options)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -45,8 +45,9 @@ def fixed_keys(seed: Any, numbers: Array | np.ndarray) -> Array:
     return example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
 
 
-def _first_keys(seeds: np.ndarray) -> Array:
-    """The key ``[N]`` of the first sample of each seed."""
+def first_keys(seeds: np.ndarray) -> Array:
+    """Return the key ``[N]`` of the first sample of each seed."""
+    seeds = np.asarray(seeds).astype(np.uint32)
     return jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(jnp.asarray(seeds))
 
 
@@ -107,17 +108,21 @@ def samples(
     *,
     how: Sampling = USUAL,
     counts: Counts = None,
+    shift: np.ndarray | None = None,
 ) -> Batches:
-    """Images of labels ``[N]``. Image i is a function of the state, ``seed``, i, its label and ``how`` it is drawn; of
-    several seeds ``[N]`` it is the first image of its own. For standing statistics labels are as frequent as
-    ``counts`` ``[classes]``, None: all alike."""
+    """Images of labels ``[N]``, or of shares of each class ``[N, classes]``; ``shift`` as of `draw.generate`.
+
+    Image i is a function of the state, ``seed``, i, its label and ``how`` it is drawn; of several seeds ``[N]`` it is
+    the first image of its own. For standing statistics labels are as frequent as ``counts`` ``[classes]``, None: all
+    alike.
+    """
     seeds = np.pad(np.atleast_1d(seed), (0, _BATCH)).astype(np.uint32)
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
-        keys = _first_keys(seeds[numbers]) if np.ndim(seed) else fixed_keys(seeds[0], numbers)
+        keys = first_keys(seeds[numbers]) if np.ndim(seed) else fixed_keys(seeds[0], numbers)
         return draw.latents(gan, keys, **dict(how.options)), keys
 
-    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn)
+    return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn, shift)
 
 
 def interpolate(
@@ -171,16 +176,17 @@ def _in_batches(
     variables: Variables,
     labels: np.ndarray,
     inputs: Callable[[np.ndarray], tuple[Array, Array]],
+    shift: np.ndarray | None = None,
 ) -> Batches:
     """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are.
 
     ``inputs(numbers)`` are latents and keys of the images ``numbers``.
     """
-    padded = np.pad(labels, (0, _BATCH))
+    padded = np.concatenate([labels, np.zeros((_BATCH, *labels.shape[1:]), labels.dtype)])
 
     def drawn(start: int) -> np.ndarray:
         numbers = np.arange(start, start + _BATCH)
         z, keys = inputs(numbers)
-        return np.asarray(_generate(gan, how, variables, (z, padded[numbers], keys)))
+        return np.asarray(_generate(gan, how, variables, (z, padded[numbers], keys), shift))
 
     return Batches(len(labels), gan.image_shape, drawn)

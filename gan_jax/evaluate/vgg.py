@@ -6,6 +6,7 @@ the five blocks, of 32 channels each: 160 in all, so that a covariance of 1,000 
 weights are all alike, so any 32 will do.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -43,11 +44,21 @@ def apply(variables: Any, images: Array) -> tuple[Array, Array]:
     x = jnp.broadcast_to(x, (*x.shape[:3], 3))
     if x.shape[1:3] != (SIDE, SIDE):
         x = jax.image.resize(x, (len(x), SIDE, SIDE, 3), "linear")  # smaller by an antialiased filter
-    features, kernels = [], iter(variables)
+    features = [maps[..., :KEPT].mean((1, 2)) for maps in blocks([(kernel, 0.0) for kernel in variables], x)]
+    return jnp.concatenate(features, -1), jnp.zeros((len(images), 0))
+
+
+def blocks(layers: Sequence[tuple[Any, Any]], x: Array) -> Iterator[Array]:
+    """Yield the last activations ``[n, h, w, c]`` of each block, for kernels and biases of the convolutions in order.
+
+    A block halves the side of the one before, rounded down.
+    """
+    remaining = iter(layers)
     for block in BLOCKS:
         for _ in block:
-            x = jax.nn.relu((conv if x.shape[1] > FEW else patches_conv)(x, next(kernels)))
-        features.append(x[..., :KEPT].mean((1, 2)))
+            kernel, bias = next(remaining)
+            x = jax.nn.relu((conv if x.shape[1] > FEW else patches_conv)(x, jnp.asarray(kernel)) + bias)
+        yield x
         n, height, width, channels = x.shape
+        x = x[:, : height // 2 * 2, : width // 2 * 2]
         x = x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
-    return jnp.concatenate(features, -1), jnp.zeros((len(images), 0))

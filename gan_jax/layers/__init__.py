@@ -15,7 +15,16 @@ from gan_jax.layers.common import (
     sides,
     weight_types,
 )
-from gan_jax.layers.head import CONDITIONALS, DiscriminatorOutput, Embedding, check_conditional, judged, with_label
+from gan_jax.layers.head import (
+    CONDITIONALS,
+    DiscriminatorOutput,
+    Embedding,
+    check_conditional,
+    judged,
+    label_code,
+    of_label,
+    with_label,
+)
 from gan_jax.layers.modules import INITS, Array, Conv, Dense, Dtype, StridedConv, TransposedConv, spectrally_normalized
 from gan_jax.layers.norms import (
     REFERENCES,
@@ -60,9 +69,11 @@ __all__ = [
     "generator_output",
     "judged",
     "kernel_gradient",
+    "label_code",
     "leaky_relu",
     "normalized",
     "of_all_classes",
+    "of_label",
     "relu",
     "rematerialized",
     "reshaped",

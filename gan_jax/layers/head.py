@@ -88,7 +88,7 @@ def judged(
 
 
 class Embedding(nn.Module):
-    """Labels ``[B]`` -> ``[B, features]``, a learnt vector for each of ``classes``."""
+    """Labels (see `of_label`) -> ``[B, features]``, a learnt vector for each of ``classes``."""
 
     classes: int
     features: int
@@ -102,7 +102,7 @@ class Embedding(nn.Module):
         table: Array = self.param("table", INITS[self.initializer], (self.classes, self.features), self.param_dtype)
         if self.spectral:
             table = spectrally_normalized(self, table)
-        return table[label].astype(self.dtype)
+        return of_label(table, label).astype(self.dtype)
 
 
 def check_conditional(conditional: str, classes: int, valid: tuple[str, ...]) -> None:
@@ -119,9 +119,19 @@ def check_conditional(conditional: str, classes: int, valid: tuple[str, ...]) ->
         )
 
 
+def label_code(label: Array | None, classes: int, dtype: Any) -> Array:
+    """Return the one-hot code ``[B, classes]`` of labels ``[B]``; mixes ``[B, classes]`` are it already."""
+    assert label is not None
+    return label.astype(dtype) if label.ndim == 2 else jax.nn.one_hot(label, classes, dtype=dtype)
+
+
+def of_label(table: Array, label: Array) -> Array:
+    """Return the row of ``table`` ``[classes, F]`` of each label ``[B]``, or the mean by shares ``[B, classes]``."""
+    return label.astype(table.dtype) @ table if label.ndim == 2 else table[label]
+
+
 def with_label(x: Array, label: Array | None, classes: int) -> Array:
     """``x`` ``[B, ..., C]`` with the label's one-hot code as further channels (Mirza & Osindero 2014,
     arXiv:1411.1784)."""
-    assert label is not None
-    code = jax.nn.one_hot(label, classes, dtype=x.dtype).reshape(len(x), *(1,) * (x.ndim - 2), classes)
+    code = label_code(label, classes, x.dtype).reshape(len(x), *(1,) * (x.ndim - 2), classes)
     return jnp.concatenate([x, jnp.broadcast_to(code, (*x.shape[:-1], classes))], -1)

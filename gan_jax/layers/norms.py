@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from gan_jax.layers.head import label_code, of_label
 from gan_jax.ops.collectives import cross_device_mean
 from gan_jax.ops.sums import batch_moments
 
@@ -155,7 +156,7 @@ class BatchNorm(nn.Module):
         if not self.classes:
             return scale, bias
         assert label is not None
-        return scale[label], bias[label]
+        return of_label(scale, label), of_label(bias, label)
 
 
 def _normal_about_one(spread: float, key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
@@ -205,7 +206,9 @@ def with_references(z: Array, label: Array | None, classes: int) -> tuple[Array,
     """The fixed reference batch of `VirtualBatchNorm`, and behind it latents ``[B, Z]`` and labels ``[B]``."""
     fixed = jax.random.normal(jax.random.key(0), (REFERENCES, z.shape[1]), z.dtype)
     if label is not None:
-        label = jnp.concatenate([jnp.arange(REFERENCES, dtype=label.dtype) % max(classes, 1), label])
+        fixed_labels = jnp.arange(REFERENCES) % max(classes, 1)
+        fixed_labels = label_code(fixed_labels, classes, label.dtype) if label.ndim == 2 else fixed_labels
+        label = jnp.concatenate([fixed_labels.astype(label.dtype), label])
     return jnp.concatenate([fixed, z]), label
 
 

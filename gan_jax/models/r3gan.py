@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -127,7 +126,9 @@ class Generator(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = z.astype(self.dtype)
         if self.conditional == "concat":
-            z = jnp.concatenate([z, Linear(self.embedding, **types)(_code(label, self.classes, self.dtype))], -1)
+            z = jnp.concatenate(
+                [z, Linear(self.embedding, **types)(layers.label_code(label, self.classes, self.dtype))], -1
+            )
         width = self.widths[0]
         basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, width), self.param_dtype)
         x = basis.astype(self.dtype) * Linear(width, **types)(z)[:, None, None]
@@ -185,7 +186,7 @@ class Discriminator(nn.Module):
         wide, width = self.param_dtype, self.widths[-1]
         if self.conditional == "projection":
             own = Linear(width, **types)(features)
-            code = _code(label, self.classes, self.dtype)
+            code = layers.label_code(label, self.classes, self.dtype)
             of_label = Linear(width, gain=1 / math.sqrt(width), **types)(code)
             logits = (own.astype(wide) * of_label.astype(wide)).sum(1)
         else:
@@ -231,8 +232,3 @@ def _halved(x: Array, module: Any, stage: int) -> Array:
 def _widened(x: Array, module: Any, stage: int) -> Array:
     width = module.widths[stage]
     return x if x.shape[-1] == width else Linear(width, **_types(module, x))(x)
-
-
-def _code(label: Array | None, classes: int, dtype: Dtype) -> Array:
-    assert label is not None
-    return jax.nn.one_hot(label, classes, dtype=dtype)

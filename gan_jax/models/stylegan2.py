@@ -88,7 +88,7 @@ class MappingNetwork(nn.Module):
         x = [] if z is None else [_normalized(z.astype(self.param_dtype))]
         if self.classes:
             assert label is not None
-            code = jax.nn.one_hot(label, self.classes, dtype=self.param_dtype)
+            code = layers.label_code(label, self.classes, self.param_dtype)
             x.append(_normalized(EqualizedDense(self.w_dim, name="embedding", **types)(code)))
         w = jnp.concatenate(x, 1)
         for _ in range(self.depth):

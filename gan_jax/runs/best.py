@@ -58,6 +58,17 @@ class Best:
         sign = -1 if self._figure in HIGHER_IS_BETTER else 1
         return None if alike and sign * value >= sign * self.kept["value"] else found
 
+    def waited(self, step: int, begin: int, every: int) -> int:
+        """Return how many evaluations, one in so many steps, were no better than the best one known after ``step``.
+
+        Args:
+          step: after which the last one was.
+          begin: the step at which the run's stage began: what was before doesn't count.
+          every: steps between two.
+        """
+        best = self.kept.get("step")
+        return 0 if best is None else (step - max(best, begin)) // every
+
     def save(self, step: int, state: Any, config: dict[str, Any], found: dict[str, Any]) -> None:
         """Save the state of ``step`` in place of the one kept before, as `gan_jax.runs.checkpoint.Checkpoints` does."""
         log = {**found, "step": step}

@@ -88,6 +88,8 @@ def plan(
         except (UserError, TypeError, ValueError) as error:
             text = listed(f"{key}={value}" for key, value in overrides.items())
             raise UserError(f"trial {number:03d} of the sweep ({text}): {' '.join(str(error).split())}") from error
+        if own.checkpoint.patience:
+            raise UserError("a sweep's trials end together: leave config.checkpoint.patience at 0")
         if own.get("stages"):
             raise UserError(
                 f"a sweep can't grow: leave config.stages ({listed(own.stages)}) empty, or train the trials one by one"

@@ -28,13 +28,16 @@ class Alone:
       devices: those to train on, of all processes.
     """
 
-    trials = 1
-
     def __init__(self, run: Run, parts: Sequence[Part], devices: Sequence[jax.Device]) -> None:
         self.run, self.parts, self.devices = run, parts, devices
         self.config, self.first, self.stop = run.config, run.first, run.stop
         self.part = at(parts, run.first)
         self._shown, self._compiling = "", 0.0
+
+    @property
+    def trials(self) -> int:
+        """Return 1; 0 where the run has lost its patience."""
+        return 0 if self.run.over else 1
 
     @property
     def until(self) -> int:
@@ -59,7 +62,8 @@ class Alone:
         pace = Pace(config.steps_per_dispatch, feed.capacity)
         with closing(self._shares(pace)) as shares:
             try:
-                loop(self, shares, pace)
+                if not run.over:
+                    loop(self, shares, pace)
             except DivergedError as error:
                 raise run.apart(error, placement.on_first(self.state)) from error
         own = self.part.config

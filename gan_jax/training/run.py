@@ -67,6 +67,7 @@ class Run:
         if fallback is not None:
             Workdir(fallback)  # refuses one that can't be, now
         self.trouble: OSError | None = None  # with the disk, when it was waited for in vain
+        self.over = 0  # the step after which nothing better is waited for any more
         self.lost = False  # whether the last checkpoint could not be written
         self.stages = stages.plan(config)
         self.stage = stages.at(self.stages, first)
@@ -135,16 +136,25 @@ class Run:
             self.fid = [value for name, value in self.figures.items() if name.startswith("fid[")][:1]
         # A checkpoint's step is logged, so that a resumed run knows the time that it took.
         shown = self.report(pending, self.figures if judged or saved else None)
-        if step % self.config.sample.every == 0 or last:
-            self.persist("the samples", lambda: self.draw(step, state))
-        if saved:
-            self.persist("a checkpoint", lambda: self.save(step, state))
         found = distributed.broadcast(self.kept.found(self.figures, self.stage.begin)) if judged else None
         if found and _finite(state):
             config = to_plain(self.config)
             self.persist("the best checkpoint", lambda: self.kept.save(step, state, config, found))
+        if judged:
+            self.lose_patience(step)
+        if step % self.config.sample.every == 0 or last or self.over:
+            self.persist("the samples", lambda: self.draw(step, state))
+        if saved or self.over:
+            self.persist("a checkpoint", lambda: self.save(step, state))
         self.reported = 0.0
         return shown
+
+    def lose_patience(self, step: int) -> None:
+        """Let the run be `over` if its evaluations, that after ``step`` the last, have long been no better."""
+        patience, every = self.config.checkpoint.patience, self.config.eval.every
+        if patience and self.stage.end == self.config.steps and step < self.config.steps and step % every == 0:
+            waited = distributed.broadcast(self.kept.waited(step, self.stage.begin, every))
+            self.over = step if waited >= patience else 0
 
     def persist(self, what: str, write: Callable[[], object]) -> None:
         """Writes with patience."""
@@ -161,7 +171,7 @@ class Run:
     def needs_attention(self, step: int) -> str:
         """Why to `attend` after ``step``: the signal to end, `ATTEND` if the disk has refused something, or nothing."""
         try:
-            self.checkpoints.check(wait=step == self.config.steps)
+            self.checkpoints.check(wait=step in (self.config.steps, self.over))
         except OSError as error:
             print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
             self.lost = True
@@ -299,7 +309,7 @@ class Run:
         records = self.workdir.records()
         if not records:
             raise UserError(f"{self.workdir.path} has lost its metrics.jsonl: restore it, or give another --workdir")
-        last, steps = records[-1], self.config.steps
+        last, steps = records[-1], self.over or self.config.steps
         verdict, why = self.verdict(records)
         timed = 0 if self.logs.seconds_before else self.first  # the log of those before may be lost
         summary = {
@@ -314,6 +324,8 @@ class Run:
             "floor": self.evaluator.floor,
             **{name: value for name, value in last.items() if name not in ("step", "seconds", "images_per_second")},
             **({"best_checkpoint": str(self.kept)} if str(self.kept) else {}),
+            **({"ended_early": impatient(self.config, str(self.kept))} if self.over else {}),
+            **({"patience": self.config.checkpoint.patience} if self.over else {}),
             **{f"best_{name}": value for name, (value, _) in self.best.items()},
             **{f"best_fid_step{name.removeprefix('fid')}": step for name, (_, step) in self.best.items()},
         }
@@ -341,6 +353,11 @@ class Run:
                 known.append(f"{self.evaluator.samples:,} fresh images {self.evaluator.floor[name]:.3g}")
             lines.append(f"fid {figures[name]:.3g} ({', '.join(known)})")
         return lines
+
+
+def impatient(config: ConfigDict, best: str) -> str:
+    """Return why a run ended before its last step: ``checkpoint.patience``, since the ``best`` checkpoint."""
+    return f"{config.checkpoint.patience} evaluations in a row were no better than the best, {best}"
 
 
 _finite = jax.jit(finite)

@@ -27,7 +27,7 @@ from gan_jax.runtime.signals import Stop
 from gan_jax.stages import at, lengthens, that_made
 from gan_jax.training import stages
 from gan_jax.training.alone import Alone
-from gan_jax.training.run import Run
+from gan_jax.training.run import Run, impatient
 from gan_jax.training.stages import Part
 from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.util.files import keep
@@ -83,6 +83,9 @@ def train(
                 if not (path / "report.html").exists():
                     keep(lambda: write_report(workdir), f"the report in {path}")
                 print(f"{path} holds {_ending(config, workdir)}")
+                return None
+            if why := distributed.broadcast(_without_patience(config, workdir)):
+                print(f"{path} holds a run that ended early ({why}): nothing to do; more patience goes on with it")
                 return None
             if config.init_from and not workdir.saved():
                 origin.check(config.init_from, parts[0].shapes)
@@ -141,6 +144,14 @@ def _listed(keys: Sequence[str]) -> str:
     return listed(key if key.startswith("code.") else f"--config.{key}" for key in keys)
 
 
+def _without_patience(config: ConfigDict, workdir: Workdir) -> str:
+    """Why the run here has ended for want of patience, and would again; nothing if it goes on."""
+    summary = workdir.summary() or {}
+    why: str = summary.get("ended_early", "")
+    lasting = config.checkpoint.patience and config.checkpoint.patience <= summary.get("patience", 0)
+    return why if lasting else ""
+
+
 def _ending(config: ConfigDict, workdir: Workdir) -> str:
     """What a run is that has ended, in words."""
     if workdir.made() is None:
@@ -192,11 +203,15 @@ def _attempt(
         logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
         run = Run(config, part.gan, part.evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
         stack.enter_context(run.kept)
+        if resumed:
+            run.lose_patience(resumed)
         state, used = Alone(run, parts, devices).go(state, feed)
     if distributed.is_first():
         print(run.finish(used))
     distributed.barrier()  # nobody leaves before all is written
-    print(f"finished: {config.steps:,} steps; see {workdir.path / 'report.html'}")
+    if run.over:
+        print(f"ended early: {impatient(config, str(run.kept))}")
+    print(f"finished: {run.over or config.steps:,} steps; see {workdir.path / 'report.html'}")
     return state
 
 

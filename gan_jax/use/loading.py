@@ -1,7 +1,7 @@
 """A run's state, read back."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,16 +84,30 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
+class Labels(NamedTuple):
+    """Of which classes images are.
+
+    Attributes:
+      told: what the generator is told: numbers of classes ``[N]``, or shares of each class ``[N, classes]``.
+      kinds: which of ``names`` each image has ``[N]``.
+      names: of the classes, or of mixes of them; empty where there are none.
+    """
+
+    told: np.ndarray
+    kinds: np.ndarray
+    names: list[str]
+
+
 def labels(
-    gan: GAN, workdir: Path, count: int, label: str | int | None, where: str, columns: int = 10
-) -> tuple[np.ndarray, list[str]]:
-    """Return labels ``[count]``, all ``label`` if that is given, else a class a row, and the classes' names.
+    gan: GAN, workdir: Path, count: int, asked: str | int | Sequence[str] | None, where: str, columns: int = 10
+) -> Labels:
+    """Return labels of ``count`` images: of one class or mix, or of several, one a row; None: all classes, one a row.
 
     Args:
       gan: whose classes they are.
       workdir: of the run.
       count: of images.
-      label: a class's name, or, where no name is a number, its number.
+      asked: a class's name, or, where no name is a number, its number; ``A+B`` is the even mix of two or more.
       where: what said it, for an error.
       columns: of a row.
 
@@ -101,15 +115,28 @@ def labels(
       UserError: there is no such class.
     """
     found, names = sample.row_labels(gan, count, columns), Workdir(workdir).class_names(gan.classes)
-    if label is not None:
-        by_name = {name: number for number, name in enumerate(names)}
-        if not any(name.isdecimal() for name in names):
-            by_name |= {str(number): number for number in by_name.values()}
-        if str(label) not in by_name:
-            known = f"it has {len(names):,} classes: {listed(names)}" if names else "it was trained without labels"
-            raise UserError(f"{where}={clipped(str(label))}: the GAN in {workdir} has no such class: {known}")
-        found[:] = by_name[str(label)]
-    return found, names
+    if asked is None:
+        return Labels(found, found, names)
+    texts = [str(asked)] if isinstance(asked, str | int) else list(asked)
+    rows = np.arange(count) // columns % len(texts)
+    parts = [_classes(text, names, f"{where}={clipped(text)}: the GAN in {workdir}") for text in texts]
+    if all(len(numbers) == 1 for numbers in parts):
+        found = np.array(parts, np.int32)[rows, 0]
+        return Labels(found, found, names)
+    shares = np.stack([np.bincount(numbers, minlength=gan.classes) / len(numbers) for numbers in parts])
+    return Labels(shares.astype(np.float32)[rows], rows, texts)
+
+
+def _classes(text: str, names: list[str], whose: str) -> list[int]:
+    """The numbers of the classes that ``text`` names, with ``+`` between them."""
+    by_name = {name: number for number, name in enumerate(names)}
+    if not any(name.isdecimal() for name in names):
+        by_name |= {str(number): number for number in by_name.values()}
+    parts = [text] if text in by_name else text.split("+")
+    if not all(part in by_name for part in parts):
+        known = f"it has {len(names):,} classes: {listed(names)}" if names else "it was trained without labels"
+        raise UserError(f"{whose} has no such class: {known}")
+    return [by_name[part] for part in parts]
 
 
 def counts(gan: GAN, workdir: Path) -> Any:

@@ -18,11 +18,14 @@ from gan_jax.core.losses import discriminator_output
 from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_float
 from gan_jax.core.state import GANState
-from gan_jax.evaluate import sample, sampling
+from gan_jax.evaluate import perceptual, sample, sampling
+from gan_jax.evaluate.perceptual import Distance
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import environment
 from gan_jax.training.train import train as _train
 from gan_jax.use import loading
+from gan_jax.use.directions import Directions, find
+from gan_jax.use.project import Projection, project
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, unknown_name
 
@@ -63,6 +66,7 @@ class Trained:
         *,
         seed: int = 0,
         label: str | int | Sequence[int] | np.ndarray | None = None,
+        shift: Any = None,
         **options: Any,
     ) -> np.ndarray:
         """Draw images uint8 ``[count, H, W, C]``; as ``--mode=sample`` of that seed does, to the bit.
@@ -70,21 +74,24 @@ class Trained:
         Args:
           count: of images.
           seed: which ones, from 0 to 2^32 - 1: image i is a function of the weights, the seed, i and its label.
-          label: a class by its name or number for all, or numbers ``[count]``; None: a class a row of ten.
+          label: a class by its name or number for all, or an even mix as ``"3+5"``; numbers ``[count]``; shares of each
+            class ``[count, classes]``; None: a class a row of ten.
+          shift: added to each w ``[w_dim]`` or each copy ``[copies, w_dim]``, where there is a mapping network, else to
+            each latent ``[latent_dim]``: see `directions`.
           **options: as of ``--sampling``: ``truncation=0.7``, ``noise_mode="const"``, ``standing=16``.
 
         Raises:
           gan_jax.util.errors.UserError: there is no such class or option.
         """
         if label is None or isinstance(label, str | int):
-            labels, _ = loading.labels(self.gan, self.workdir, count, label, "label")
+            labels = loading.labels(self.gan, self.workdir, count, label, "label").told
         else:
             labels = self._labels(count, np.asarray(label))
         text = " ".join(f"{name}={value}" for name, value in options.items())
         how, seed = sampling.read(self.gan, text, "sample()"), _seed(seed)
-        return sample.sample(
-            self.gan, self._state, seed, labels, how=how, counts=loading.counts(self.gan, self.workdir)
-        )
+        shift = None if shift is None else np.asarray(shift, self.gan.dtype)
+        counts = loading.counts(self.gan, self.workdir)
+        return sample.samples(self.gan, self._state, seed, labels, how=how, counts=counts, shift=shift).array()
 
     def latents(self, count: int, *, seed: int = 0, **options: Any) -> Array:
         """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed.
@@ -96,14 +103,17 @@ class Trained:
         _check(options, draw.options_of(self.gan)[0], "latents()")
         return sample.fixed_latents(self.gan, _seed(seed), count, **options)
 
-    def generate(self, z: Any, label: Any = None, *, seed: int = 0, keys: Any = None, **options: Any) -> Array:
+    def generate(
+        self, z: Any, label: Any = None, *, seed: int = 0, keys: Any = None, shift: Any = None, **options: Any
+    ) -> Array:
         """Return images ``[B, H, W, C]``, in [-1, 1] or about, of latents.
 
         Args:
           z: ``[B, latent_dim]``.
-          label: numbers of classes ``[B]``, or one for all; 0 if None.
+          label: numbers of classes ``[B]``, or one for all; 0 if None; or shares of each class ``[B, classes]``.
           seed: of what the network draws by itself, such as noise.
           keys: in its place a PRNG key for each example ``[B]``.
+          shift: see `sample`.
           **options: the network's own: ``truncation=0.7``, ``noise_mode="const"``.
 
         Raises:
@@ -111,13 +121,13 @@ class Trained:
         """
         _check(options, draw.network_options(self.gan), "generate()")
         inputs = self._inputs(z, label, seed, keys)
-        images: Array = _generated(self.gan, tuple(sorted(options.items())), self.params, inputs)
+        images: Array = _generated(self.gan, tuple(sorted(options.items())), self.params, inputs, shift)
         return images
 
     @property
     def has_mapping(self) -> bool:
         """Whether there is a mapping network, so that there are w."""
-        return hasattr(self.gan.generator, "mapping")
+        return draw.has_mapping(self.gan)
 
     def mapping(self, z: Any, label: Any = None, **options: Any) -> Array:
         """Return w ``[B, copies, w_dim]`` of latents ``[B, latent_dim]``, of networks with a mapping network.
@@ -176,6 +186,47 @@ class Trained:
         said = [np.asarray(_said(self.gan, self._state, images[part], labels[part])) for part in parts]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
 
+    def project(
+        self,
+        image: Any,
+        *,
+        distance: Distance | None = None,
+        steps: int = 1000,
+        label: int | None = None,
+        seed: int = 0,
+    ) -> Projection:
+        """Find the code whose image is nearest to ``image`` uint8 ``[H, W, C]``.
+
+        Args:
+          image: of the GAN's own shape.
+          distance: what nearest means, one of `gan_jax.evaluate.perceptual`; None: pixels at several scales and the
+            features of a random VGG16.
+          steps: of Adam.
+          label: the number of its class; None: whatever comes nearest.
+          seed: of the draws that it begins with.
+
+        Raises:
+          gan_jax.util.errors.UserError: the image has another shape.
+        """
+        image = np.asarray(image)
+        if image.shape != self.gan.image_shape or image.dtype != np.uint8:
+            shape = listed(self.gan.image_shape)
+            raise UserError(f"the image must be uint8 [{shape}], not {image.dtype} {list(image.shape)}")
+        return project(self, image, distance or perceptual.random(), steps=steps, label=label, seed=_seed(seed))
+
+    def directions(self, method: str = "sefa", count: int = 10) -> Directions:
+        """Find directions that change something of an image: ``run.sample(shift=found.shift({0: 2.0}))``.
+
+        Args:
+          method: ``sefa``, from the generator's first weights (Shen & Zhou 2021), or ``pca``, the principal components
+            of w (Härkönen et al. 2020).
+          count: of directions.
+
+        Raises:
+          gan_jax.util.errors.UserError: there is no such method, or no w for ``pca``.
+        """
+        return find(self, method, count)
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the log, a dict a line: ``pandas.DataFrame(run.metrics())`` is a table of it."""
         return Workdir(self.workdir).records()
@@ -189,8 +240,10 @@ class Trained:
         return z, jnp.asarray(labels), keys
 
     def _labels(self, count: int, label: np.ndarray) -> np.ndarray:
-        """Numbers of classes ``[count]``."""
+        """Numbers of classes ``[count]``, or shares ``[count, classes]``."""
         classes = max(self.gan.classes, 1)
+        if np.issubdtype(label.dtype, np.floating) and label.shape in ((classes,), (count, classes)):
+            return np.broadcast_to(label, (count, classes))
         if label.shape not in ((), (count,)) or not np.issubdtype(label.dtype, np.integer):
             raise UserError(f"labels must be one number, or one for each of {count}, not of shape {list(label.shape)}")
         if label.size and not 0 <= label.min() <= label.max() < classes:
@@ -262,8 +315,8 @@ def _applied(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generated(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any) -> Array:
-    return draw.generate(gan, params, inputs, **dict(options))
+def _generated(gan: GAN, options: tuple[tuple[str, Any], ...], params: Variables, inputs: Any, shift: Any) -> Array:
+    return draw.generate(gan, params, inputs, shift, **dict(options))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from gan_jax.core import draw
 from gan_jax.core.pixels import to_uint8
-from gan_jax.evaluate.sample import fixed_keys, slerp
+from gan_jax.evaluate.sample import first_keys, slerp
 from gan_jax.runs.visualize import grid
 from gan_jax.use.trained import Trained
 from gan_jax.util import progress
@@ -58,7 +58,7 @@ def walk(
     path = (_splines if styled else _circles)(points.reshape(cells, stops, *points.shape[1:]), loop)
     times = np.arange(frames) * (stops / frames if loop else (stops - 1) / max(frames - 1, 1))
     together = max(1, _BATCH // cells)
-    keys = jnp.tile(jnp.stack([fixed_keys(int(seed), np.zeros(1, int))[0] for seed in seeds[:, 0]]), together)
+    keys = jnp.tile(first_keys(seeds[:, 0]), together)
     with progress.bar(total=frames, unit="frame") as bar:
         for start in range(0, frames, together):
             now = times[start : start + together]

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from gan_jax.cli import arguments
+from gan_jax.cli.modes import MODES
 from gan_jax.evaluate.torch_weights import read_state_dict
 from gan_jax.runs.workdir import Workdir
 from gan_jax.use import loading
@@ -59,7 +60,7 @@ def picture(path: Path) -> np.ndarray:
         (
             [DCGAN, "--mode=simple"],
             "--mode=simple: value should be one of "
-            "<train|sweep|search|sample|walk|interpolate|evaluate|augment|doctor>",
+            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|evaluate|augment|doctor>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
@@ -265,6 +266,17 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:
     assert "--config.KEY=VALUE: docs/config.md" in launch("--help", code=0)
+
+
+def test_help_is_grouped_by_mode() -> None:
+    whole, own = launch("--help", code=0), launch("--mode=sample", "--help", code=0)
+    for name, mode in MODES.items():
+        assert f"--mode={name}" in whole
+        assert (f"--mode={name}:" in own) == (name == "sample")
+        for flag in mode.reads:
+            assert whole.count(f"\n  --{flag} ") == 1
+    assert "\n  --seeds " in own
+    assert "\n  --objective " not in own
 
 
 def test_help_and_mistakes_answer_before_jax_is_imported() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gan_jax
+from gan_jax import build
 from gan_jax.cli import command
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
@@ -16,6 +17,8 @@ from gan_jax.evaluate import Evaluator
 from gan_jax.runs.best import Best
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
+from gan_jax.sweeps.sweep import sweep
+from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, run, run_until, small
 
@@ -132,3 +135,58 @@ def test_a_step_is_a_number_or_best(text: str | None, step: Any) -> None:
 def test_a_step_is_nothing_else(text: str) -> None:
     with pytest.raises(UserError, match=r"--step must be a whole number from 0 up, or best, not"):
         command.step_of(text)
+
+
+WORSE = {2: 9.0, 4: 5.0, 6: 7.0, 8: 6.0, 10: 4.0}
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, patience: int) -> Any:
+    config = judged(monkeypatch, values=WORSE)
+    config.checkpoint.patience, config.checkpoint.every = patience, 5
+    return config
+
+
+def test_a_run_ends_where_nothing_gets_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = tmp_path / "run", impatient(monkeypatch, 2)
+    state = run(config, path, ONE)
+    assert int(state.step) == 8
+    assert kept(path) == [4]
+    assert Workdir(path).saved() == [8]
+    assert (Workdir(path).summary() or {})["steps"] == 8
+    why = "ended early: 2 evaluations in a row were no better than the best, step 4, fid[x] 5"
+    assert why in capsys.readouterr().out
+    assert "2 evaluations in a row were no better" in (path / "report.html").read_text()
+    for patience in (2, 1):
+        config.checkpoint.patience = patience
+        assert train(config, path, ONE) is None
+        assert "a run that ended early (2 evaluations in a row" in capsys.readouterr().out
+    config.checkpoint.patience = 3  # goes on, and is what it would have been
+    goes_on = run(config, path, ONE)
+    whole = run(config, tmp_path / "whole", ONE)
+    assert int(goes_on.step) == 10
+    jax.tree.map(np.testing.assert_array_equal, goes_on, whole)
+    assert kept(path) == [10]
+    assert "ended_early" not in (Workdir(path).summary() or {})
+
+
+@pytest.mark.parametrize("dies", ["save", "finish"])
+def test_a_run_killed_where_it_ends_early_ends_there(
+    dies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = impatient(monkeypatch, 2)
+    whole = run(config, tmp_path / "whole", ONE)
+    run_until(config, tmp_path / "run", ONE, dies, 8 if dies == "save" else None)
+    state = run(config, tmp_path / "run", ONE)
+    jax.tree.map(np.testing.assert_array_equal, whole, state)
+    assert kept(tmp_path / "run") == kept(tmp_path / "whole") == [4]
+
+
+def test_patience_is_for_a_figure_and_a_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = impatient(monkeypatch, 2)
+    with pytest.raises(UserError, match=r"a sweep's trials end together: leave config\.checkpoint\.patience at 0"):
+        sweep(config, [{"seed": 1}], tmp_path / "sweep")
+    config.checkpoint.best = "none"
+    with pytest.raises(UserError, match=r"checkpoint\.patience waits for a better figure"):
+        build.build_gan(config)

@@ -62,7 +62,7 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
     whole = run(config, tmp_path / "whole")
     other: dict[str, Any] = {"log.every": 2, "sample.every": 3, "sample.rows": 3, "eval.every": 9, "eval.samples": 20}
     other |= {"eval.features": MEANS, "checkpoint.every": 9, "checkpoint.keep": 1, "checkpoint.best": "kid"}
-    other |= {"eval.sampling": "truncation=0.9"}
+    other |= {"eval.sampling": "truncation=0.9", "checkpoint.patience": 9}
     assert set(other) | {"eval.standing"} == set(OBSERVING)  # it has no statistics to compute anew
     config.update_from_flattened_dict(other)
     assert_identical(run(config, begun), whole)
@@ -70,7 +70,12 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
     assert [path.name[5:13] for path in Workdir(begun).grids()] == ["00000000", "00000005", "00000009", "00000010"]
     assert [record["step"] for record in records(begun)] == [*range(1, 9), 9, 10]
     assert [f"fid[{MEANS}, truncation=0.9]" in record for record in records(begun)][-3:] == [False, True, True]
-    assert json.loads((begun / "config.json").read_text())["checkpoint"] == {"every": 9, "keep": 1, "best": "kid"}
+    assert json.loads((begun / "config.json").read_text())["checkpoint"] == {
+        "every": 9,
+        "keep": 1,
+        "best": "kid",
+        "patience": 9,
+    }
     assert not (begun / "changes.json").exists()
     with pytest.raises(UserError, match=r"other settings \(batch_size: 16 -> 8\)"):
         train.train(changed(config, batch_size=8, log__every=1), begun, ONE)

@@ -74,8 +74,8 @@ def test_seeds_and_grids_are_of_the_same_samples(
     wrong: dict[str, dict[str, Any]] = {
         "--grid=5x2 has 10 places, and there are 11 images": {"grid": "5x2", "num_samples": 11},
         "--grid=5x2 is of one picture: --out must end in .png": {"grid": "5x2", "out": tmp_path / "x.npz"},
-        "--seeds=1 says how many images: leave out --num_samples": {"seeds": "1", "num_samples": 2},
-        "--seeds=1 says which seeds: leave out --seed": {"seeds": "1", "seed": 2},
+        "--seeds=1 says which images: leave out --num_samples": {"seeds": "1", "num_samples": 2},
+        "--seeds=1 says which images: leave out --seed": {"seeds": "1", "seed": 2},
     }
     for message, request in wrong.items():
         with pytest.raises(UserError, match=message):

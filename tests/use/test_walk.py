@@ -101,7 +101,7 @@ def test_an_mp4_can_be_read_again(tmp_path: Path) -> None:
     [
         ({"out": Path("a.png")}, r"--out must end in .gif or .mp4 in this mode"),
         ({"seeds": "0-2", "grid": "2x1"}, r"--grid=2x1 has 2 places, which 3 seeds don't fill"),
-        ({"sampling": "standing=2"}, "standing is not for films"),
+        ({"sampling": "standing=2"}, "standing is for samples and evaluations, not for this mode"),
         ({"label": "12"}, "has no such class"),
     ],
 )

@@ -1,0 +1,98 @@
+"""What `gan_jax.use.project` is given, and what comes of it on disk."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from gan_jax import build
+from gan_jax.data.decode import UnreadableImageError, decode
+from gan_jax.evaluate import extractors, perceptual
+from gan_jax.runs import film, visualize
+from gan_jax.runs.workdir import Workdir
+from gan_jax.use.project import Projection
+from gan_jax.util import named
+from gan_jax.util.errors import UserError
+from gan_jax.util.files import read_regular, write_arrays
+
+if TYPE_CHECKING:
+    from gan_jax.use.trained import Trained
+
+_SECONDS = 5.0
+KINDS = (
+    "random, pixels, lpips:VGG.pth, lpips:VGG.pth,LPIPS.pth, classifier, inception, inception:FILE, FILE.py:function"
+)
+
+
+def read(run: "Trained", file: Path) -> np.ndarray:
+    """Return the picture in ``file`` as images of the GAN are, uint8 ``[H, W, C]``: cut square, resized.
+
+    Raises:
+      UserError: there is no such file, or it is no image.
+    """
+    try:
+        return from_bytes(run, read_regular(file), str(file))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def from_bytes(run: "Trained", data: bytes, name: str) -> np.ndarray:
+    """Return the picture whose file has these bytes; see `read`."""
+    options = build.image_options(run.config)
+    fit = "crop" if options.fit == "none" else options.fit
+    try:
+        return decode(data, dataclasses.replace(options, fit=fit))
+    except UnreadableImageError as error:
+        raise UserError(f"cannot read {name}: {error}") from error
+
+
+def distance(run: "Trained", features: str = "random") -> perceptual.Distance:
+    """Return the distance that ``--features`` names, one of `KINDS`, beside that of pixels at several scales.
+
+    Raises:
+      UserError: there is none such, or its weights are missing.
+    """
+    kind, _, rest = features.partition(":")
+    if features == "pixels":
+        return perceptual.pixels()
+    if features == "random":
+        return perceptual.random()
+    if kind == "lpips":
+        files = [named.path(part, "--features") for part in rest.split(",") if part]
+        if not 1 <= len(files) <= 2:
+            raise UserError(f"--features={features}: write lpips:VGG.pth, or lpips:VGG.pth,LPIPS.pth")
+        return perceptual.lpips(*files)
+    if kind not in ("classifier", "inception") and not named.is_function(features):
+        raise UserError(f"unknown --features {features!r}; valid: {KINDS}")
+    cache = Workdir(run.workdir).cache
+    dataset = build.build_dataset(run.config, cache, reading=True)
+    make = extractors.find(features, dataset, cache)
+    assert make is not None
+    return perceptual.of_features(make())
+
+
+def save(found: Projection, target: np.ndarray, out: Path) -> None:
+    """Write ``code.npz``, ``projected.png`` (the picture beside what was found) and ``projected.gif`` (the way).
+
+    ``code.npz`` has the code under the name of its space, ``label``, ``distance``, and maps of noise by their names.
+
+    Raises:
+      UserError: they can't be written.
+    """
+    arrays = {found.space: found.code, "label": np.array(found.label), "distance": np.array(found.distance)}
+    if "noise" in found.params:
+        noise = traverse_util.flatten_dict(jax.device_get(found.params["noise"]), sep=".")
+        arrays |= {f"noise.{name}": value for name, value in noise.items()}
+    beside = visualize.grid(np.stack([target, found.image]), 2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_arrays(out / "code.npz", arrays)
+        visualize.save_png(beside, out / "projected.png")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    count = len(found.frames)
+    pictures = (visualize.grid(np.stack([target, frame]), 2) for frame in found.frames)
+    film.save(pictures, count, out / "projected.gif", count / _SECONDS)
