@@ -13,6 +13,7 @@ from tests.faults import (
     sampling,
     small_data,
     transfer,
+    using,
 )
 from tests.faults.fault import Fault
 
@@ -29,5 +30,6 @@ AREAS: dict[str, tuple[Fault, ...]] = {
     "sampling": sampling.FAULTS,
     "small_data": small_data.FAULTS,
     "transfer": transfer.FAULTS,
+    "using": using.FAULTS,
 }
 EVERY = {f"{area}.{fault.name}": fault for area, faults in AREAS.items() for fault in faults}

@@ -117,8 +117,8 @@ FAULTS = (
     Fault(
         "judged-in-training-mode",
         "gan_jax/core/draw.py",
-        "variables, z, train=False, ",
-        "variables, z, train=True, ",
+        '"train": False, **told(gan, label, keys, **options)',
+        '"train": True, **told(gan, label, keys, **options)',
         _DRAWN,
         "Batch norm takes the moments of 50 samples that happen to be drawn together.",
     ),

@@ -170,8 +170,8 @@ FAULTS = (
     Fault(
         "references-of-one-class",
         "gan_jax/layers/norms.py",
-        "jnp.arange(REFERENCES, dtype=label.dtype) % max(classes, 1)",
-        "jnp.zeros(REFERENCES, label.dtype)",
+        "jnp.arange(REFERENCES) % max(classes, 1)",
+        "jnp.zeros(REFERENCES, jnp.int32)",
         (
             f"{_STEPS}[improved]",
             f"{_SEEDS}_the_references_of_virtual_batch_norm_are_fixed_normal_latents_of_all_classes",
@@ -230,8 +230,8 @@ FAULTS = (
     Fault(
         "conditional-gains-ignored",
         "gan_jax/layers/norms.py",
-        "return scale[label], bias[label]",
-        "return scale[0 * label], bias[label]",
+        "return of_label(scale, label), of_label(bias, label)",
+        "return of_label(scale, 0 * label), of_label(bias, label)",
         (f"{_STEPS}[projection]",),
         "All classes have the gains of class 0.",
     ),
@@ -286,8 +286,8 @@ FAULTS = (
     Fault(
         "label-code-off-by-one",
         "gan_jax/layers/head.py",
-        "jax.nn.one_hot(label, classes, dtype=x.dtype)",
-        "jax.nn.one_hot(label - 1, classes, dtype=x.dtype)",
+        "jax.nn.one_hot(label, classes, dtype=dtype)",
+        "jax.nn.one_hot(label - 1, classes, dtype=dtype)",
         (f"{_STEPS}[cgan]",),
         "Class 0 has no code.",
     ),
