@@ -2,8 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
@@ -16,7 +15,7 @@ from gan_jax.cli.arguments import load_config, read_arguments, read_search, read
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
 from gan_jax.keys import FEWEST_SAMPLES
-from gan_jax.util.errors import UserError, listed
+from gan_jax.util.errors import UserError, listed, needed
 
 
 def _train(request: Request) -> None:
@@ -40,7 +39,7 @@ def _sweep(request: Request) -> None:
     if request.executor is None:
         sweep(config, planned, request.workdir, stop=request.stop, fallback=request.fallback)
         return
-    with _extra("submitit", "slurm"):
+    with needed("submitit", "slurm"):
         from gan_jax.sweeps.jobs import sweep_by_jobs
     jax.config.update("jax_platforms", "cpu")  # accelerators are for the jobs
     arguments = read_arguments(request.executor_args)
@@ -50,7 +49,7 @@ def _sweep(request: Request) -> None:
 def _search(request: Request) -> None:
     config, workdir, objective = _needed("a search", request.config), request.workdir, request.objective
     function = read_search(request.search or f"{request.config_path.partition(':')[0]}:get_search")
-    with _extra("optuna", "search"):
+    with needed("optuna", "search"):
         from gan_jax.sweeps.search import search
     generation, fallback = request.population or 8, request.fallback
     best = search(
@@ -101,6 +100,7 @@ def _evaluate(request: Request) -> None:
     from gan_jax.runs import visualize
     from gan_jax.runs.report import write_report
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.use import export as exporting
     from gan_jax.use import loading
     from gan_jax.util.files import keep
 
@@ -109,6 +109,8 @@ def _evaluate(request: Request) -> None:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    if exporting.is_export(workdir):
+        raise UserError(f"{workdir} holds an exported generator, without a D: evaluate the run that it is of")
     _, gan, state, step = loading.restore(workdir, request.step)
     place = Workdir(workdir)
     planned = stages.plan(_of_run(place, request.overrides))
@@ -264,6 +266,12 @@ MODES: dict[str, Mode] = {
         (*_DRAWN, "label", "method", "num_directions", *HOSTS),
         changes=(),
     ),
+    "export": Mode(
+        using.export,
+        "Write the generator as files for others: weights, StableHLO, ONNX, a model card.",
+        (*_RUN, "sampling", "onnx", *HOSTS),
+        changes=(),
+    ),
     "evaluate": Mode(
         _evaluate,
         "Judge the images: FID and its like, in the report.",
@@ -293,14 +301,3 @@ def _needed(what: str, config: ConfigDict | None, otherwise: str = "") -> Config
     check_references(config)
     build.enable_float64(config)
     return config
-
-
-@contextmanager
-def _extra(package: str, extra: str) -> Iterator[None]:
-    """Around imports that need an optional package."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error

@@ -47,6 +47,7 @@ class Request:
     num_steps: int = 1000
     method: str = "sefa"
     num_directions: int = 10
+    onnx: bool = False
     sampling: str | None = None
     classifiers: int = 0
     by_class: bool = False

@@ -216,6 +216,18 @@ def directions(request: Request) -> None:
     print(f"draw along the first: python launch.py --mode=sample --workdir={request.workdir} --shift=0=2")
 
 
+def export(request: Request) -> None:
+    """Write the generator as files."""
+    from gan_jax.use import export as exporting
+
+    if request.out is None or request.out.suffix:
+        raise UserError("--mode=export writes a folder: give --out=FOLDER, a name without an ending")
+    run = _run(request)
+    options = _options(_how(run.gan, request.sampling))
+    files = exporting.export(run, request.out, onnx=request.onnx, **options)
+    print(f"the generator of step {run.step:,}, {listed(files)}: {request.out}")
+
+
 def _run(request: Request) -> Any:
     from gan_jax.use import loading, trained
 

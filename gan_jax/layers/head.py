@@ -72,7 +72,7 @@ def judged(
     x = features
     if minibatch == "discrimination":
         projected = Dense(_KERNELS * _DIMENSIONS, **types)(x)
-        x = told(minibatch_discrimination, projected.reshape(len(x), _KERNELS, _DIMENSIONS))
+        x = told(minibatch_discrimination, projected.reshape(x.shape[0], _KERNELS, _DIMENSIONS))
     elif minibatch == "stddev":
         x = told(minibatch_stddev, x)
     wide = types["param_dtype"]
@@ -133,5 +133,5 @@ def of_label(table: Array, label: Array) -> Array:
 def with_label(x: Array, label: Array | None, classes: int) -> Array:
     """``x`` ``[B, ..., C]`` with the label's one-hot code as further channels (Mirza & Osindero 2014,
     arXiv:1411.1784)."""
-    code = label_code(label, classes, x.dtype).reshape(len(x), *(1,) * (x.ndim - 2), classes)
+    code = label_code(label, classes, x.dtype).reshape(x.shape[0], *(1,) * (x.ndim - 2), classes)
     return jnp.concatenate([x, jnp.broadcast_to(code, (*x.shape[:-1], classes))], -1)

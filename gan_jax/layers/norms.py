@@ -121,7 +121,7 @@ class BatchNorm(nn.Module):
         def transformed(mean: Array, var: Array, spread: Callable[[Arrays, Any], Arrays] = as_they_are) -> Array:
             inverse = lax.rsqrt(var + self.epsilon)
             if scale.ndim == 2:
-                own = (len(x), *(1,) * (x.ndim - 2), *shape)
+                own = (x.shape[0], *(1,) * (x.ndim - 2), *shape)
                 inverse, mean = spread((inverse, mean), own)
                 factor = scale.reshape(own) * inverse
                 return (x * factor + (bias.reshape(own) - mean * factor)).astype(self.dtype)

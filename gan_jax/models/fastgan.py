@@ -47,7 +47,7 @@ class Valid4(Weighted):
         kernel = self.kernel((4, 4, x.shape[-1], self.features)).astype(self.dtype)
         x, height, width = x.astype(self.dtype), x.shape[1] - 3, x.shape[2] - 3
         if height == width == 1:
-            return (x.reshape(len(x), -1) @ kernel.reshape(-1, self.features))[:, None, None]
+            return (x.reshape(x.shape[0], -1) @ kernel.reshape(-1, self.features))[:, None, None]
         # Of each pixel its 16 products, which are then added from where they belong.
         products = x.reshape(-1, x.shape[-1]) @ kernel.transpose(2, 0, 1, 3).reshape(x.shape[-1], -1)
         products = products.reshape(*x.shape[:3], 4, 4, self.features)
@@ -223,7 +223,7 @@ class Discriminator(_Network):
         image, small = _two_sides(x)
         judged, maps_of = self._of_image(image, told)
         beside, last_of_small = self._of_small(small, told)
-        logits = jnp.concatenate([judged.reshape(len(image), -1), beside.reshape(len(image), -1)], 1)
+        logits = jnp.concatenate([judged.reshape(image.shape[0], -1), beside.reshape(image.shape[0], -1)], 1)
         last, quartered = maps_of[8], maps_of[16]
         part, target = _quarter(quartered, image, keys)
         decoded = [self._decoded(own, image.shape[-1], small.shape[1], told) for own in (last, last_of_small, part)]

@@ -213,7 +213,7 @@ class Generator(nn.Module):
     ) -> tuple[Array, Array]:
         w, mean = self.mapping_network(z, label, renew=train, axis_name=axis_name)
         assert mean is not None
-        w = jnp.broadcast_to(w[:, None], (len(w), self.copies, self.w_dim))
+        w = jnp.broadcast_to(w[:, None], (w.shape[0], self.copies, self.w_dim))
         if train and self.style_mixing:
             w = self._mixed(w, label, keys)
         return w, mean
@@ -254,8 +254,8 @@ class SynthesisNetwork(nn.Module):
         sides = sides_of(_side(self.image_shape))
         shape = (1, 4, 4, _width(self, 4))
         const: Array = self.param("const", nn.initializers.normal(1.0), shape, self.param_dtype)
-        images = jnp.zeros((len(w), 2, 2, self.image_shape[-1]), self.param_dtype)
-        state: Any = jnp.broadcast_to(const, (len(w), *shape[1:])).astype(self.dtype), images
+        images = jnp.zeros((w.shape[0], 2, 2, self.image_shape[-1]), self.param_dtype)
+        state: Any = jnp.broadcast_to(const, (w.shape[0], *shape[1:])).astype(self.dtype), images
         layers_at = [side for side in sides for _ in range(1 if side == 4 else 2)]
         noise = maps(keys, layers_at, self.param_dtype) if noise_mode == "random" else [None] * len(layers_at)
         for number, side in enumerate(sides):

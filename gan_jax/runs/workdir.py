@@ -106,6 +106,8 @@ class Workdir:
         """
         if self.holds_sweep():
             raise UserError(f"{self.path} holds a sweep or a search: give another --workdir")
+        if (self.path / "params.safetensors").exists():
+            raise UserError(f"{self.path} holds an exported generator, which can't be trained: give another --workdir")
         self.code.check_place(config)
         if self.holds_run():
             self._refuse_another(config, True, allowed, alone)

@@ -18,6 +18,7 @@ from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
 from gan_jax.stages import that_made
 from gan_jax.training import stages
+from gan_jax.use import export
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped, listed
 
@@ -50,12 +51,22 @@ def restore(workdir: Path, step: int | str | None = None) -> Restored:
     config = place.config()
     place.code.check(config)
     build.enable_float64(config)
+    if export.is_export(workdir):
+        return _exported(workdir, config, step)
     parts = stages.parts(config, place.cache, jax.local_devices())
     folder, number = _place(place, step)
     with _quiet(), Checkpoints(folder) as checkpoints, progress.elapsed("reading the checkpoint"):
         state = checkpoints.restore(lambda step: that_made(parts, step).shapes, number)
     part = that_made(parts, int(state.step))
     return Restored(part.config, part.gan, jax.device_put(state), int(state.step))
+
+
+def _exported(folder: Path, config: ConfigDict, step: int | str | None) -> Restored:
+    gan, _ = build.build_gan(config)
+    state = export.restored(folder)
+    if step not in (None, int(state.step)):
+        raise UserError(f"{folder} holds the exported generator of step {int(state.step):,}, and no {step}")
+    return Restored(config, gan, state, int(state.step))
 
 
 def _place(place: Workdir, step: int | str | None) -> tuple[Path, int | None]:

@@ -23,7 +23,7 @@ from gan_jax.evaluate.perceptual import Distance
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import environment
 from gan_jax.training.train import train as _train
-from gan_jax.use import loading
+from gan_jax.use import export, loading
 from gan_jax.use.directions import Directions, find
 from gan_jax.use.project import Projection, project
 from gan_jax.util import named
@@ -176,6 +176,8 @@ class Trained:
           images: uint8, or floats in [-1, 1], ``[N, H, W, C]``.
           label: numbers of classes ``[N]``, or one for all; 0 if None.
         """
+        if self._state.discriminator is None:
+            raise UserError(f"{self.workdir} holds an exported generator, without a D: load the run that it is of")
         images = np.asarray(images)
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise UserError(f"images must be uint8, or floats in [-1, 1], not {images.dtype}")
@@ -226,6 +228,22 @@ class Trained:
           gan_jax.util.errors.UserError: there is no such method, or no w for ``pca``.
         """
         return find(self, method, count)
+
+    def export(self, out: str | Path, *, onnx: bool = False, **options: Any) -> list[str]:
+        """Write the generator to the folder ``out``: weights, StableHLO, a model card, as ONNX too if so told.
+
+        Args:
+          out: a new folder; `gan_jax.load` takes it as it takes a run.
+          onnx: see above.
+          **options: of the network, for the programs: ``truncation=0.7``; ``noise_mode`` is ``const`` if not told.
+
+        Returns:
+          The names of the files.
+
+        Raises:
+          gan_jax.util.errors.UserError: it can't be written, or a package is missing.
+        """
+        return export.export(self, named.path(str(out), "out"), onnx=onnx, **options)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the log, a dict a line: ``pandas.DataFrame(run.metrics())`` is a table of it."""

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _SHOWN = 20  # names in a message
 _LONG = 100  # characters of one of them
@@ -50,6 +51,21 @@ def printable(text: str) -> str:
 def plain(text: str) -> str:
     """`printable`, but for line breaks and tabs."""
     return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
+
+
+@contextmanager
+def needed(package: str, extra: str) -> Iterator[None]:
+    """Around imports that need an optional ``package``, of the project's ``extra``.
+
+    Raises:
+      UserError: it isn't installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise UserError(f"this needs {package}, which is not installed: pip install -e '.[{extra}]'") from error
 
 
 class DivergedError(UserError):

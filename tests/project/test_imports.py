@@ -34,6 +34,7 @@ HOMES = {  # of each outside thing
     "absl": {"cli", "data"},
     "grain": {"data"},
     "imageio_ffmpeg": {"runs/film"},
+    "onnx": {"use/to_onnx"},
     "optuna": {"sweeps/search"},
     "orbax": {"runs/checkpoint"},
     "submitit": {"sweeps/jobs"},

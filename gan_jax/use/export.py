@@ -1,0 +1,216 @@
+"""A trained generator as files that need no checkpoint: weights, config, a model card, and compiled programs.
+
+In the folder are ``params.safetensors``, ``config.json``, ``data.json``, ``README.md`` with ``samples.png``, and the
+generator as StableHLO, ``generator.stablehlo``, which `jax.export.deserialize` reads on CPUs, CUDA and TPUs, in batches
+of any size; also ``generator.onnx``, if asked for. Nothing is pickled.
+"""
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax import export as jax_export
+
+from gan_jax.config import to_plain
+from gan_jax.core import draw
+from gan_jax.core.gan import GAN, Array, Variables, images_of
+from gan_jax.core.networks import call
+from gan_jax.core.state import GANState, Player, parameter_count
+from gan_jax.ops.xla_cpu import for_any_machine
+from gan_jax.runs import visualize
+from gan_jax.util.errors import UserError, listed, needed
+from gan_jax.util.files import read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from gan_jax.use.trained import Trained
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+WEIGHTS, PROGRAM, ONNX = "params.safetensors", "generator.stablehlo", "generator.onnx"
+_ROWS = 8  # of the picture
+_FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage", "inception_score")
+
+
+def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> list[str]:
+    """Write the generator of ``run`` to the folder ``out``.
+
+    Args:
+      run: the GAN.
+      out: a new folder, or one that held an export.
+      onnx: whether as ONNX, too.
+      **options: of sampling, for the programs: ``truncation``; ``noise_mode`` is ``const`` if not told.
+
+    Returns:
+      The names of the files.
+
+    Raises:
+      UserError: the folder holds other things, can't be written, or a package is missing.
+    """
+    with needed("safetensors", "export"):
+        from safetensors.numpy import save
+    with needed("flatbuffers", "export"):
+        import_module("flatbuffers")  # what serialises StableHLO wants it
+    if out.exists() and ({entry.name for entry in out.iterdir()} - {*_NAMES}):
+        raise UserError(f"{out} holds other files: give a new folder")
+    function = partial(_function, run.gan, run.params, tuple(sorted(_constant(run.gan, options).items())))
+    program = serialised(run.gan, function)
+    model = _as_onnx(run.gan, function) if onnx else b""
+    leaves = traverse_util.flatten_dict(jax.device_get(run.params), sep=".")
+    weights = save(
+        {name: np.ascontiguousarray(value) for name, value in leaves.items()},
+        {"format": "gan_jax", "step": str(run.step)},
+    )
+    images = run.sample(_ROWS**2, **_constant(run.gan, options))
+    files: dict[str, bytes] = {WEIGHTS: weights, PROGRAM: program, **({ONNX: model} if onnx else {})}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomically(out / name, partial(_write, data))
+        write_json(out / "config.json", {**to_plain(run.config), "stages": {}})
+        known = run.workdir / "data.json"
+        if known.exists() and known.parent != out:
+            shutil.copyfile(known, out / "data.json")
+        visualize.save_png(visualize.grid(images, _ROWS), out / "samples.png")
+        write_atomically(out / "README.md", partial(_write, _card(run, [*files], options).encode()))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return sorted(entry.name for entry in out.iterdir())
+
+
+_NAMES = (WEIGHTS, PROGRAM, ONNX, "config.json", "data.json", "README.md", "samples.png")
+
+
+def _constant(gan: GAN, options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` of the network with noise that needs no keys."""
+    own = draw.network_options(gan)
+    for name in options:
+        if name not in own:
+            raise UserError(f"--sampling: {name} is an option of the prior, and an exported generator is given latents")
+    if options.get("noise_mode") == "random":
+        raise UserError("--sampling: an exported generator draws nothing by itself: noise_mode is const or none")
+    return {"noise_mode": "const", **options} if "noise_mode" in own else dict(options)
+
+
+def _function(gan: GAN, params: Variables, options: tuple[tuple[str, Any], ...], z: Array, label: Array) -> Array:
+    """Images ``[B, H, W, C]`` float32 of latents ``[B, Z]`` and labels ``[B]``."""
+    network = gan.generator.clone(remat=False) if hasattr(gan.generator, "remat") else gan.generator
+    told: dict[str, Any] = {"label": label, "train": False, **dict(options)}
+    images = images_of(call(network, params, z.astype(gan.dtype), **told))
+    return images.astype(jnp.float32)
+
+
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+def _inputs(gan: GAN) -> list[tuple[str, jax.ShapeDtypeStruct]]:
+    (batch,) = jax_export.symbolic_shape("batch", constraints=["batch >= 1"])
+    latents = jax.ShapeDtypeStruct((batch, gan.latent_dim), jnp.float32)
+    return [("latents", latents), ("labels", jax.ShapeDtypeStruct((batch,), jnp.int32))]
+
+
+def serialised(gan: GAN, function: Any) -> bytes:
+    """Return ``function(latents, labels)`` as `jax.export` serialises it, for all platforms and batches."""
+    with for_any_machine():
+        exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(*[like for _, like in _inputs(gan)])
+    return bytes(exported.serialize())
+
+
+def _as_onnx(gan: GAN, function: Any) -> bytes:
+    if gan.dtype != jnp.float32:
+        raise UserError("--onnx is for runs in float32 or bfloat16: this one has compute_dtype=float64")
+    with needed("onnx", "onnx"):
+        from gan_jax.use.to_onnx import convert
+    inputs = _inputs(gan)
+    if not gan.classes:  # ONNX drops what isn't used, and runtimes refuse what they aren't asked for
+        (name, latents), (_, labels) = inputs
+
+        def alone(z: Array) -> Any:
+            return function(z, jnp.zeros(z.shape[0], labels.dtype))
+
+        with for_any_machine():
+            return bytes(convert(alone, [(name, latents)], "images").SerializeToString())
+    with for_any_machine():
+        return bytes(convert(function, inputs, "images").SerializeToString())
+
+
+def restored(folder: Path) -> GANState:
+    """Return the state of an exported generator, without a discriminator.
+
+    Raises:
+      UserError: the weights are damaged, or of another network.
+    """
+    with needed("safetensors", "export"):
+        from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(folder / WEIGHTS, "numpy") as file:
+            step = int((file.metadata() or {}).get("step", 0))
+            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"cannot read {folder / WEIGHTS}: {error}") from error
+    variables = jax.device_put(traverse_util.unflatten_dict(leaves, sep="."))
+    stats = {name: value for name, value in variables.items() if name != "params"}
+    seed = jnp.uint32(0)
+    player = Player(variables["params"], stats, None)
+    return GANState(jnp.int32(step), seed, player, None, {}, {}, {})  # type: ignore[arg-type]
+
+
+def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
+    """The model card."""
+    config, shape = run.config, "x".join(map(str, run.gan.image_shape))
+    known = read_json(run.workdir / "data.json") or {}
+    data = f"{known.get('name', 'unknown')}, {known.get('images', 0):,} images"
+    lines = [f"# {config.model}, {config.loss}", "", "![samples](samples.png)", ""]
+    lines += ["| | |", "|---|---|"]
+    rows = {
+        "images": shape,
+        "latents": f"{run.gan.latent_dim} numbers",
+        "classes": listed(run.classes) if run.gan.classes else "none",
+        "data": data,
+        "steps": f"{run.step:,} of batches of {config.batch_size}",
+        "parameters": f"{parameter_count(run.params['params']):,}",
+        **{name: f"{value:.4g}" for name, value in _judged(run).items()},
+        "options": listed((f"{name}={value}" for name, value in _constant(run.gan, options).items()), between=" ")
+        or "none",
+    }
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    lines += ["", "With gan_jax:", "", "```python", "import gan_jax", "", 'run = gan_jax.load("FOLDER")']
+    lines += ["images = run.sample(64, seed=0)", "```", "", "With JAX alone, on CPU, CUDA or TPU:", "", "```python"]
+    lines += [*_CONSUMER.strip().splitlines(), "```"]
+    if ONNX in files:
+        label = ', "labels": np.zeros(16, np.int32)' if run.gan.classes else ""
+        lines += ["", "With ONNX Runtime:", "", "```python", "import numpy as np", "import onnxruntime", ""]
+        lines += [f'session = onnxruntime.InferenceSession("{ONNX}")']
+        lines += [f"z = np.random.default_rng(0).standard_normal((16, {run.gan.latent_dim})).astype(np.float32)"]
+        lines += [f'(images,) = session.run(None, {{"latents": z{label}}})  # [16, H, W, C], in [-1, 1]', "```"]
+    return "\n".join(lines).replace("LATENT", str(run.gan.latent_dim)) + "\n"
+
+
+_CONSUMER = f"""
+import jax
+from jax import export, numpy as jnp
+
+with open("{PROGRAM}", "rb") as file:
+    generator = export.deserialize(file.read())
+z = jax.random.normal(jax.random.key(0), (16, LATENT))
+images = generator.call(z, jnp.zeros(16, jnp.int32))  # [16, H, W, C], in [-1, 1]; labels are for GANs of classes
+pixels = ((images.clip(-1, 1) + 1) * 127.5).round().astype(jnp.uint8)
+"""
+
+
+def _judged(run: "Trained") -> dict[str, float]:
+    """The figures of the evaluation at this step, if there was one."""
+    lines = [line for line in run.metrics() if line.get("step") == run.step and "eval_samples" in line]
+    found = lines[-1] if lines else {}
+    return {name: value for name, value in found.items() if name.partition("[")[0] in _FIGURES}
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether an exported generator lies in ``folder``."""
+    return (folder / WEIGHTS).is_file() and (folder / "config.json").is_file()
