@@ -272,6 +272,14 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {entry.check.rule}, not {clipped(repr(given[key]))}")
 
 
+def fill_in(config: ConfigDict) -> None:
+    """Give ``config``, of a run of an earlier version, the keys that it lacks of how a run is looked at."""
+    for key in OBSERVING:
+        group, _, name = key.rpartition(".")
+        if isinstance(config.get(group), ConfigDict) and name not in config[group]:
+            config[group][name] = keys.KEYS[key].default
+
+
 def own_terms(config: ConfigDict) -> list[str]:
     """Return the names of the entries of ``config.terms`` that are the user's own; see `term`."""
     entries = config.get("terms", {}).items()

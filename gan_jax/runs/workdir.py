@@ -244,6 +244,7 @@ class Workdir:
         try:
             plain = known[0] if known and not self._config.exists() else json.loads(read_regular(self._config))
             config = ConfigDict(plain)
+            configuration.fill_in(config)
         except (FileNotFoundError, NotADirectoryError) as error:
             if self.holds_sweep():
                 text = f"{self.path} holds a sweep or a search: give the --workdir of a trial, as {self.path / '000'}"

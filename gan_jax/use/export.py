@@ -63,7 +63,7 @@ def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> 
     model = _as_onnx(run.gan, function) if onnx else b""
     leaves = traverse_util.flatten_dict(jax.device_get(run.params), sep=".")
     weights = save(
-        {name: np.ascontiguousarray(value) for name, value in leaves.items()},
+        {name: np.array(value, order="C") for name, value in leaves.items()},
         {"format": "gan_jax", "step": str(run.step)},
     )
     images = run.sample(_ROWS**2, **_constant(run.gan, options))

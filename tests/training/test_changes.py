@@ -79,6 +79,14 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
     assert not (begun / "changes.json").exists()
     with pytest.raises(UserError, match=r"other settings \(batch_size: 16 -> 8\)"):
         train.train(changed(config, batch_size=8, log__every=1), begun, ONE)
+    kept = json.loads((begun / "config.json").read_text())
+    del kept["checkpoint"]["patience"], kept["eval"]["standing"]  # a version that didn't have them
+    (begun / "config.json").write_text(json.dumps(kept))
+    assert Workdir(begun).config().checkpoint.patience == 0
+    del kept["data"]["flip"]
+    (begun / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"config\.data\.flip is missing"):
+        Workdir(begun).config()
 
 
 def test_a_rate_is_changed_by_a_word_and_reaches_the_state(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:

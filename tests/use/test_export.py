@@ -132,4 +132,5 @@ def test_a_generator_with_noise_is_exported_without(trained: Trained, tmp_path: 
         run.export(tmp_path / "out", noise_mode="random")
     run.export(tmp_path / "out", noise_mode="none")
     assert "noise_mode=none" in (tmp_path / "out/README.md").read_text()
+    assert_array_equal(gan_jax.load(tmp_path / "out").sample(3), run.sample(3))
     assert json.loads((tmp_path / "out/config.json").read_text())["model"] == "stylegan2"
