@@ -266,6 +266,12 @@ MODES: dict[str, Mode] = {
         (*_DRAWN, "label", "method", "num_directions", *HOSTS),
         changes=(),
     ),
+    "play": Mode(
+        using.play,
+        "Serve a page to play with the generator, in a browser.",
+        ("step", "host", "port", *HOSTS),
+        changes=(),
+    ),
     "export": Mode(
         using.export,
         "Write the generator as files for others: weights, StableHLO, ONNX, a model card.",

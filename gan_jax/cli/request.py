@@ -48,6 +48,8 @@ class Request:
     method: str = "sefa"
     num_directions: int = 10
     onnx: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000
     sampling: str | None = None
     classifiers: int = 0
     by_class: bool = False

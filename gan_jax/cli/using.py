@@ -1,6 +1,7 @@
 """What the modes do that use a trained generator; JAX is imported when a mode starts."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,26 @@ def export(request: Request) -> None:
     options = _options(_how(run.gan, request.sampling))
     files = exporting.export(run, request.out, onnx=request.onnx, **options)
     print(f"the generator of step {run.step:,}, {listed(files)}: {request.out}")
+
+
+def play(request: Request) -> None:
+    """Serve a page to play with."""
+    from gan_jax.use import play as playing
+    from gan_jax.util import progress
+
+    run = _run(request)
+    player = playing.Player(run)
+    with progress.elapsed("compiling the generator"):
+        player.about()
+        for noise in ("const", "random"):
+            player.image({"a": {"seed": 0, "noise": noise}, "b": {"seed": 1}, "t": 0.5})
+    with playing.server(player, request.host, request.port) as server:
+        whose = "this machine's alone; --host=0.0.0.0 lets others in" if request.host in playing.LOCAL else "anyone's"
+        shown = f"[{request.host}]" if ":" in request.host else request.host
+        print(f"{run.config.model} of step {run.step:,}: http://{shown}:{server.server_port} ({whose})", flush=True)
+        print("Ctrl-C ends it", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _run(request: Request) -> Any:

@@ -9,6 +9,7 @@ begin at the nearest of 512 draws, the best one counts, and none leaves the regi
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def project(
     label: int | None = None,
     seed: int = 0,
     frames: int = 100,
+    told: Callable[[int, float], None] | None = None,
 ) -> Projection:
     """Find the code whose image is nearest to ``image`` uint8 ``[H, W, C]``, of the GAN's own shape.
 
@@ -80,6 +82,7 @@ def project(
       label: the number of its class; None: in w that of the mean over all classes, in z whatever begins nearest.
       seed: of the draws that it begins with, and of what shakes it.
       frames: how many images on the way are kept, at most.
+      told: called with the step and the distance, now and then.
     """
     gan, target = run.gan, jnp.asarray(image, run.gan.dtype)[None]
     space = "w" if run.has_mapping else "z"
@@ -90,17 +93,19 @@ def project(
     found = {"codes": codes, "noise": noise}
     carried: Any = (found, _ADAM.init(found), jnp.int32(0))
     chunk = max(1, math.ceil(steps / frames))
-    told: Any = {"params": run.params, "labels": labels, "begin": begin._asdict(), "key": jax.random.key(seed)}
-    told |= {"variables": distance.variables, "target": target, "steps": jnp.int32(steps)}
+    given: Any = {"params": run.params, "labels": labels, "begin": begin._asdict(), "key": jax.random.key(seed)}
+    given |= {"variables": distance.variables, "target": target, "steps": jnp.int32(steps)}
     way, start = [], math.nan
     with progress.bar(total=steps, unit="step") as bar:
         for step in range(0, steps, chunk):
-            carried, now, far = _descend(gan, distance.apply, chunk, carried, told)
+            carried, now, far = _descend(gan, distance.apply, chunk, carried, given)
             start = float(far[0].min()) if step == 0 else start
             way.append(np.asarray(to_uint8(now))[int(far[-1].argmin())])
             bar.set_postfix_str(f"distance {float(far[-1].min()):.4g}", refresh=False)
             bar.update(min(chunk, steps - step))
-    now, far = _final(gan, distance.apply, carried[0], told)
+            if told is not None:
+                told(min(step + chunk, steps), float(far[-1].min()))
+    now, far = _final(gan, distance.apply, carried[0], given)
     best = int(far.argmin())
     last = np.asarray(to_uint8(now))[best]
     params = {**run.params, **carried[0]["noise"]}

@@ -196,6 +196,7 @@ class Trained:
         steps: int = 1000,
         label: int | None = None,
         seed: int = 0,
+        told: Callable[[int, float], None] | None = None,
     ) -> Projection:
         """Find the code whose image is nearest to ``image`` uint8 ``[H, W, C]``.
 
@@ -206,6 +207,7 @@ class Trained:
           steps: of Adam.
           label: the number of its class; None: whatever comes nearest.
           seed: of the draws that it begins with.
+          told: called with the step and the distance, now and then.
 
         Raises:
           gan_jax.util.errors.UserError: the image has another shape.
@@ -214,7 +216,8 @@ class Trained:
         if image.shape != self.gan.image_shape or image.dtype != np.uint8:
             shape = listed(self.gan.image_shape)
             raise UserError(f"the image must be uint8 [{shape}], not {image.dtype} {list(image.shape)}")
-        return project(self, image, distance or perceptual.random(), steps=steps, label=label, seed=_seed(seed))
+        by = distance or perceptual.random()
+        return project(self, image, by, steps=steps, label=label, seed=_seed(seed), told=told)
 
     def directions(self, method: str = "sefa", count: int = 10) -> Directions:
         """Find directions that change something of an image: ``run.sample(shift=found.shift({0: 2.0}))``.
