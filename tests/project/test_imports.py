@@ -29,7 +29,7 @@ ORDER = [
 ]
 CORE = {"core", "layers", "models", "ops"}
 CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "functools", "inspect", "math"}
-CORE_MAY_IMPORT |= {"re", "typing", "zlib"}
+CORE_MAY_IMPORT |= {"contextlib", "contextvars", "re", "typing", "zlib"}
 HOMES = {  # of each outside thing
     "absl": {"cli", "data"},
     "grain": {"data"},
