@@ -47,6 +47,9 @@ _SHIFT = flags.DEFINE_string(
     None,
     "How far along which directions, as --mode=directions found them, in standard deviations: '0=2 3=-1.5'.",
 )
+_CODES = flags.DEFINE_string(
+    "codes", None, "In place of seeds: code.npz files that --mode=project wrote, with commas between them."
+)
 _ROWS = flags.DEFINE_string("rows", "0-3", "Seeds of the rows of a table of styles.")
 _COLS = flags.DEFINE_string("cols", "4-9", "Seeds of its columns, whose styles the others get.")
 _STYLES = flags.DEFINE_string(
@@ -112,7 +115,7 @@ _CHANGE = flags.DEFINE_boolean(
 
 
 _READ = (
-    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _SAMPLING),
+    *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _CODES, _SAMPLING),
     *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT),
     *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),

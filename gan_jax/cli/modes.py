@@ -236,7 +236,7 @@ MODES: dict[str, Mode] = {
     "sample": Mode(
         using.sample,
         "Draw images: a picture, a folder of files, or an .npz.",
-        (*_DRAWN, "label", "labels", "shift", "seeds", "grid", "num_samples", *HOSTS),
+        (*_DRAWN, "label", "labels", "shift", "codes", "seeds", "grid", "num_samples", *HOSTS),
         changes=(),
     ),
     "interpolate": Mode(
@@ -245,7 +245,7 @@ MODES: dict[str, Mode] = {
     "walk": Mode(
         using.walk,
         "Make a film that goes from image to image.",
-        (*_DRAWN, "label", "seeds", "grid", "seconds", "fps", "loop", *HOSTS),
+        (*_DRAWN, "label", "codes", "seeds", "grid", "seconds", "fps", "loop", *HOSTS),
         changes=(),
     ),
     "mix": Mode(

@@ -39,6 +39,7 @@ class Request:
     label: str | None = None
     labels: str | None = None
     shift: str | None = None
+    codes: str | None = None
     rows: str = "0-3"
     cols: str = "4-9"
     styles: str | None = None

@@ -14,6 +14,9 @@ def sample(request: Request) -> None:
     """Draw images, of one seed or the first of several, of one class or of some."""
     from gan_jax.evaluate import sampling
 
+    if request.codes is not None:
+        _draw_codes(request)
+        return
     seeds = read_seeds(request.seeds) if request.seeds is not None else None
     labels = _labels(request)
     columns, rows = read_grid(request.grid) if request.grid is not None else (None, 1)
@@ -35,6 +38,49 @@ def sample(request: Request) -> None:
     _draw(request, name, _samples(request), (count, said), seeds=seeds, columns=columns)
 
 
+def _draw_codes(request: Request) -> None:
+    """The images of codes that were found by projection, moved along directions if so told."""
+    import numpy as np
+
+    from gan_jax.runs import visualize
+    from gan_jax.use import projected
+
+    _refuse(request, "codes", ("seeds", "seed", "num_samples", "grid", "label", "labels", "sampling"))
+    out = request.out or request.workdir / "codes.png"
+    visualize.check_ending(out)
+    run = _run(request)
+    found = _codes(run, request)
+    shift = None if request.shift is None else _shift(request)
+    images = np.stack([projected.image(run, code, shift) for code in found])
+    out = request.out or _in(request.workdir, out.name)
+    visualize.save_images(images, out, columns=min(10, len(images)))
+    print(f"the images of {len(images)} codes, step {run.step:,}: {out}")
+
+
+def _codes(run: Any, request: Request) -> list[Any]:
+    """What ``--codes`` names."""
+    from gan_jax.use import projected
+    from gan_jax.util import named
+
+    assert request.codes is not None
+    return [projected.load(run, named.path(file, "--codes")) for file in request.codes.split(",")]
+
+
+def _refuse(request: Request, given: str, others: tuple[str, ...]) -> None:
+    """Refuses flags beside ``given``, which says what they would."""
+    for name in others:
+        if getattr(request, name):
+            raise UserError(f"--{given}={getattr(request, given)} says what is drawn: leave out --{name}")
+
+
+def _shift(request: Request) -> Any:
+    """What ``--shift`` adds to codes."""
+    from gan_jax.use import directions
+
+    found = directions.load(request.workdir / "directions" / "directions.npz")
+    return found.shift(read_shift(request.shift or ""))
+
+
 def _repeated(seeds: Any, times: int) -> Any:
     import numpy as np
 
@@ -46,14 +92,8 @@ def _samples(request: Request) -> Callable[..., Any]:
     from functools import partial
 
     from gan_jax.evaluate import sample
-    from gan_jax.use import directions
 
-    if request.shift is None:
-        return sample.samples
-    strengths = read_shift(request.shift)
-    return partial(
-        sample.samples, shift=directions.load(request.workdir / "directions" / "directions.npz").shift(strengths)
-    )
+    return sample.samples if request.shift is None else partial(sample.samples, shift=_shift(request))
 
 
 def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
@@ -141,16 +181,25 @@ def walk(request: Request) -> None:
     columns, rows = read_grid(request.grid) if request.grid is not None else (1, 1)
     consecutive = request.seed + np.arange(4 * columns * rows)
     seeds = read_seeds(request.seeds) if request.seeds is not None else consecutive
+    if request.codes is not None:
+        _refuse(request, "codes", ("seeds", "seed", "grid", "sampling"))
+        seeds = np.zeros(len(request.codes.split(",")), int)
     if len(seeds) % (columns * rows):
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, which {len(seeds):,} seeds don't fill")
     run = _run(request)
     how = _how(run.gan, request.sampling)
+    passed = "seeds" if request.codes is None else "codes"
     frames = max(1, round(request.seconds * request.fps))
     seeds = seeds.reshape(columns * rows, -1)
     told = {"columns": columns, "loop": request.loop, "label": _label(run, request), **_options(how)}
+    if request.codes is not None:
+        found = _codes(run, request)
+        run.params = found[0].params
+        told |= {"codes": np.stack([code.code for code in found])[None]}
+        told |= {} if request.label else {"label": found[0].label}
     out = request.out or _in(request.workdir, out.name)
     film.save(walking.walk(run, seeds, frames, **told), frames, out, request.fps)
-    print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} seeds{_said(how)}: {out}")
+    print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} {passed}{_said(how)}: {out}")
 
 
 def mix(request: Request) -> None:

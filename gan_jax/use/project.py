@@ -166,7 +166,8 @@ def _to_255(images: Array) -> Array:
     return jnp.clip(images * 127.5 + 127.5, 0, 255)
 
 
-def _images(gan: GAN, params: Variables, codes: Array, labels: Array) -> Array:
+def images_of_codes(gan: GAN, params: Variables, codes: Array, labels: Array) -> Array:
+    """Return images ``[K, H, W, C]`` of codes ``[K, D]`` and labels ``[K]``; copies of w are one, noise is const."""
     keys = sample.fixed_keys(0, jnp.arange(len(codes)))
     options: dict[str, Any] = {"noise_mode": "const"} if "noise_mode" in draw.network_options(gan) else {}
     if not draw.has_mapping(gan):
@@ -177,7 +178,7 @@ def _images(gan: GAN, params: Variables, codes: Array, labels: Array) -> Array:
 
 
 def _loss(found: Any, gan: GAN, apply: Any, told: Any, shaken: Array | float) -> tuple[Array, tuple[Array, Array]]:
-    images = _images(gan, {**told["params"], **found["noise"]}, found["codes"] + shaken, told["labels"])
+    images = images_of_codes(gan, {**told["params"], **found["noise"]}, found["codes"] + shaken, told["labels"])
     seen = images + jax.lax.stop_gradient(jnp.clip(images, -1, 1) - images)  # beyond [-1, 1] there is a way back
     far = apply(told["variables"], seen * 127.5 + 127.5, told["target"])
     alike = sum((likeness(noise) for noise in jax.tree.leaves(found["noise"])), jnp.zeros(()))

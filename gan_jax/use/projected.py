@@ -2,21 +2,24 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from gan_jax import build
+from gan_jax.core.gan import Variables
+from gan_jax.core.pixels import to_uint8
 from gan_jax.data.decode import UnreadableImageError, decode
 from gan_jax.evaluate import extractors, perceptual
 from gan_jax.runs import film, visualize
 from gan_jax.runs.workdir import Workdir
-from gan_jax.use.project import Projection
+from gan_jax.use.project import Projection, images_of_codes
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
-from gan_jax.util.files import read_regular, write_arrays
+from gan_jax.util.files import read_arrays, read_regular, write_arrays
 
 if TYPE_CHECKING:
     from gan_jax.use.trained import Trained
@@ -72,6 +75,47 @@ def distance(run: "Trained", features: str = "random") -> perceptual.Distance:
     make = extractors.find(features, dataset, cache)
     assert make is not None
     return perceptual.of_features(make())
+
+
+class Code(NamedTuple):
+    """A code that was found.
+
+    Attributes:
+      code: w or a latent ``[D]``.
+      label: the number of its class.
+      params: the generator's variables, with the maps of noise that were found beside it.
+    """
+
+    code: np.ndarray
+    label: int
+    params: Variables
+
+
+def load(run: "Trained", file: Path) -> Code:
+    """Read a ``code.npz`` that `save` wrote, of this GAN.
+
+    Raises:
+      UserError: there is no such file, or it is of another GAN.
+    """
+    found, space = read_arrays(file), "w" if run.has_mapping else "z"
+    length = run.gan.generator.w_dim if run.has_mapping else run.gan.latent_dim
+    if found is None or "label" not in found:
+        raise UserError(f"no code in {file}: python launch.py --mode=project writes such files")
+    if space not in found or found[space].shape != (length,):
+        raise UserError(f"{file} is of another GAN: this one's codes are {space} of {length} numbers")
+    noise = {
+        name.removeprefix("noise."): jnp.asarray(maps) for name, maps in found.items() if name.startswith("noise.")
+    }
+    params = {**run.params, "noise": traverse_util.unflatten_dict(noise, sep=".")} if noise else run.params
+    return Code(found[space], int(found["label"]), params)
+
+
+def image(run: "Trained", found: Code, shift: np.ndarray | None = None) -> np.ndarray:
+    """Return the image uint8 ``[H, W, C]`` of a code, with its own noise, moved by ``shift`` (see `Trained.sample`)."""
+    code = jnp.asarray(found.code if shift is None else found.code + shift)
+    made = images_of_codes(run.gan, found.params, code[None], jnp.array([found.label]))
+    pixels: np.ndarray = np.asarray(to_uint8(made))[0]
+    return pixels
 
 
 def save(found: Projection, target: np.ndarray, out: Path) -> None:

@@ -26,6 +26,7 @@ def walk(
     columns: int = 1,
     loop: bool = True,
     label: Any = None,
+    codes: np.ndarray | None = None,
     **options: Any,
 ) -> Iterator[np.ndarray]:
     """Yield the frames of a film, pictures uint8 ``[H, W, C]``, that goes through the first images of the seeds.
@@ -40,6 +41,7 @@ def walk(
       columns: of the picture.
       loop: whether it ends where it begins, so that it can go round.
       label: the class of all, a number; 0 if None.
+      codes: ``[cells, K, D]``, w or latents, to pass in place of those of the seeds.
       **options: of sampling. What a network draws by itself is the same in all frames, its noise that of no sample
         (``noise_mode="const"``) if not told.
     """
@@ -50,7 +52,10 @@ def walk(
     told = {name: value for name, value in options.items() if name in own}
     told |= {"noise_mode": "const"} if "noise_mode" in own and "noise_mode" not in told else {}
     styled = run.has_mapping
-    if styled:
+    if codes is not None:
+        points = codes.reshape(cells * stops, -1)
+        points = np.repeat(points[:, None], run.gan.generator.copies, 1) if styled else points
+    elif styled:
         mapped = draw.network_options(run.gan, "mapping")
         points = np.asarray(run.mapping(z, label, **{name: told.pop(name) for name in mapped if name in told}))
     else:

@@ -46,6 +46,14 @@ def test_every_use_is_shown() -> None:
 )
 def test_a_command_of_the_docs_runs(line: str, trained: Trained, tmp_path: Path) -> None:
     Image.fromarray(np.full((9, 9), 99, np.uint8)).save(tmp_path / "mine.png")
+    if "--codes" in line:
+        launch(
+            "--mode=project",
+            f"--workdir={trained['dcgan'][0]}",
+            f"--image={tmp_path / 'mine.png'}",
+            "--num_steps=3",
+            f"--out={tmp_path / 'found'}",
+        )
     flags = shlex.split(line, comments=True)[2:]
     runs = {f"runs/{name}": str(path) for name, (path, _) in trained.items()}
     outs = {"--out": tmp_path, "--image": tmp_path}
@@ -57,18 +65,23 @@ def test_a_command_of_the_docs_runs(line: str, trained: Trained, tmp_path: Path)
         if name == "--features":  # files that can't be had here: tests/use/test_project.py makes some
             assert value == "lpips:vgg16.pth,vgg_lpips.pth"
             value = "pixels"
+        if name == "--codes":
+            value = re.sub(r"[^,]*code\.npz", str(tmp_path / "found/code.npz"), value)
         told.append(f"{name}={runs.get(value, value)}" if value else name)
     mode = mode_of(line)
     if mode == "project":
         told.append("--num_steps=3")
     if "--shift" in line:
-        launch("--mode=directions", f"--workdir={trained['stylegan2'][0]}", "--num_directions=4")
+        name = "dcgan" if "runs/dcgan" in line else "stylegan2"
+        launch("--mode=directions", f"--workdir={trained[name][0]}", "--num_directions=4")
     if "--step=best" in line:
         assert "no best checkpoint in" in launch(*told, code=2)  # of a run of two steps, that nobody judged
         return
     said = launch(*told, *([] if "--out" in line else [f"--out={tmp_path / _own_place(mode)}"]))
-    shutil.rmtree(trained["stylegan2"][0] / "directions", ignore_errors=True)
-    made = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != "mine.png"]
+    for path, _ in trained.values():
+        shutil.rmtree(path / "directions", ignore_errors=True)
+    given = [tmp_path / "mine.png", *(tmp_path / "found").glob("*")]
+    made = [file for file in tmp_path.rglob("*") if file.is_file() and file not in given]
     assert made, said
 
 

@@ -183,3 +183,40 @@ def test_what_cannot_be_is_one_line(request_of: dict[str, Any], message: str, tr
     own = gan_jax.load(trained["cgan"][0])
     with pytest.raises(UserError, match=r"the image must be uint8 \[16, 16, 1\], not uint8 \[8, 8\]"):
         own.project(np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["cgan", "stylegan2"])
+def test_what_was_found_is_drawn_moved_and_walked(name: str, trained: Trained, tmp_path: Path) -> None:
+    path = trained[name][0]
+    run = gan_jax.load(path)
+    found = run.project(run.sample(1, seed=5)[0], distance=perceptual.pixels(), steps=20)
+    for folder in ("one", "two"):
+        projected.save(found, run.sample(1)[0], tmp_path / folder)
+    MODES["sample"].run(Request(path, codes=str(tmp_path / "one/code.npz"), out=tmp_path / "s.npz"))
+    with np.load(tmp_path / "s.npz") as kept:
+        assert_allclose(kept["images"], found.image[None], atol=1)
+    shift = run.directions(count=2).shift({1: 2.0})
+    moved = projected.image(run, projected.load(run, tmp_path / "one/code.npz"), shift)
+    run.params = found.params
+    if run.has_mapping:
+        made = run.synthesis(np.tile(found.code + shift, (1, 4, 1)), noise_mode="const")
+    else:
+        made = run.generate((found.code + shift)[None], found.label)
+    assert_allclose(moved, np.asarray(to_uint8(made))[0], atol=1)
+    both = f"{tmp_path / 'one/code.npz'},{tmp_path / 'two/code.npz'}"
+    MODES["walk"].run(Request(path, codes=both, seconds=0.2, fps=20, loop=False, out=tmp_path / "w.gif"))
+    with Image.open(tmp_path / "w.gif") as film:
+        scale = film.size[0] // found.image.shape[1]
+        for frame in (0, film.n_frames - 1):  # type: ignore[attr-defined]
+            film.seek(frame)
+            shown = np.asarray(film.convert("RGB"))[::scale, ::scale][: len(found.image), : len(found.image)]
+            assert_allclose(shown, np.broadcast_to(found.image, shown.shape), atol=4)
+    other = trained["dcgan" if name == "stylegan2" else "stylegan2"][0]
+    wrong: dict[str, dict[str, Any]] = {
+        r"one/code\.npz is of another GAN: this one's codes are": {"codes": str(tmp_path / "one/code.npz")},
+        r"no code in nowhere\.npz: .*--mode=project writes such files": {"codes": "nowhere.npz"},
+        "says what is drawn: leave out --seeds": {"codes": "x.npz", "seeds": "1"},
+    }
+    for message, asked in wrong.items():
+        with pytest.raises(UserError, match=message):
+            MODES["sample"].run(Request(other, out=tmp_path / "x.png", **asked))
