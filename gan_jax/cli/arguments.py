@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from gan_jax.cli import builtin
 from gan_jax.sweeps import hyper
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, clipped, unknown_name
+from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 
 _MOST_SEEDS = 1_000_000
 _STRONGEST = 100  # standard deviations
@@ -30,13 +31,12 @@ def load_config(path: str) -> ConfigDict:
     file, *argument = path.split(":", 1)
     named.check_regular(f"config file {file!r}", file)
     if not Path(file).is_file():
-        meant = Path("configs") / f"{Path(file).stem}.py"
-        if meant.is_file():
-            raise UserError(f"there is no config file {file!r}; did you mean {str(meant)!r}?")
+        if Path(file).stem in builtin.names():
+            raise UserError(f"there is no config file {file!r}; did you mean {Path(file).stem!r}, a built-in one?")
         near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("[!_]*.py")])
         if near.args[0].count(".py") > 1:
             raise near
-        raise UserError(f"there is no config file {file!r}: give --config=configs/NAME.py, in the folder of launch.py")
+        raise UserError(f"there is no config file {file!r}: give the path of one, or of {listed(builtin.names())}")
     get_config = named.run(file, "config file").get("get_config")
     if not callable(get_config):
         raise UserError(

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from gan_jax.cli import helping
+from gan_jax.cli import builtin, helping
 from gan_jax.cli.arguments import load_config, read_override
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
@@ -74,7 +74,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     if helping.asked(argv):
         print(helping.text(values, argv))
         raise SystemExit
-    argv = _home(argv)
+    argv = _resolved(argv)
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
@@ -186,16 +186,21 @@ def run(mode: str, request: Request) -> None:
         MODES[mode].run(dataclasses.replace(request, stop=stop))
 
 
-def _home(argv: Sequence[str]) -> list[str]:
-    """``argv`` with the path of ``--config`` written out, which shells leave alone after an ``=``."""
+def _resolved(argv: Sequence[str]) -> list[str]:
+    """``argv`` with the path of ``--config`` written out: shells leave a ``~`` alone after an ``=``, and a built-in
+    config has its name alone."""
     found = list(argv)
     for i, argument in enumerate(argv):
-        if re.match(r"--?config=~", argument):
+        if re.match(r"--?config=", argument):
             flag, _, path = argument.partition("=")
-            found[i] = f"{flag}={named.path(path, '--config')}"
-        elif i and argument.startswith("~") and re.fullmatch("--?config", argv[i - 1]):
-            found[i] = str(named.path(argument, "--config"))
+            found[i] = f"{flag}={_path_of(path)}"
+        elif i and re.fullmatch("--?config", argv[i - 1]):
+            found[i] = _path_of(argument)
     return found
+
+
+def _path_of(text: str) -> str:
+    return str(named.path(text, "--config")) if text.startswith("~") else builtin.resolved(text)
 
 
 def _config_path(argv: Sequence[str]) -> str | None:

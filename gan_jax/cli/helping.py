@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from gan_jax.cli.modes import HOSTS, MODES
+from gan_jax.util import named
 from gan_jax.util.errors import listed
 
 _ASKS = re.compile(r"--?(help|helpshort|h|\?)(=true)?", re.IGNORECASE)
@@ -22,9 +23,9 @@ def asked(argv: Sequence[str]) -> bool:
 
 def text(values: flags.FlagValues, argv: Sequence[str]) -> str:
     """Return the help: of the mode in ``argv``, if one is there, else of all."""
-    named = [match[1] for argument in argv if (match := re.fullmatch(r"--?mode=(\w+)", argument))]
-    shown = [name for name in named if name in MODES][-1:] or list(MODES)
-    lines = ["python launch.py --config=FILE [--mode=MODE] [--FLAG=VALUE ...] [--config.KEY=VALUE ...]", ""]
+    given = [match[1] for argument in argv if (match := re.fullmatch(r"--?mode=(\w+)", argument))]
+    shown = [name for name in given if name in MODES][-1:] or list(MODES)
+    lines = [f"{named.program()} --config=FILE [--mode=MODE] [--FLAG=VALUE ...] [--config.KEY=VALUE ...]", ""]
     lines += _described(values, _ALWAYS)
     told: set[str] = set(HOSTS)
     for name in shown:
@@ -43,7 +44,7 @@ def text(values: flags.FlagValues, argv: Sequence[str]) -> str:
         lines += ["", "One run on several hosts:", *_described(values, HOSTS)]
     lines += ["", "Each key of a config is a flag, --config.KEY=VALUE: docs/config.md explains them."]
     if len(shown) > 1:
-        lines.append("The flags of one mode alone: python launch.py --mode=sample --help")
+        lines.append(f"The flags of one mode alone: {named.program()} --mode=sample --help")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from gan_jax.cli.arguments import load_config, read_arguments, read_search, read
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
 from gan_jax.keys import FEWEST_SAMPLES
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, needed
 
 
@@ -89,7 +90,7 @@ def alone(
         flags[key] = reduce(getitem, key.split("."), wanted)
         override(found, key, flags[key])
     set_all = [f"--config.{key}={value}" for key, value in flags.items()]
-    return shlex.join(["python", "launch.py", f"--config={config_path}", f"--workdir={workdir}", *set_all])
+    return f"{named.program()} {shlex.join([f'--config={config_path}', f'--workdir={workdir}', *set_all])}"
 
 
 def _evaluate(request: Request) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gan_jax.cli.arguments import read_grid, read_seeds, read_shift
 from gan_jax.cli.request import Request
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed
 
 
@@ -60,7 +61,6 @@ def _draw_codes(request: Request) -> None:
 def _codes(run: Any, request: Request) -> list[Any]:
     """What ``--codes`` names."""
     from gan_jax.use import projected
-    from gan_jax.util import named
 
     assert request.codes is not None
     return [projected.load(run, named.path(file, "--codes")) for file in request.codes.split(",")]
@@ -263,7 +263,7 @@ def directions(request: Request) -> None:
             visualize.save_png(picture, out / f"direction_{number:02d}.png")
             bar.update(1)
     print(f"{len(found.vectors)} directions in {found.space} by {found.method}, of step {run.step:,}: {out}")
-    print(f"draw along the first: python launch.py --mode=sample --workdir={request.workdir} --shift=0=2")
+    print(f"draw along the first: {named.program()} --mode=sample --workdir={request.workdir} --shift=0=2")
 
 
 def export(request: Request) -> None:

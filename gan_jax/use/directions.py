@@ -19,6 +19,7 @@ from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate import sample
 from gan_jax.runs import visualize
+from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed
 from gan_jax.util.files import read_arrays, write_arrays
 
@@ -70,7 +71,7 @@ def load(path: Path) -> Directions:
     """
     found = read_arrays(path)
     if found is None or not {"vectors", "space", "method"} <= set(found):
-        raise UserError(f"no directions in {path}: python launch.py --mode=directions writes them")
+        raise UserError(f"no directions in {path}: {named.program()} --mode=directions writes them")
     return Directions(found["vectors"], str(found["space"]), str(found["method"]))
 
 

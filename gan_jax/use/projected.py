@@ -100,7 +100,7 @@ def load(run: "Trained", file: Path) -> Code:
     found, space = read_arrays(file), "w" if run.has_mapping else "z"
     length = run.gan.generator.w_dim if run.has_mapping else run.gan.latent_dim
     if found is None or "label" not in found:
-        raise UserError(f"no code in {file}: python launch.py --mode=project writes such files")
+        raise UserError(f"no code in {file}: {named.program()} --mode=project writes such files")
     if space not in found or found[space].shape != (length,):
         raise UserError(f"{file} is of another GAN: this one's codes are {space} of {length} numbers")
     noise = {

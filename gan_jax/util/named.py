@@ -27,6 +27,12 @@ _OTHERS = tuple(
 )
 
 
+def program() -> str:
+    """Return how this program was called, for commands that are shown."""
+    called = Path(sys.argv[0]).name
+    return "gan-jax" if called == "gan-jax" else "python -m gan_jax" if called == "__main__.py" else "python launch.py"
+
+
 def path(text: str, what: str) -> Path:
     """The path ``text``, a ``~`` at its start read as shells do; ``what`` names it.
 

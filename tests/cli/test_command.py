@@ -36,7 +36,11 @@ def picture(path: Path) -> np.ndarray:
         ([], "give --config=FILE"),
         (["--config=configs/dcgn.py"], "unknown config file 'configs/dcgn.py'; did you mean 'configs/dcgan.py'?"),
         (["--config=elsewhere/none.py"], "there is no config file 'elsewhere/none.py'"),
-        (["--config=dcgan"], "there is no config file 'dcgan'; did you mean 'configs/dcgan.py'?"),
+        (
+            ["--config=elsewhere/dcgan"],
+            "there is no config file 'elsewhere/dcgan'; did you mean 'dcgan', a built-in one?",
+        ),
+        (["--config=dcgann"], "there is no config file 'dcgann': give the path of one, or of aae, acgan, "),
         (["--config.steps=1"], "--config.steps=1 changes a config, which --config=FILE or the --workdir of a run"),
         (["--workdir=/nowhere"], "training needs a config: --config=configs/dcgan.py, or the --workdir of a run"),
         ([DCGAN, "--config.stepz=1"], "unknown config key 'stepz'; did you mean 'steps'?"),

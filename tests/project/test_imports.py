@@ -26,6 +26,7 @@ ORDER = [
     {"sweeps"},
     {"use"},
     {"cli"},
+    {"__main__"},
 ]
 CORE = {"core", "layers", "models", "ops"}
 CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasses", "functools", "inspect", "math"}

@@ -44,10 +44,10 @@ def test_home_is_read_as_shells_do(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_home_is_understood_in_all_flags_and_keys(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text((ROOT / "configs/gan.py").read_text())
     code = (
-        "import json, sys; from absl import app, flags; import launch;"
+        "import json, sys; from absl import app, flags; from gan_jax.cli import main;"
         "from gan_jax.cli import command; from gan_jax.util import named;"
         "command.run = lambda mode, r: print(json.dumps([str(r.workdir), r.config_path, str(r.out), str(r.fallback)]));"
-        "app.run(launch.main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))"
+        "app.run(main.main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))"
     )
 
     def paths(*flags: str) -> Any:
