@@ -62,6 +62,7 @@ _FEATURES = flags.DEFINE_string(
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 1000, "How many steps look for it.", lower_bound=1)
 _METHOD = flags.DEFINE_enum("method", "sefa", ["sefa", "pca"], "How directions are found; pca needs w.")
 _ONNX = flags.DEFINE_boolean("onnx", False, "Whether the generator is written as ONNX, too.")
+_YES = flags.DEFINE_boolean("yes", False, "Whether it is agreed already.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Whom the page is for: this machine alone, or 0.0.0.0, anyone.")
 _PORT = flags.DEFINE_integer("port", 8000, "The page's port; 0: any that is free.", 0, 65535)
 _NUM_DIRECTIONS = flags.DEFINE_integer("num_directions", 10, "How many directions.", 1, 100)
@@ -116,7 +117,7 @@ _CHANGE = flags.DEFINE_boolean(
 
 _READ = (
     *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _CODES, _SAMPLING),
-    *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT),
+    *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT, _YES),
     *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),

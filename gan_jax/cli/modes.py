@@ -202,9 +202,20 @@ def _augment(request: Request) -> None:
 
 
 def _doctor(request: Request) -> None:
+    from gan_jax.cli.clean import show
     from gan_jax.cli.doctor import examine
+    from gan_jax.runs.workdir import Workdir
 
+    place = Workdir(request.workdir)
+    if place.holds_run() or place.holds_sweep():
+        show(request.workdir)
     examine(request.config, request.workdir)
+
+
+def _clean(request: Request) -> None:
+    from gan_jax.cli.clean import clean
+
+    clean(request.workdir, request.yes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +297,8 @@ MODES: dict[str, Mode] = {
         changes=("eval.features", "data.dir"),
     ),
     "augment": Mode(_augment, "Draw images of the data as D sees them.", ("out", "seed", "num_samples", *HOSTS)),
-    "doctor": Mode(_doctor, "Look at the machine, the data and the config.", HOSTS),
+    "doctor": Mode(_doctor, "Look at the machine, the data and the config, and at what a run takes on disk.", HOSTS),
+    "clean": Mode(_clean, "Delete what a run can do without, once you have agreed.", ("yes", *HOSTS), changes=()),
 }
 
 

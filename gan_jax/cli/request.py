@@ -49,6 +49,7 @@ class Request:
     method: str = "sefa"
     num_directions: int = 10
     onnx: bool = False
+    yes: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
     sampling: str | None = None

@@ -86,6 +86,14 @@ def chunks(config: ConfigDict, first: int, pace: Pace, last: int | None = None) 
         step = stop
 
 
+def awaited(config: ConfigDict, step: int, last: int) -> str:
+    """Return what comes next after ``step``, and at which step, up to the ``last``: evaluation, checkpoint, or both."""
+    every = {"evaluation": config.eval.every, "checkpoint": config.checkpoint.every}
+    at = {name: min(step - step % often + often, last) for name, often in every.items()}
+    first = min(at.values())
+    return f"{' and '.join(name for name, when in at.items() if when == first)} at {first:,}"
+
+
 def due(config: ConfigDict, step: int) -> bool:
     """Whether somebody must look at the state after ``step`` steps."""
     return any(step % every == 0 for every in _intervals(config)) or step == config.steps

@@ -71,7 +71,9 @@ def loop(trained: Trained, shares: Shares, pace: Pace) -> None:
     last, calls = trained.config.steps, distributed.Calls()
     pending: Pending | None = None
     trials = trained.trials
-    bar = progress.bar(total=last * trials, initial=trained.first * trials, unit="step", dynamic_ncols=True)
+    # By the mean rate, in which evaluations have their share, the time to the end is right.
+    options: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "smoothing": 0}
+    bar = progress.bar(total=last * trials, initial=trained.first * trials, **options)
     with bar:
 
         def look(pending: Pending, at: int | None = None) -> None:

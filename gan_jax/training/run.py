@@ -27,7 +27,7 @@ from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import distributed
 from gan_jax.runtime.signals import Stop
-from gan_jax.training.dispatch import Pending
+from gan_jax.training.dispatch import Pending, awaited
 from gan_jax.training.loop import ATTEND
 from gan_jax.training.means import Means
 from gan_jax.util import progress
@@ -267,7 +267,8 @@ class Run:
         self.persist("metrics.jsonl", self.logs.flush)
         self.now = {"images_per_second": rate, **{name: float(metrics[name][-1]) for name in ("d_loss", "g_loss")}}
         losses = f"D loss {self.now['d_loss']:.3f}, G loss {self.now['g_loss']:.3f}"
-        return ", ".join([f"{rate:,.0f} images/s", losses, *(f"fid {value:.3g}" for value in self.fid)])
+        fids = [f"fid {value:.3g}" for value in self.fid]
+        return ", ".join([f"{rate:,.0f} images/s", losses, *fids, awaited(self.config, end, self.stage.end)])
 
     def images(self, first: int, last: int) -> int:
         """How many images are drawn from step ``first`` to step ``last``."""
