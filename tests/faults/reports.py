@@ -208,8 +208,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the-bar-shows-no-fid",
         _TRIAL,
-        'losses, *(f"fid {value:.3g}" for value in self.fid)',
-        "losses",
+        'fids = [f"fid {value:.3g}" for value in self.fid]',
+        "fids: list[str] = []",
         _PRINTED,
         "FIDs are seen at the end alone.",
     ),
