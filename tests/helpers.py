@@ -3,6 +3,7 @@
 import atexit
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,15 @@ def saved(config: ConfigDict, path: Path) -> GANState:
     with Checkpoints(path / "checkpoints") as checkpoints:
         state: GANState = checkpoints.restore(jax.eval_shape(lambda: init_state(gan, 0, hyper)))
     return state
+
+
+def charts_of(page: Path | str) -> list[dict[str, Any]]:
+    """The charts of a page, as its script has them; nothing in it is loaded from elsewhere."""
+    text = page if isinstance(page, str) else page.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=.?(https?:)?//", text)
+    (found,) = re.findall(r'<script type="application/json" id="charts">(.*?)</script>', text, re.DOTALL)
+    charts: list[dict[str, Any]] = json.loads(found)
+    return charts
 
 
 def assert_identical(a: Any, b: Any) -> None:

@@ -94,6 +94,16 @@ class Evaluator:
         counts = np.bincount(dataset.train_labels, minlength=max(gan.classes, 1))
         self._drawn_with = drawn_with(gan, how, counts, devices)
 
+    def reals(self, labels: np.ndarray) -> np.ndarray:
+        """Return train images uint8 ``[N, H, W, C]`` of these classes ``[N]``; of any, where the GAN has no classes."""
+        mixed = shuffled(len(self._dataset.train_images), _MIXED)
+        own = self._dataset.train_labels[mixed] if self._gan.classes else np.zeros(len(mixed), np.int32)
+        chosen = np.empty(len(labels), int)
+        for label in np.unique(labels):
+            cells = np.flatnonzero(labels == label)
+            chosen[cells] = np.resize(mixed[own == label] if (own == label).any() else mixed, len(cells))
+        return np.asarray(self._dataset.train_images[chosen])
+
     def prepare(self) -> None:
         """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
         if not self.ready:

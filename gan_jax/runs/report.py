@@ -1,11 +1,11 @@
 """The run's report: one HTML file with everything in it, that opens without a network."""
 
 import base64
-import html
 import json
 import math
+import re
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any
 
 import gan_jax
 from gan_jax import stages
-from gan_jax.runs import origin
-from gan_jax.runs.charts import chart, legend, scatter
+from gan_jax.runs import origin, page
+from gan_jax.runs.charts import chart, scatter
+from gan_jax.runs.figures import Row, bare, features, grouped, named, shown
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
-from gan_jax.util.files import write_atomically
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _APART = ("floor", "verdict", "why", "resources")  # of the summary, shown elsewhere on the page
@@ -47,77 +47,111 @@ _COMPARED = (
     *("fid", "kid", "precision", "recall", "coverage", "duplicates", "class_distance", "d_loss", "g_loss", "d_margin"),
     *("d_accuracy_real", "d_accuracy_fake", "d_grad_norm", "g_grad_norm"),
 )
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;max-width:1360px;margin:24px auto;padding:0 20px}
-h1{font-size:24px;margin:0 0 4px;overflow-wrap:anywhere}
-h2{font-size:17px;margin:28px 0 8px;border-bottom:1px solid #e5e7eb}
-.verdict{display:inline-block;padding:1px 10px;border-radius:10px;background:#fee2e2;color:#991b1b}
-.healthy{background:#d1fae5;color:#065f46}.row{display:flex;flex-wrap:wrap;gap:18px}.row>*{max-width:100%}
-figure{margin:0}figcaption{font-size:13px;color:#4b5563}img{image-rendering:pixelated;max-width:100%}
-.scroll{overflow-x:auto}.scroll td,.scroll th{white-space:nowrap}b{overflow-wrap:anywhere}
-.figures td:first-child{overflow-wrap:anywhere}
-.legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:13px;color:#4b5563}
-.why{font-size:13px;color:#4b5563;margin:4px 0}svg{max-width:100%;height:auto}a{color:#1d4ed8}
-table{border-collapse:collapse;font-size:13px}th{text-align:left;padding-right:14px}
-td{padding:2px 14px 2px 0;border-bottom:1px solid #f3f4f6}
-td.n{text-align:right;min-width:70px;font-variant-numeric:tabular-nums}pre{font-size:12px;background:#f9fafb;padding:10px;overflow:auto}
-svg text{font:11px system-ui,sans-serif;fill:#6b7280}
-svg .best{fill:#111827;stroke:#fff;stroke-width:3px;paint-order:stroke}
-"""
-
-# Sorts a table by the column whose head was clicked, as numbers where they are; again: the other way round.
-_SORT = """
-for (const head of document.querySelectorAll('th')) head.onclick = () => {
-  const table = head.closest('table'), at = [...head.parentNode.children].indexOf(head), way = head.way = -(head.way
-  || -1); const key = row => { const text = row.children[at].textContent, n = parseFloat(text.replace(/,/g, ''));
-                       return isNaN(n) ? text : n; };
-  [...table.rows].slice(1).sort((a, b) => way * (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0))
-    .forEach(row => table.tBodies[0].append(row));
-}
-"""
 
 
 def write_report(workdir: Workdir) -> Path:
     """Writes ``report.html`` of the run in ``workdir`` from what lies there, and returns its path."""
     summary, records = workdir.summary() or {}, workdir.records()
     config = workdir.config().to_dict()
-    verdict = str(summary.get("verdict", "not finished"))
-    grids, again, beside = (workdir.grids(folder) for folder in ("samples", "reconstructions", "neighbours"))
+    judged: Mapping[str, Any] = next((record for record in reversed(records) if "eval_samples" in record), {})
+    latest = {name: value for name, value in judged.items() if name != "step"}
+    drawn: list[dict[str, Any]] = []
+    sections = {
+        "Samples": _samples(workdir),
+        "Figures": _figures(summary or latest),
+        "The same latents through training": {"pictures": _through_training(workdir)},
+        "Unseen images beside their reconstructions": _last(workdir, "reconstructions", 640),
+        "Curves": {"charts": _added(drawn, _curves(records, config))},
+        "Samples, each before the training images nearest to it": _last(workdir, "neighbours", 420),
+        "Classes of the data": {"table": _classes(workdir)},
+        "What it cost": {"table": {name: shown(value) for name, value in summary.get("resources", {}).items()}},
+        "Truncation": {"charts": _added(drawn, [scatter(*one) for one in _truncations(workdir.evaluations())])},
+        "Evaluations": {"figures": _evaluations(workdir)},
+        "Changed on the way": {"lines": told(workdir.changes())},
+        "Weights at the start": {"lines": _origin(workdir)},
+        "Config": {"text": json.dumps(config, indent=1)},
+        "Versions": {"table": {"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}},
+    }
+    return page.write(
+        workdir.path / "report.html",
+        "run.html",
+        title=workdir.path.name,
+        verdict=str(summary.get("verdict", "not finished")),
+        why=str(summary.get("why", "")),
+        best=re.sub(r"\[.*\]", "", summary.get("best_checkpoint", "")),
+        kind=f"{config['model']}, {config['loss']}",
+        steps=f"{records[-1]['step'] if records else 0:,}",
+        sections={name: _NOTHING | section for name, section in sections.items() if any(section.values())},
+        charts=drawn,
+    )
+
+
+_NOTHING: dict[str, Any] = {
+    **{"pictures": [], "figures": {}, "charts": [], "table": {}, "lines": [], "text": "", "note": ""}
+}
+
+
+def _added(drawn: list[dict[str, Any]], charts: Sequence[dict[str, Any] | None]) -> list[int]:
+    """Numbers in ``drawn``, the charts of a page, of those that are added to them."""
+    found = [chart for chart in charts if chart]
+    drawn += found
+    return list(range(len(drawn) - len(found), len(drawn)))
+
+
+def _samples(workdir: Workdir) -> dict[str, Any]:
+    grids, real = workdir.grids("samples")[-1:], workdir.grids("real")[-1:]
+    pictures = [_picture(grid, 560, f"samples, {_step(grid)}") for grid in grids]
+    return {"pictures": pictures + [_picture(grid, 560, "real images") for grid in real]}
+
+
+def _through_training(workdir: Workdir) -> list[dict[str, Any]]:
+    grids = workdir.grids("samples")
     ends = {f"step_{stage.end:08d}" for stage in stages.plan(workdir.config())}
-    curves = _CURVES | {name.replace("_", " ", 1): (name,) for name in _moved(records)}
     picked = evenly(grids, _GRIDS + 1)
     chosen = [grid for grid in grids[:-1] if grid in picked or grid.stem in ends]
-    last = "".join(_picture(grid, 640, f"{_step(grid)}, the last") for grid in grids[-1:])
-    sections = {
-        "Samples": f"<div class=row>{last}{_table(_figures(summary))}</div>",
-        "The same latents through training": _row(
-            _picture(grid, 200, f"step {int(grid.stem[5:]):,}") for grid in chosen
-        ),
-        "Unseen images beside their reconstructions": "".join(_picture(grid, 640, _step(grid)) for grid in again[-1:]),
-        "Curves": _row(chart(title, _series(records, names)) for title, names in curves.items()),
-        "Samples, each before the training images nearest to it": "".join(
-            _picture(grid, 420, _step(grid)) for grid in beside[-1:]
-        ),
-        "Classes of the data": _table(_classes(workdir)),
-        "What it cost": _table(summary.get("resources", {})),
-        "Truncation": _row(scatter(*one) for one in _truncations(workdir.evaluations())),
-        "Evaluations": _row(_table(_figures(evaluation)) for evaluation in workdir.evaluations()),
-        "Changed on the way": "".join(f"{html.escape(line)}<br>" for line in told(workdir.changes())),
-        "Weights at the start": "".join(f"{html.escape(line)}<br>" for line in _origin(workdir)),
-        "Config": f"<pre>{html.escape(json.dumps(config, indent=1))}</pre>",
-        "Versions": _table({"gan_jax": gan_jax.__version__} | {name: version(name) for name in _PACKAGES}),
-    }
-    kind = "healthy" if verdict == "healthy" else ""
-    why = f"<p class=why>{html.escape(str(summary['why']))}" if "why" in summary else ""
-    text = "".join(f"<h2>{title}</h2>{content}" for title, content in sections.items() if content)
-    page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>{html.escape(workdir.path.name)}</title><style>{_STYLE}</style>
-<h1>{html.escape(workdir.path.name)}</h1><span class="verdict {kind}">{html.escape(verdict)}</span>
-{html.escape(str(config["model"]))}, {html.escape(str(config["loss"]))},
-{records[-1]["step"] if records else 0:,} steps{why}{text}</html>"""
-    path = workdir.path / "report.html"
-    write_atomically(path, lambda file: file.write(page.encode(errors="backslashreplace")))
-    return path
+    return [_picture(grid, 200, _step(grid)) for grid in chosen]
+
+
+def _last(workdir: Workdir, folder: str, width: int) -> dict[str, Any]:
+    return {"pictures": [_picture(grid, width, _step(grid)) for grid in workdir.grids(folder)[-1:]]}
+
+
+def _curves(records: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """A chart for each group of metrics, each term of a loss, and each value that a schedule moves."""
+    logged = {name for record in records for name in record}
+    known = {name for names in _CURVES.values() for name in names}
+    terms = [name for name in sorted(logged) if name[:2] in ("d_", "g_") and name[2:] in config["terms"]]
+    single = [name for name in (*terms, *_moved(records)) if name not in known]
+    curves = _CURVES | {named(name) if name in terms else name.replace("_", " ", 1): (name,) for name in single}
+    shared = features(logged)
+
+    def own(series: Mapping[str, Any]) -> dict[str, Any]:
+        return {named(key) + ("" if shared else key[len(bare(key)) :]): line for key, line in series.items()}
+
+    return [chart(title, own(_series(records, names))) for title, names in curves.items()]
+
+
+def _evaluations(workdir: Workdir) -> dict[str, list[Row]]:
+    """Each ``--mode=evaluate``, a table."""
+    found = {}
+    for evaluation in workdir.evaluations():
+        floor = evaluation.get("floor", {})
+        rows = [row for group in grouped(_without(evaluation, "floor"), floor).values() for row in group]
+        sampling = evaluation.get("sampling", "")
+        found[f"step {evaluation['step']:,}{f', {sampling}' if sampling else ''}"] = rows
+    return found
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
+    floor = dict(summary.get("floor", {}))
+    by, count = features(summary), floor.pop("images", None)
+    notes = [f"Quality is measured by {by}." if by else ""]
+    notes.append(f"Fresh images: as many as samples, made of {count:,.0f} test images." if count and floor else "")
+    return {"figures": grouped(_without(summary, *_APART), floor), "note": " ".join(filter(None, notes))}
+
+
+def _without(figures: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name not in names}
 
 
 def _moved(records: Sequence[Mapping[str, float]]) -> list[str]:
@@ -170,33 +204,33 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
       planned: how many trials there will be, if not all have begun.
     """
     names = [str(row["trial"]) for row in rows]
-    records = {name: Workdir(path / name).records() for name in names}
-    styles = {name: number for number, name in enumerate(names)}
-    charts: dict[str, dict[str, list[tuple[float, float]]]] = {}  # of each figure, by each kind of features
-    compared = [*_COMPARED, *_moved([record for name in names for record in records[name]])]
-    for name in names:
-        for figure, line in _series(records[name], compared).items():
-            charts.setdefault(figure, {})[name] = line
-    order = sorted(charts, key=lambda figure: compared.index(figure.partition("[")[0]))
-    shared = _shared(order)
-    curves = _row(chart(figure.replace(shared, ""), charts[figure], styles) for figure in order)
-    last = {name: Workdir(path / name).grids()[-1:] for name in names}
-    pictures = (_picture(grid, 200, trial) for trial, grids in last.items() for grid in grids)
     done = sum(row.get("verdict") != "not finished" for row in rows)
     state = f"{done} of {counted(range(planned), 'trial')}" if planned > done else counted(rows, "trial")
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
-    best = "".join(f"<br>{html.escape(line)}" for line in best_trials(rows, swept))
     links = {name: f"{name}/report.html" for name in names if (path / name / "report.html").exists()}
-    page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>{html.escape(path.name)}</title><style>{_STYLE}th{{cursor:pointer}}</style>
-<h1>{html.escape(path.name)}</h1>{state}, {ended}{best}
-<h2>Settings, over their seeds</h2>{_grid(_settings(rows, swept))}
-<h2>Trials (a click on a head sorts; all figures are in sweep.csv)</h2>{_grid(_trials(rows, swept), links)}
-<h2>Curves</h2>{_measured_by(shared)}{legend(styles)}{curves}
-<h2>Last samples</h2>{_row(pictures)}<script>{_SORT}</script></html>"""
-    report = path / "report.html"
-    write_atomically(report, lambda file: file.write(page.encode(errors="backslashreplace")))
-    return report
+    trials = _grid(_trials(rows, swept), links)
+    trials["note"] = " ".join(filter(None, [trials["note"], "A click on a head sorts; all figures are in sweep.csv."]))
+    tables = {"Settings, over their seeds": _grid(_settings(rows, swept)), "Trials": trials}
+    found = {"title": path.name, "state": f"{state}, {ended}", "best": best_trials(rows, swept), "tables": tables}
+    return page.write(path / "report.html", "several.html", **found, **together({name: path / name for name in names}))
+
+
+def together(runs: Mapping[str, Path]) -> dict[str, Any]:
+    """Return curves of runs over each other, and their last samples, for ``several.html``; workdirs by name."""
+    records = {name: Workdir(path).records() for name, path in runs.items()}
+    styles = {name: number for number, name in enumerate(runs)}
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}  # of each figure, by each kind of features
+    compared = [*_COMPARED, *_moved([record for name in runs for record in records[name]])]
+    for name in runs:
+        for figure, line in _series(records[name], compared).items():
+            lines.setdefault(figure, {})[name] = line
+    order = sorted(lines, key=lambda figure: compared.index(bare(figure)))
+    shared = features(order)
+    drawn: list[dict[str, Any]] = []
+    _added(drawn, [chart(figure.replace(f"[{shared}]", ""), lines[figure], styles) for figure in order])
+    last = {name: Workdir(path).grids()[-1:] for name, path in runs.items()}
+    pictures = [_picture(grid, 200, name) for name, grids in last.items() for grid in grids]
+    return {"charts": drawn, "shown": range(len(drawn)), "pictures": pictures, "note": _measured_by(shared)}
 
 
 def best_trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[str]:
@@ -255,66 +289,29 @@ def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[d
     return found
 
 
-def _grid(rows: Sequence[Mapping[str, Any]], links: Mapping[str, str] | None = None) -> str:
+def _grid(rows: Sequence[Mapping[str, Any]], links: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A table with a column for every key of any row; features that all of them share are named once, above.
 
-    ``links`` are for the cells of the column ``trial``.
+    ``links`` are for the cells of the first column.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    shared = _shared(columns)
-
-    def cell(column: str, value: Any) -> str:
-        text = html.escape(_shown(value))
-        link = (links or {}).get(str(value)) if column == "trial" else None
-        return f'<td><a href="{html.escape(link)}">{text}</a>' if link else f"<td>{text}"
-
-    head = "".join(f"<th>{html.escape(column.replace(shared, ''))}" for column in columns)
-    lines = "".join("<tr>" + "".join(cell(column, row.get(column, "")) for column in columns) for row in rows)
-    return f"{_measured_by(shared)}<div class=scroll><table><tr>{head}{lines}</table></div>"
-
-
-def _shared(figures: Collection[str]) -> str:
-    """What is in the brackets of all ``figures`` that have such, the features, with the brackets; or nothing."""
-    features = {figure[figure.index("[") : figure.rindex("]") + 1] for figure in figures if "[" in figure}
-    return features.pop() if len(features) == 1 else ""
+    shared = features(columns)
+    cells = [[shown(row.get(column, "")) for column in columns] for row in rows]
+    heads = [column.replace(f"[{shared}]", "") if shared else column for column in columns]
+    return {"columns": heads, "rows": cells, "links": links or {}, "note": _measured_by(shared)}
 
 
 def _measured_by(shared: str) -> str:
-    return f"measured by {html.escape(shared[1:-1])}" if shared else ""
+    return f"Measured by {shared}." if shared else ""
 
 
 def _step(grid: Path) -> str:
     return f"step {int(grid.stem.removeprefix('step_')):,}"
 
 
-def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    fresh = dict(summary.get("floor", {}))
-    count = fresh.pop("images", 0.0)
-    floor = {f"{name} of fresh images (floor)": value for name, value in fresh.items()}
-    floor |= {"test images that the floor is made of": count} if fresh else {}
-    return {name: value for name, value in summary.items() if name not in _APART} | floor
-
-
-def _table(rows: Mapping[str, Any]) -> str:
-    if not rows:
-        return ""
-    cells = (f"<tr><td>{html.escape(k)}<td class=n>{html.escape(_shown(v))}" for k, v in rows.items())
-    return f"<table class=figures>{''.join(cells)}</table>"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _row(parts: Any) -> str:
-    joined = "".join(parts)
-    return f"<div class=row>{joined}</div>" if joined else ""
-
-
-def _picture(path: Path, width: int, caption: str) -> str:
+def _picture(path: Path, width: int, caption: str) -> dict[str, Any]:
     data = base64.b64encode(png_within(path, 2 * width)).decode()
-    image = f'<img width={width} alt="{caption or path.stem}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    return {"width": width, "caption": caption or path.stem, "data": data}
 
 
 def _series(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:

@@ -9,6 +9,7 @@ import jax
 
 from gan_jax.core.state import GANState
 from gan_jax.data.feed import Feed
+from gan_jax.runs.report import write_report
 from gan_jax.runtime import distributed, placement, program, resources
 from gan_jax.stages import at
 from gan_jax.training.dispatch import Pace, Pending, chunks
@@ -17,6 +18,7 @@ from gan_jax.training.run import Run
 from gan_jax.training.stages import Part, described
 from gan_jax.util import progress
 from gan_jax.util.errors import DivergedError
+from gan_jax.util.files import keep
 
 
 class Alone:
@@ -119,6 +121,8 @@ class Alone:
         self._shown = self.run.pause(step, placement.on_first(self.state), pending)
         for line in self.run.distances(self.run.figures):
             progress.say(f"{f'step {step:,}':<14}{line}")
+        if self.run.figures and distributed.is_first():  # the page of a run that goes on
+            keep(lambda: write_report(self.run.workdir), f"the report in {self.run.workdir.path}")
 
     def shown(self) -> str:
         """Return what `gan_jax.training.run.Run` says of itself."""

@@ -293,6 +293,9 @@ class Run:
         captions = visualize.captions(self.labels[::rows], names)
         picture = visualize.grid(grid(self.gan, state, self.config.seed, self.labels), rows, captions)
         self.workdir.save_grid(step, picture)
+        if not any(grid.stem == f"step_{self.stage.begin:08d}" for grid in self.workdir.grids("real")):
+            reals = visualize.grid(self.evaluator.reals(self.labels), rows, captions)
+            self.workdir.save_grid(self.stage.begin, reals, "real")
         images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
         if self.gan.task.reconstruct and len(images):
             pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)

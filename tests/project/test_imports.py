@@ -35,6 +35,7 @@ HOMES = {  # of each outside thing
     "absl": {"cli", "data"},
     "grain": {"data"},
     "imageio_ffmpeg": {"runs/film"},
+    "jinja2": {"runs/page"},
     "onnx": {"use/to_onnx"},
     "optuna": {"sweeps/search"},
     "orbax": {"runs/checkpoint"},

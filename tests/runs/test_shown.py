@@ -116,7 +116,7 @@ def test_pictures_in_a_folder_of_any_name_are_trained_on(tmp_path: Path) -> None
     assert "\\u6570\\x1b[31m" in said
     assert "finished: 2 steps" in said
     assert json.loads((tmp_path / "run" / "data.json").read_text())["name"] == "folder:数\\x1b[31m\\udce9"
-    assert "<h2>Config</h2>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert '<h2 id="Config">Config</h2>' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_of_names_that_are_no_utf8_is_written(tmp_path: Path) -> None:
@@ -128,6 +128,6 @@ def test_a_report_of_names_that_are_no_utf8_is_written(tmp_path: Path) -> None:
         logs.write({"step": 1, "seconds": 1.0, f"fid[{name}]": 1.0})
         logs.flush()
     place.save_summary({"steps": 1, f"fid[{name}]": 1.0, "verdict": "healthy"})
-    assert "fid[classifier:folder:\\udce9]" in write_report(place).read_text(encoding="utf-8")
+    assert "Quality is measured by classifier:folder:\\udce9." in write_report(place).read_text(encoding="utf-8")
     row = {"trial": "000", f"fid[{name}]": 1.0}
     assert "000" in write_sweep_report(tmp_path, [row], []).read_text(encoding="utf-8")

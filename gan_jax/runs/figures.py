@@ -1,0 +1,120 @@
+"""Figures of runs in words: what each is called, what it means, and which belong together."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_QUALITY, _COLLAPSE, _LOSSES, _OUTPUT, _RUN = "Quality", "Collapse", "Losses and terms", "D's output", "The run"
+_OTHER = "Other"
+# By name: what it is called, where it stands, and what it means.
+_KNOWN: dict[str, tuple[str, str, str]] = {
+    "fid": ("FID", _QUALITY, "Fréchet distance of features to the real images'; lower is better"),
+    "fid_current": ("FID, newest weights", _QUALITY, "of weights that aren't averaged"),
+    "kid": ("KID", _QUALITY, "kernel distance of features, without bias; lower is better"),
+    "kid_std": ("KID, standard deviation", _QUALITY, "over subsets"),
+    "precision": ("precision", _QUALITY, "share of samples near to real images"),
+    "recall": ("recall", _QUALITY, "share of real images near to samples"),
+    "density": ("density", _QUALITY, "real neighbours of a sample, over their expected number"),
+    "coverage": ("coverage", _QUALITY, "share of real images with a sample among their neighbours"),
+    "inception_score": ("inception score", _QUALITY, "sure of each sample's class, of many classes; higher is better"),
+    "inception_score_std": ("inception score, standard deviation", _QUALITY, "over parts"),
+    "duplicates": ("duplicates", _COLLAPSE, "share of samples with a twin among the samples"),
+    "class_entropy": ("class entropy", _COLLAPSE, "of the samples' classes, 1 if all are alike frequent"),
+    "class_distance": ("class distance", _COLLAPSE, "of the samples' classes from the data's, 0 to 1"),
+    "d_loss": ("D's loss", _LOSSES, ""),
+    "g_loss": ("G's loss", _LOSSES, ""),
+    "g_loss_oscillation": ("oscillation of G's loss", _LOSSES, ""),
+    "d_real": ("on reals", _OUTPUT, "in training, augmented if images are"),
+    "d_fake": ("on fakes", _OUTPUT, "likewise"),
+    "d_seen": ("on training images", _OUTPUT, "far above those unseen: D knows them by heart"),
+    "d_unseen": ("on unseen images", _OUTPUT, ""),
+    "d_margin": ("margin", _OUTPUT, "logits of reals above those of fakes"),
+    "d_accuracy_real": ("accuracy on reals", _OUTPUT, ""),
+    "d_accuracy_fake": ("accuracy on fakes", _OUTPUT, ""),
+    "d_grad_norm": ("norm of D's gradient", _LOSSES, ""),
+    "g_grad_norm": ("norm of G's gradient", _LOSSES, ""),
+    "d_param_norm": ("norm of D's parameters", _LOSSES, ""),
+    "g_param_norm": ("norm of G's parameters", _LOSSES, ""),
+    "steps": ("steps", _RUN, ""),
+    "images": ("real images seen", _RUN, ""),
+    "seconds": ("seconds", _RUN, "training alone"),
+    "images_per_second": ("images a second", _RUN, ""),
+    "eval_samples": ("samples of an evaluation", _RUN, ""),
+    "eval_references": ("real images it compares with", _RUN, ""),
+    "best_checkpoint": ("best checkpoint", _RUN, "--step=best"),
+    "ended_early": ("ended early", _RUN, ""),
+    "patience": ("patience", _RUN, "evaluations"),
+}
+_ORDER = (_QUALITY, _COLLAPSE, _LOSSES, _OUTPUT, _RUN, _OTHER)
+
+
+class Row(NamedTuple):
+    """A figure.
+
+    Attributes:
+      key: as the log has it.
+      name: in words.
+      value: at the end.
+      best: of all evaluations, and at which step.
+      fresh: what as many fresh images come to.
+      what: it means.
+    """
+
+    key: str
+    name: str
+    value: str
+    best: str = ""
+    fresh: str = ""
+    what: str = ""
+
+
+def shown(value: Any) -> str:
+    """Return a number, or whatever it is, for people."""
+    return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def bare(key: str) -> str:
+    """Return a figure's name without what stands in brackets, the features that it is by."""
+    return key.partition("[")[0]
+
+
+def features(keys: Any) -> str:
+    """Return what stands in the brackets of all ``keys`` that have some, if it is the same; else nothing."""
+    found = {key[key.index("[") + 1 : key.rindex("]")] for key in keys if "[" in key}
+    return found.pop() if len(found) == 1 else ""
+
+
+def named(key: str) -> str:
+    """Return what the figure ``key`` is called."""
+    name = bare(key)
+    if name in _KNOWN:
+        return _KNOWN[name][0]
+    player, _, rest = name.partition("_")
+    if player in ("d", "g") and rest:
+        return f"{player.upper()}'s {rest.replace('_', ' ')}"
+    return name.replace("schedule_", "").replace("_", " ")
+
+
+def grouped(summary: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Return rows of ``summary``'s figures, those that belong together under one head.
+
+    Args:
+      summary: values by key; ``best_fid[...]`` and ``best_fid_step[...]`` go with ``fid[...]``.
+      floor: what as many fresh images come to, by the same keys.
+    """
+    groups: dict[str, list[Row]] = {name: [] for name in _ORDER}
+    alone = not features(summary)
+    for key, value in summary.items():
+        if key.startswith(("best_fid[", "best_fid_step[")):
+            continue
+        name = bare(key)
+        _, group, what = _KNOWN.get(name, ("", _LOSSES if name[:2] in ("d_", "g_") else _OTHER, ""))
+        best = summary.get(f"best_{key}")
+        at = summary.get(f"best_fid_step{key.removeprefix('fid')}")
+        best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
+        fresh = shown(floor[key]) if key in floor else ""
+        told = named(key) + (key[len(name) :] if alone else "")
+        groups[group].append(Row(key, told, shown(value), best_text, fresh, what))
+    order = list(_KNOWN)
+    for rows in groups.values():
+        rows.sort(key=lambda row: order.index(bare(row.key)) if bare(row.key) in order else len(order))
+    return {name: rows for name, rows in groups.items() if rows}
