@@ -80,6 +80,8 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         raise UserError("g_batches x batch_size must stay below 2^31 latents: lower g_batches")
     if config.checkpoint.patience and config.checkpoint.best == "none":
         raise UserError("checkpoint.patience waits for a better figure: set checkpoint.best to one, e.g. to fid")
+    if config.checkpoint.patience and config.eval.features == "none":
+        raise UserError("checkpoint.patience waits for a better figure: set eval.features, e.g. to auto")
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
     players = ("generator", "discriminator")
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)

@@ -13,7 +13,7 @@ from gan_jax.util.errors import UserError, listed
 
 def sample(request: Request) -> None:
     """Draw images, of one seed or the first of several, of one class or of some."""
-    from gan_jax.evaluate import sampling
+    from gan_jax.evaluate import sample, sampling
 
     if request.codes is not None:
         _draw_codes(request)
@@ -34,9 +34,11 @@ def sample(request: Request) -> None:
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, and there are {count:,} images")
     if request.grid and request.out and request.out.suffix.lower() != ".png":
         raise UserError(f"--grid={request.grid} is of one picture: --out must end in .png, not {str(request.out)!r}")
-    said = f"{count:,} samples" if seeds is None else f"the first samples of {count:,} seeds"
+    said = _many(count, "sample")
+    if seeds is not None:
+        said = f"{said} of {_many(len(set(seeds.tolist())), 'seed')}"
     name = "seeds" if seeds is not None and not columns else "samples.png"
-    _draw(request, name, _samples(request), (count, said), seeds=seeds, columns=columns)
+    _draw(request, name, sample.samples, (count, said), seeds=seeds, columns=columns)
 
 
 def _draw_codes(request: Request) -> None:
@@ -51,11 +53,11 @@ def _draw_codes(request: Request) -> None:
     visualize.check_ending(out)
     run = _run(request)
     found = _codes(run, request)
-    shift = None if request.shift is None else _shift(request)
+    shift = None if request.shift is None else _shift(run, request)
     images = np.stack([projected.image(run, code, shift) for code in found])
     out = request.out or _in(request.workdir, out.name)
     visualize.save_images(images, out, columns=min(10, len(images)))
-    print(f"the images of {len(images)} codes, step {run.step:,}: {out}")
+    print(f"the images of {_many(len(images), 'code')}, step {run.step:,}: {out}")
 
 
 def _codes(run: Any, request: Request) -> list[Any]:
@@ -73,12 +75,12 @@ def _refuse(request: Request, given: str, others: tuple[str, ...]) -> None:
             raise UserError(f"--{given}={getattr(request, given)} says what is drawn: leave out --{name}")
 
 
-def _shift(request: Request) -> Any:
+def _shift(run: Any, request: Request) -> Any:
     """What ``--shift`` adds to codes."""
     from gan_jax.use import directions
 
-    found = directions.load(request.workdir / "directions" / "directions.npz")
-    return found.shift(read_shift(request.shift or ""))
+    file = run.workdir / "directions" / "directions.npz"
+    return directions.check(directions.load(file), run, file).shift(read_shift(request.shift or ""))
 
 
 def _repeated(seeds: Any, times: int) -> Any:
@@ -87,19 +89,11 @@ def _repeated(seeds: Any, times: int) -> Any:
     return np.tile(seeds, times)
 
 
-def _samples(request: Request) -> Callable[..., Any]:
-    """`gan_jax.evaluate.sample.samples`, with what ``--shift`` asks for."""
-    from functools import partial
-
-    from gan_jax.evaluate import sample
-
-    return sample.samples if request.shift is None else partial(sample.samples, shift=_shift(request))
-
-
 def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
     """A row for each value of an option of ``--sampling``, with the same images in its columns."""
     import numpy as np
 
+    from gan_jax.evaluate import sample
     from gan_jax.runs import visualize
     from gan_jax.use import loading
 
@@ -114,7 +108,7 @@ def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
     hows = [_how(gan, way) for way in ways]
     labels = loading.labels(gan, request.workdir, count, request.label, "--label", 1)
     counts, by = loading.counts(gan, request.workdir), request.seed if seeds is None else seeds
-    rows = [_samples(request)(gan, state, by, labels.told, how=how, counts=counts).array() for how in hows]
+    rows = [sample.samples(gan, state, by, labels.told, how=how, counts=counts).array() for how in hows]
     out = request.out or _in(request.workdir, out.name)
     others = [ways[(number + 1) % len(ways)].split() for number in range(len(ways))]
     captions = [
@@ -151,19 +145,23 @@ def _draw(
 ) -> None:
     """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
     from gan_jax.runs import visualize
-    from gan_jax.use import loading
+    from gan_jax.use import loading, trained
 
     workdir, seed = request.workdir, request.seed
     visualize.check_ending(request.out or workdir / name)
-    _, gan, state, step = loading.restore(workdir, request.step)
+    restored = loading.restore(workdir, request.step)
+    _, gan, state, step = restored
     how = _how(gan, request.sampling)
     out = request.out or _in(workdir, name)
+    more: dict[str, Any] = {}
+    if request.shift is not None:
+        more["shift"] = _shift(trained.Trained(workdir, restored, "average"), request)
     # Of seeds each image is the first of its own, whatever others there are.
     row = columns or (10 if seeds is None else what[0])
     asked, flag = _labels(request), "--label" if request.labels is None else "--labels"
     told, kinds, names = loading.labels(gan, workdir, what[0], asked, flag, row)
     by = seed if seeds is None else seeds
-    images = draw(gan, state, by, told, how=how, counts=loading.counts(gan, workdir))
+    images = draw(gan, state, by, told, how=how, counts=loading.counts(gan, workdir), **more)
     visualize.save_images(images, out, kinds if gan.classes else None, names, seeds=seeds, columns=columns)
     whose = f", seed {seed}" if seeds is None else ""
     print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
@@ -188,7 +186,7 @@ def walk(request: Request) -> None:
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, which {len(seeds):,} seeds don't fill")
     run = _run(request)
     how = _how(run.gan, request.sampling)
-    passed = "seeds" if request.codes is None else "codes"
+    passed = "seed" if request.codes is None else "code"
     frames = max(1, round(request.seconds * request.fps))
     seeds = seeds.reshape(columns * rows, -1)
     told = {"columns": columns, "loop": request.loop, "label": _label(run, request), **_options(how)}
@@ -199,7 +197,7 @@ def walk(request: Request) -> None:
         told |= {} if request.label else {"label": found[0].label}
     out = request.out or _in(request.workdir, out.name)
     film.save(walking.walk(run, seeds, frames, **told), frames, out, request.fps)
-    print(f"a film of step {run.step:,}, {request.seconds:g} s through {seeds.shape[1]} {passed}{_said(how)}: {out}")
+    print(f"a film of step {run.step:,}, {request.seconds:g} s through {_many(seeds.size, passed)}{_said(how)}: {out}")
 
 
 def mix(request: Request) -> None:
@@ -233,12 +231,13 @@ def project(request: Request) -> None:
         raise UserError(f"--out must be a folder without an ending in this mode, not {str(out)!r}")
     run = _run(request)
     target = projected.read(run, request.image)
-    distance = projected.distance(run, request.features)
     label = None if request.label is None else _class(run, request.label)
+    distance = projected.distance(run, request.features)
     out = request.out or _in(request.workdir, out.name)
     found = run.project(target, distance=distance, steps=request.num_steps, label=label, seed=request.seed)
     projected.save(found, target, out)
-    print(f"the {found.space} nearest to {request.image} by {distance.name}, at step {run.step:,}: {out}")
+    whose = f", class {run.classes[found.label]}" if run.gan.classes else ""
+    print(f"the {found.space}{whose}, nearest to {request.image} by {distance.name}, at step {run.step:,}: {out}")
     print(f"distance {found.distance:.4g}, at first {found.start:.4g}: {out / 'projected.png'}")
 
 
@@ -262,8 +261,9 @@ def directions(request: Request) -> None:
             picture = found_by.picture(run, found, number, request.seed, label, **_options(how))
             visualize.save_png(picture, out / f"direction_{number:02d}.png")
             bar.update(1)
-    print(f"{len(found.vectors)} directions in {found.space} by {found.method}, of step {run.step:,}: {out}")
-    print(f"draw along the first: {named.program()} --mode=sample --workdir={request.workdir} --shift=0=2")
+    print(f"{_many(len(found.vectors), 'direction')} in {found.space} by {found.method}, of step {run.step:,}: {out}")
+    if request.out is None:  # where --shift looks for them
+        print(f"draw along the first: {named.program()} --mode=sample --workdir={request.workdir} --shift=0=2")
 
 
 def export(request: Request) -> None:
@@ -272,6 +272,8 @@ def export(request: Request) -> None:
 
     if request.out is None or request.out.suffix:
         raise UserError("--mode=export writes a folder: give --out=FOLDER, a name without an ending")
+    if "noise_mode=random" in (request.sampling or "").split():
+        raise UserError("--sampling: an exported generator draws nothing by itself: noise_mode is const or none")
     run = _run(request)
     options = _options(_how(run.gan, request.sampling))
     files = exporting.export(run, request.out, onnx=request.onnx, **options)
@@ -346,10 +348,14 @@ def _said(how: Any) -> str:
     return f", {how}" if str(how) else ""
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _in(workdir: Path, name: str) -> Path:
     """The picture ``name`` of the run in ``workdir``, if it can be written there."""
     from gan_jax.util.files import refusal
 
     if reason := refusal(workdir):
-        raise UserError(f"cannot write to {workdir} ({reason}): give --out=FILE")
+        raise UserError(f"cannot write to {workdir} ({reason}): give --out={'FILE' if Path(name).suffix else 'FOLDER'}")
     return workdir / name

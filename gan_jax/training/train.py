@@ -85,7 +85,8 @@ def train(
                 print(f"{path} holds {_ending(config, workdir)}")
                 return None
             if why := distributed.broadcast(_without_patience(config, workdir)):
-                print(f"{path} holds a run that ended early ({why}): nothing to do; more patience goes on with it")
+                hint = "nothing to do; --config.checkpoint.patience=0 goes on"
+                print(f"{path} holds a run that ended early ({why}): {hint}")
                 return None
             if config.init_from and not workdir.saved():
                 origin.check(config.init_from, parts[0].shapes)

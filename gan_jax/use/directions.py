@@ -51,6 +51,8 @@ class Directions:
         Raises:
           gan_jax.util.errors.UserError: there is no such direction.
         """
+        if not isinstance(strengths, Mapping):
+            raise UserError(f"a shift is strengths by the directions' numbers, as {{0: 2.0}}, not {strengths!r}")
         for number in strengths:
             if not 0 <= number < len(self.vectors):
                 raise UserError(f"there is no direction {number}: there are {len(self.vectors)}, from 0 on")
@@ -71,8 +73,21 @@ def load(path: Path) -> Directions:
     """
     found = read_arrays(path)
     if found is None or not {"vectors", "space", "method"} <= set(found):
-        raise UserError(f"no directions in {path}: {named.program()} --mode=directions writes them")
+        why = "is no file of directions" if path.exists() else "isn't there"
+        raise UserError(f"{path} {why}: {named.program()} --mode=directions writes it")
     return Directions(found["vectors"], str(found["space"]), str(found["method"]))
+
+
+def check(found: Directions, run: "Trained", where: object) -> Directions:
+    """Return directions from ``where``, if they are of codes as ``run`` has them.
+
+    Raises:
+      UserError: they are of another space, or of codes of another length.
+    """
+    space, length = "w" if run.has_mapping else "z", run.code_length
+    if found.space != space or found.vectors.ndim != 2 or found.vectors.shape[1] != length:
+        raise UserError(f"{where} is of another GAN: this one's codes are {space} of {length} numbers")
+    return found
 
 
 def find(run: "Trained", method: str = "sefa", count: int = 10, seed: int = 0) -> Directions:
@@ -90,6 +105,8 @@ def find(run: "Trained", method: str = "sefa", count: int = 10, seed: int = 0) -
     """
     if method not in METHODS:
         raise UserError(f"method must be {listed(METHODS, between=' or ')}, not {method!r}")
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise UserError(f"count must be a whole number from 1 up, not {count!r}")
     if method == "pca" and not run.has_mapping:
         raise UserError(f"pca is of w, and {run.config.model} has no mapping network: take sefa")
     codes = _codes(run, seed)

@@ -1,6 +1,6 @@
 """A trained generator as files that need no checkpoint: weights, config, a model card, and compiled programs.
 
-In the folder are ``params.safetensors``, ``config.json``, ``data.json``, ``README.md`` with ``samples.png``, and the
+In the folder are ``params.safetensors``, ``config.json``, ``data.json``, ``README.md`` with ``card.png``, and the
 generator as StableHLO, ``generator.stablehlo``, which `jax.export.deserialize` reads on CPUs, CUDA and TPUs, in batches
 of any size; also ``generator.onnx``, if asked for. Nothing is pickled.
 """
@@ -25,7 +25,8 @@ from gan_jax.core.networks import call
 from gan_jax.core.state import GANState, Player, parameter_count
 from gan_jax.ops.xla_cpu import for_any_machine
 from gan_jax.runs import visualize
-from gan_jax.util.errors import UserError, listed, needed
+from gan_jax.runs.figures import features, named
+from gan_jax.util.errors import UserError, listed, needed, unknown_name
 from gan_jax.util.files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> 
         from safetensors.numpy import save
     with needed("flatbuffers", "export"):
         import_module("flatbuffers")  # what serialises StableHLO wants it
+    if out.suffix:
+        raise UserError(f"an export is a folder: give a name without an ending, not {str(out)!r}")
     if out.exists() and ({entry.name for entry in out.iterdir()} - {*_NAMES}):
         raise UserError(f"{out} holds other files: give a new folder")
     function = partial(_function, run.gan, run.params, tuple(sorted(_constant(run.gan, options).items())))
@@ -76,24 +79,30 @@ def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> 
         known = run.workdir / "data.json"
         if known.exists() and known.parent != out:
             shutil.copyfile(known, out / "data.json")
-        visualize.save_png(visualize.grid(images, _ROWS), out / "samples.png")
+        if not onnx:  # of an export before this one
+            (out / ONNX).unlink(missing_ok=True)
+        visualize.save_png(visualize.grid(images, _ROWS), out / "card.png")
         write_atomically(out / "README.md", partial(_write, _card(run, [*files], options).encode()))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    return sorted(entry.name for entry in out.iterdir())
+    return sorted(name for name in _NAMES if (out / name).exists())
 
 
-_NAMES = (WEIGHTS, PROGRAM, ONNX, "config.json", "data.json", "README.md", "samples.png")
+_NAMES = (WEIGHTS, PROGRAM, ONNX, "config.json", "data.json", "README.md", "card.png")
 
 
 def _constant(gan: GAN, options: Mapping[str, Any]) -> dict[str, Any]:
     """``options`` of the network with noise that needs no keys."""
-    own = draw.network_options(gan)
+    prior, own = draw.options_of(gan)
     for name in options:
+        if name in prior:
+            raise UserError(
+                f"{name} is an option of the prior, and an exported generator is given latents: leave it out"
+            )
         if name not in own:
-            raise UserError(f"--sampling: {name} is an option of the prior, and an exported generator is given latents")
+            raise unknown_name("option of an export:", name, own)
     if options.get("noise_mode") == "random":
-        raise UserError("--sampling: an exported generator draws nothing by itself: noise_mode is const or none")
+        raise UserError("an exported generator draws nothing by itself: noise_mode is const or none")
     return {"noise_mode": "const", **options} if "noise_mode" in own else dict(options)
 
 
@@ -166,7 +175,8 @@ def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
     config, shape = run.config, "x".join(map(str, run.gan.image_shape))
     known = read_json(run.workdir / "data.json") or {}
     data = f"{known.get('name', 'unknown')}, {known.get('images', 0):,} images"
-    lines = [f"# {config.model}, {config.loss}", "", "![samples](samples.png)", ""]
+    kind = "" if "conditional" not in config.generator or not run.gan.classes else " of classes"
+    lines = [f"# {config.model}{kind}, {config.loss}", "", "![samples](card.png)", ""]
     lines += ["| | |", "|---|---|"]
     rows = {
         "images": shape,
@@ -175,9 +185,8 @@ def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
         "data": data,
         "steps": f"{run.step:,} of batches of {config.batch_size}",
         "parameters": f"{parameter_count(run.params['params']):,}",
-        **{name: f"{value:.4g}" for name, value in _judged(run).items()},
-        "options": listed((f"{name}={value}" for name, value in _constant(run.gan, options).items()), between=" ")
-        or "none",
+        **{f"{named(name)} by {features([name])}": f"{value:.4g}" for name, value in _judged(run).items()},
+        "built into the programs and the picture": _built_in(run.gan, options),
     }
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "With gan_jax:", "", "```python", "import gan_jax", "", 'run = gan_jax.load("FOLDER")']
@@ -202,6 +211,11 @@ z = jax.random.normal(jax.random.key(0), (16, LATENT))
 images = generator.call(z, jnp.zeros(16, jnp.int32))  # [16, H, W, C], in [-1, 1]; labels are for GANs of classes
 pixels = ((images.clip(-1, 1) + 1) * 127.5).round().astype(jnp.uint8)
 """
+
+
+def _built_in(gan: GAN, options: Mapping[str, Any]) -> str:
+    found = [f"{name}={value}" for name, value in _constant(gan, options).items()]
+    return f"{listed(found, between=' ')}; figures, and gan_jax.load, are without" if found else "nothing"
 
 
 def _judged(run: "Trained") -> dict[str, float]:

@@ -5,7 +5,8 @@ and forgotten. All computation is in one thread at a time.
 
 A picture is described as the page does it: ``seed``, or a ``code`` ``[D]`` that was found by projection; ``label``, a
 number; ``truncation``; ``shifts``, standard deviations along each direction; ``noise``, the mode. A request has one, or
-two and where between them the picture lies: on a straight line in w, else on a great circle in z.
+two and where between them the picture lies, on a straight line in w, else on a great circle in z; each of the two may
+be such a request.
 """
 
 import io
@@ -31,7 +32,7 @@ from gan_jax.evaluate import perceptual
 from gan_jax.evaluate.sample import fixed_keys, slerp
 from gan_jax.layers.noise import MODES
 from gan_jax.use import directions, projected
-from gan_jax.util.errors import UserError
+from gan_jax.util.errors import UserError, clipped, listed
 
 if TYPE_CHECKING:
     from gan_jax.use.trained import Trained
@@ -40,7 +41,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 STEPS = 300  # of a projection
 _DIRECTIONS = 10
 _MOST = 30_000_000  # bytes of an upload
-_WEIGHTS = 3.0  # how far a truncated prior goes; beyond, it isn't truncated
+_WHOLE = 3.0  # how far a truncated prior goes
 
 
 class Player:
@@ -60,9 +61,9 @@ class Player:
     def directions(self) -> directions.Directions:
         """Those in the run's folder, or as SeFa finds them."""
         file = self.run.workdir / "directions" / "directions.npz"
-        found = directions.load(file) if file.is_file() else self.run.directions(count=_DIRECTIONS)
-        fits = found.vectors.shape[1] == self._length and (found.space == "w") == self.run.has_mapping
-        return found if fits else self.run.directions(count=_DIRECTIONS)
+        if file.is_file():
+            return directions.check(directions.load(file), self.run, file)
+        return self.run.directions(count=_DIRECTIONS)
 
     @cached_property
     def _mean(self) -> np.ndarray:
@@ -70,16 +71,13 @@ class Player:
         mean: np.ndarray = np.asarray(self.run.mapping(self.run.latents(1), truncation=0.0))[0]
         return mean
 
-    @property
-    def _length(self) -> int:
-        length: int = self.run.gan.generator.w_dim if self.run.has_mapping else self.run.gan.latent_dim
-        return length
-
     def about(self) -> dict[str, Any]:
         """Return what the page needs to know."""
         run, report = self.run, self.run.workdir / "report.html"
         height, width, _ = run.gan.image_shape
-        truncation = {"high": 1.5, "usual": 1.0} if self._of_w else {"high": _WEIGHTS, "usual": _WEIGHTS}
+        truncation = {"low": 0.1, "high": _WHOLE, "usual": _WHOLE}  # beyond it a prior isn't truncated
+        if self._of_w:
+            truncation = {"low": 0.0, "high": 1.5, "usual": 1.0}
         return {
             "model": run.config.model,
             "workdir": str(run.workdir),
@@ -101,23 +99,37 @@ class Player:
         Raises:
           UserError: it isn't that.
         """
-        pictures = [asked["a"], *([asked["b"]] if asked.get("b") else [])]
-        t = _number(asked.get("t", 0.0), "t", 0, 1)
+        if not isinstance(asked, Mapping) or "a" not in asked:
+            raise UserError('a request is {"a": picture}, or {"a": picture, "b": picture, "t": number}')
         with self._lock:
-            codes, labels = zip(*(self._code(picture) for picture in pictures), strict=True)
-            label = labels[0] if len(labels) == 1 else (1 - t) * labels[0] + t * labels[1]
+            code, label = self._place(asked)
+            first = asked
+            while "a" in first:
+                first = first["a"]
             options: dict[str, Any] = {}
             if "noise_mode" in self._own:
-                options["noise_mode"] = _one_of(pictures[0].get("noise", "const"), MODES)
-            keys = fixed_keys(_seed(pictures[0].get("seed", 0)), np.zeros(1, int))
+                options["noise_mode"] = _one_of(first.get("noise", "const"), MODES)
+            keys = fixed_keys(_seed(first.get("seed", 0)), np.zeros(1, int))
             if self.run.has_mapping:
-                w = codes[0] if len(codes) == 1 else (1 - t) * codes[0] + t * codes[1]
-                made = self.run.synthesis(w[None], keys=keys, **options)
+                made = self.run.synthesis(code[None], keys=keys, **options)
             else:
-                z = codes[0] if len(codes) == 1 else np.asarray(_slerp(codes[0], codes[-1], t))
-                made = self.run.generate(z[None], label[None], keys=keys, **options)
+                made = self.run.generate(code[None], label[None], keys=keys, **options)
             pixels = np.asarray(to_uint8(made))[0]
         return _png(pixels)
+
+    def _place(self, asked: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Code and shares of each class, of a picture or of what lies between two; either may lie between two, too."""
+        if not isinstance(asked, Mapping):
+            raise UserError(f"a picture is named numbers, as seed and label, not {clipped(repr(asked))}")
+        if "a" not in asked:
+            return self._code(asked)
+        code, label = self._place(asked["a"])
+        if asked.get("b") is None:
+            return code, label
+        other, its = self._place(asked["b"])
+        t = _number(asked.get("t", 0.0), "t", 0, 1)
+        code = (1 - t) * code + t * other if self.run.has_mapping else np.asarray(_slerp(code, other, t))
+        return code, (1 - t) * label + t * its
 
     def project(self, data: bytes, told: Any, steps: int = STEPS) -> dict[str, Any]:
         """Return the code of an uploaded picture, its label and distance, and the picture as the GAN sees it.
@@ -142,19 +154,20 @@ class Player:
     def _code(self, picture: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """w ``[copies, w_dim]``, or a latent, and shares of each class."""
         run, classes = self.run, max(self.run.gan.classes, 1)
-        label = int(_number(picture.get("label", 0), "label", 0, classes - 1))
+        label = _whole(picture.get("label", 0), "label", classes - 1) if run.gan.classes else 0
         shares = np.eye(classes, dtype=np.float32)[label]
-        psi = _number(picture.get("truncation", 1.0), "truncation", 0, 100)
+        usual, low = (1.0, 0.0) if self._of_w else (_WHOLE, 0.01)
+        psi = _number(picture.get("truncation", usual), "truncation", low, 100)
         shifts = [_number(value, "a shift", -100, 100) for value in picture.get("shifts", [])]
         strengths = {number: value for number, value in enumerate(shifts) if value}
         shift: Any = self.directions.shift(strengths) if strengths else 0
         if picture.get("code") is not None:
             code = np.asarray([_number(value, "a code", -1e6, 1e6) for value in picture["code"]], np.float32)
-            if code.shape != (self._length,):
-                raise UserError(f"a code has {self._length} numbers, not {len(code)}")
+            if code.shape != (self.run.code_length,):
+                raise UserError(f"a code has {self.run.code_length} numbers, not {len(code)}")
             whole = np.tile(code, (len(self._mean), 1)) if run.has_mapping else code
             return whole + shift, shares
-        truncated = {"truncation": psi} if self._of_prior and 0 < psi < _WEIGHTS else {}
+        truncated = {"truncation": psi} if self._of_prior and psi < _WHOLE else {}
         z = run.latents(1, seed=_seed(picture.get("seed", 0)), **truncated)
         if not run.has_mapping:
             return np.asarray(z)[0] + shift, shares
@@ -167,17 +180,23 @@ _slerp = jax.jit(slerp)
 
 def _number(value: Any, what: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}")
+        raise UserError(f"{what} must be a number from {low:g} to {high:g}, not {clipped(repr(value))}")
     return float(value)
 
 
+def _whole(value: Any, what: str, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+        raise UserError(f"{what} must be a whole number from 0 to {high:,}, not {clipped(repr(value))}")
+    return value
+
+
 def _seed(value: Any) -> int:
-    return int(_number(value, "a seed", 0, 2**32 - 1))
+    return _whole(value, "a seed", 2**32 - 1)
 
 
 def _one_of(value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
-        raise UserError(f"noise must be one of {known}, not {value!r}")
+        raise UserError(f"noise must be {listed(known, between=' or ')}, not {clipped(repr(value))}")
     return str(value)
 
 
@@ -201,7 +220,9 @@ def server(player: Player, host: str, port: int) -> ThreadingHTTPServer:
     try:
         return _Server((host, port), Handler)
     except OSError as error:
-        raise UserError(f"cannot serve on {host}:{port}: {error.strerror or error}: give another --port") from error
+        raise UserError(
+            f"cannot serve on {host}:{port}: {error.strerror or error}: give another --port or --host"
+        ) from error
 
 
 class _Server(ThreadingHTTPServer):
@@ -242,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not 0 < length <= _MOST:
             self.close_connection = True
-            self._refuse(f"an upload has at most {_MOST // 1_000_000} MB")
+            self._refuse(f"an upload has at most {_MOST // 1_000_000} MB" if length else "nothing was sent")
             return
         data = self.rfile.read(length)
         try:
@@ -254,8 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(HTTPStatus.NOT_FOUND)
         except UserError as error:
             self._refuse(str(error))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._refuse(f"not understood: {type(error).__name__}: {error}")
+        except ValueError:
+            self._refuse("not understood: send JSON, or a picture to /project")
 
     def _image(self, data: bytes) -> None:
         begin = time.perf_counter()
@@ -280,7 +301,12 @@ class _Handler(BaseHTTPRequestHandler):
         def told(step: int, distance: float) -> None:
             line({"step": step, "of": steps, "distance": distance})
 
-        line(self.player.project(data, told, max(1, min(steps, 5000))))
+        try:
+            line(self.player.project(data, told, max(1, min(steps, 5000))))
+        except UserError as error:
+            if not begun:
+                raise
+            line({"error": str(error)})
 
     def _is_ours(self) -> bool:
         """Whether the page itself asks: on this machine alone no other site's page may, by whatever name."""

@@ -98,7 +98,7 @@ def load(run: "Trained", file: Path) -> Code:
       UserError: there is no such file, or it is of another GAN.
     """
     found, space = read_arrays(file), "w" if run.has_mapping else "z"
-    length = run.gan.generator.w_dim if run.has_mapping else run.gan.latent_dim
+    length = run.code_length
     if found is None or "label" not in found:
         raise UserError(f"no code in {file}: {named.program()} --mode=project writes such files")
     if space not in found or found[space].shape != (length,):

@@ -83,13 +83,14 @@ class Trained:
         Raises:
           gan_jax.util.errors.UserError: there is no such class or option.
         """
-        if label is None or isinstance(label, str | int):
-            labels = loading.labels(self.gan, self.workdir, count, label, "label").told
+        count = _count(count)
+        if label is None:
+            labels = loading.labels(self.gan, self.workdir, count, None, "label").told
         else:
-            labels = self._labels(count, np.asarray(label))
+            labels = self._labels(count, label)
         text = " ".join(f"{name}={value}" for name, value in options.items())
         how, seed = sampling.read(self.gan, text, "sample()"), _seed(seed)
-        shift = None if shift is None else np.asarray(shift, self.gan.dtype)
+        shift = self._shift(shift)
         counts = loading.counts(self.gan, self.workdir)
         return sample.samples(self.gan, self._state, seed, labels, how=how, counts=counts, shift=shift).array()
 
@@ -101,7 +102,7 @@ class Trained:
           **options: the prior's own, as ``truncation`` where no mapping network takes it.
         """
         _check(options, draw.options_of(self.gan)[0], "latents()")
-        return sample.fixed_latents(self.gan, _seed(seed), count, **options)
+        return sample.fixed_latents(self.gan, _seed(seed), _count(count), **options)
 
     def generate(
         self, z: Any, label: Any = None, *, seed: int = 0, keys: Any = None, shift: Any = None, **options: Any
@@ -121,8 +122,15 @@ class Trained:
         """
         _check(options, draw.network_options(self.gan), "generate()")
         inputs = self._inputs(z, label, seed, keys)
-        images: Array = _generated(self.gan, tuple(sorted(options.items())), self.params, inputs, shift)
+        given = tuple(sorted(options.items()))
+        images: Array = _generated(self.gan, given, self.params, inputs, self._shift(shift))
         return images
+
+    @property
+    def code_length(self) -> int:
+        """How many numbers a w has, or a latent where there is no mapping network."""
+        length: int = self.gan.generator.w_dim if self.has_mapping else self.gan.latent_dim
+        return length
 
     @property
     def has_mapping(self) -> bool:
@@ -145,14 +153,18 @@ class Trained:
         return w
 
     def synthesis(self, w: Any, *, seed: int = 0, keys: Any = None, **options: Any) -> Array:
-        """Return images ``[B, H, W, C]`` of w ``[B, copies, w_dim]``; else as `generate`.
+        """Return images ``[B, H, W, C]`` of w ``[B, copies, w_dim]``, or ``[B, w_dim]``; else as `generate`.
 
         Raises:
           gan_jax.util.errors.UserError: there is no mapping network, whose w it would be.
         """
         self._check_mapping()
         _check(options, draw.network_options(self.gan, "synthesis"), "synthesis()")
-        w = jnp.asarray(w)
+        w = jnp.asarray(w, self.gan.dtype)
+        w = jnp.repeat(w[:, None], self.gan.generator.copies, 1) if w.ndim == 2 else w
+        if w.shape[1:] != (self.gan.generator.copies, self.code_length):
+            copies = f"[B, {self.gan.generator.copies}, {self.code_length}]"
+            raise UserError(f"w must be {copies}, or [B, {self.code_length}] for all copies, not {list(w.shape)}")
         keys = sample.fixed_keys(_seed(seed), np.arange(len(w))) if keys is None else keys
         images: Array = _synthesized(self.gan, tuple(sorted(options.items())), self.params, (w, keys))
         return images
@@ -183,7 +195,7 @@ class Trained:
             raise UserError(f"images must be uint8, or floats in [-1, 1], not {images.dtype}")
         if images.shape[1:] != self.gan.image_shape:
             raise UserError(f"images must be [N, {listed(self.gan.image_shape)}], not {list(images.shape)}")
-        labels = self._labels(len(images), np.asarray(0 if label is None else label))
+        labels = self._labels(len(images), 0 if label is None else label)
         parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
         said = [np.asarray(_said(self.gan, self._state, images[part], labels[part])) for part in parts]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
@@ -256,17 +268,37 @@ class Trained:
         z = jnp.asarray(z, self.gan.dtype)
         if z.ndim != 2 or z.shape[1] != self.gan.latent_dim:
             raise UserError(f"latents must be [B, {self.gan.latent_dim}], not {list(z.shape)}")
-        labels = self._labels(len(z), np.asarray(0 if label is None else label))
+        labels = self._labels(len(z), 0 if label is None else label)
         keys = sample.fixed_keys(_seed(seed), np.arange(len(z))) if keys is None else keys
         return z, jnp.asarray(labels), keys
 
-    def _labels(self, count: int, label: np.ndarray) -> np.ndarray:
+    def _shift(self, shift: Any) -> np.ndarray | None:
+        if shift is None:
+            return None
+        try:
+            found = np.asarray(shift, self.gan.dtype)
+        except (TypeError, ValueError):
+            found = np.empty(0)
+        if found.ndim == 0 or found.shape[-1] != self.code_length:
+            kind = type(shift).__name__ if not hasattr(shift, "shape") else list(shift.shape)
+            raise UserError(
+                f"a shift must be [{self.code_length}], as directions().shift({{0: 2.0}}) gives, not {kind}"
+            )
+        return found
+
+    def _labels(self, count: int, given: Any) -> np.ndarray:
         """Numbers of classes ``[count]``, or shares ``[count, classes]``."""
         classes = max(self.gan.classes, 1)
+        if isinstance(given, str):
+            return loading.labels(self.gan, self.workdir, count, given, "label").told
+        label = np.asarray(given)
         if np.issubdtype(label.dtype, np.floating) and label.shape in ((classes,), (count, classes)):
+            if not (np.isfinite(label).all() and (label >= 0).all() and np.allclose(label.sum(-1), 1, atol=1e-3)):
+                raise UserError("shares of classes must be from 0 to 1, and add up to 1 in each row")
             return np.broadcast_to(label, (count, classes))
         if label.shape not in ((), (count,)) or not np.issubdtype(label.dtype, np.integer):
-            raise UserError(f"labels must be one number, or one for each of {count}, not of shape {list(label.shape)}")
+            told = f"one number, or one for each of {count}, or shares of each class as floats [{count}, {classes}]"
+            raise UserError(f"labels must be {told}, not {label.dtype} of shape {list(label.shape)}")
         if label.size and not 0 <= label.min() <= label.max() < classes:
             raise UserError(f"labels must be from 0 to {classes - 1}: the GAN has {self.gan.classes} classes")
         return np.broadcast_to(label, (count,)).astype(np.int32)
@@ -312,6 +344,12 @@ def train(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Devi
     path = named.path(str(workdir), "workdir")
     _train(config, path, devices)
     return load(path)
+
+
+def _count(count: Any) -> int:
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise UserError(f"count must be a whole number from 1 up, not {count!r}")
+    return int(count)
 
 
 def _seed(seed: Any) -> int:

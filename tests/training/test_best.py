@@ -20,7 +20,7 @@ from gan_jax.runs.workdir import Workdir
 from gan_jax.sweeps.sweep import sweep
 from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
-from tests.helpers import ONE, run, run_until, small
+from tests.helpers import MEANS, ONE, run, run_until, small
 
 FIDS = {2: 9.0, 4: 5.0, 6: 7.0, 8: 4.0, 10: 6.0}  # of the evaluations after these steps
 
@@ -142,7 +142,7 @@ WORSE = {2: 9.0, 4: 5.0, 6: 7.0, 8: 6.0, 10: 4.0}
 
 def impatient(monkeypatch: pytest.MonkeyPatch, patience: int) -> Any:
     config = judged(monkeypatch, values=WORSE)
-    config.checkpoint.patience, config.checkpoint.every = patience, 5
+    config.checkpoint.patience, config.checkpoint.every, config.eval.features = patience, 5, MEANS
     return config
 
 
@@ -187,6 +187,9 @@ def test_patience_is_for_a_figure_and_a_run_alone(tmp_path: Path, monkeypatch: p
     config = impatient(monkeypatch, 2)
     with pytest.raises(UserError, match=r"a sweep's trials end together: leave config\.checkpoint\.patience at 0"):
         sweep(config, [{"seed": 1}], tmp_path / "sweep")
+    config.eval.features = "none"
+    with pytest.raises(UserError, match=r"checkpoint\.patience waits for a better figure: set eval\.features"):
+        build.build_gan(config)
     config.checkpoint.best = "none"
     with pytest.raises(UserError, match=r"checkpoint\.patience waits for a better figure"):
         build.build_gan(config)

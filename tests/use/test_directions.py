@@ -66,6 +66,12 @@ def test_pca_is_of_w(trained: Trained) -> None:
         gan_jax.load(trained["cgan"][0]).directions("pca")
     with pytest.raises(UserError, match="method must be sefa or pca, not 'ica'"):
         run.directions("ica")
+    with pytest.raises(UserError, match="count must be a whole number from 1 up, not 0"):
+        run.directions(count=0)
+    with pytest.raises(
+        UserError, match=r"a shift is strengths by the directions' numbers, as \{0: 2.0\}, not \[1, 2\]"
+    ):
+        found.shift([1, 2])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["cgan", "stylegan2"])
@@ -97,7 +103,7 @@ def test_a_shift_is_added_to_codes(
 def test_the_command_draws_along_directions(trained: Trained, tmp_path: Path) -> None:
     path = trained["stylegan2"][0]
     run = gan_jax.load(path)
-    with pytest.raises(UserError, match=r"no directions in .*directions\.npz: .*--mode=directions writes them"):
+    with pytest.raises(UserError, match=r"directions\.npz isn't there: .*--mode=directions writes it"):
         MODES["sample"].run(Request(path, shift="0=2", out=tmp_path / "none.png"))
     MODES["directions"].run(Request(path, num_directions=2))
     try:

@@ -87,10 +87,12 @@ def test_it_is_loaded_as_a_run_is(trained: Trained, tmp_path: Path, capsys: pyte
     path, _ = trained["cgan"]
     run, out = gan_jax.load(path), tmp_path / "out"
     MODES["export"].run(Request(path, out=out))
-    files = ["README.md", "config.json", "data.json", "generator.stablehlo", "params.safetensors", "samples.png"]
+    files = ["README.md", "card.png", "config.json", "data.json", "generator.stablehlo", "params.safetensors"]
     assert sorted(file.name for file in out.iterdir()) == files
     assert f"the generator of step 0, {', '.join(files)}: {out}" in capsys.readouterr().out
+    (out / "generator.onnx").touch()  # of an export before, of other weights
     MODES["export"].run(Request(path, out=out))  # once more
+    assert not (out / "generator.onnx").exists()
     own = gan_jax.load(out)
     assert (own.step, own.classes) == (0, [str(label) for label in range(10)])
     assert_array_equal(own.sample(12, seed=4, truncation=0.8), run.sample(12, seed=4, truncation=0.8))
@@ -103,7 +105,7 @@ def test_it_is_loaded_as_a_run_is(trained: Trained, tmp_path: Path, capsys: pyte
     assert again == files
     card = (out / "README.md").read_text()
     for text in (
-        "# dcgan, non_saturating",
+        "# dcgan of classes, non_saturating",
         "| images | 16x16x1 |",
         "embedded:mnist5k, 4,500 images",
         "jax.random.key(0), (16, 8)",
@@ -117,6 +119,8 @@ def test_it_is_loaded_as_a_run_is(trained: Trained, tmp_path: Path, capsys: pyte
         "--mode=export writes a folder: give --out=FOLDER": lambda: MODES["export"].run(Request(path)),
         "holds other files: give a new folder": lambda: run.export(path),
         "truncation is an option of the prior": lambda: run.export(tmp_path / "x", truncation=0.5),
+        "unknown option of an export: 'psi'": lambda: run.export(tmp_path / "x", psi=0.5),
+        "an export is a folder: give a name without an ending": lambda: run.export(tmp_path / "x.zip"),
     }
     for message, call in refused.items():
         with pytest.raises(UserError, match=message):

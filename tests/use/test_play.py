@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,13 @@ from PIL import Image
 import gan_jax
 from gan_jax.core.state import GANState
 from gan_jax.evaluate.sample import slerp
-from gan_jax.use import play
+from gan_jax.use import directions, play
 from gan_jax.util.errors import UserError
 
 Trained = dict[str, tuple[Path, GANState]]
+# The bytes of the picture, once nothing is being drawn.
+_SHOWN = """async () => document.body.dataset.drawing || !document.getElementById("picture").src ? null :
+    [...new Uint8Array(await (await fetch(document.getElementById("picture").src)).arrayBuffer())]"""
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -79,6 +83,8 @@ def test_a_picture_is_the_first_sample_of_its_seed(players: dict[str, play.Playe
         assert_allclose(drawn(styled, a=asked), styled.run.sample(1, seed=5, **options)[0], atol=1)
     few = plain.run.sample(1, seed=5, truncation=0.5)[0]
     assert_allclose(drawn(plain, a={"seed": 5, "truncation": 0.5}), few, atol=1)
+    with pytest.raises(UserError, match="is of another GAN: this one's codes are w of 6 numbers"):
+        directions.check(plain.run.directions(count=1), styled.run, "x.npz")
 
 
 def test_between_two_lies_what_the_space_has_there(players: dict[str, play.Player]) -> None:
@@ -127,13 +133,17 @@ def test_the_server_answers_the_page(players: dict[str, play.Player]) -> None:
         assert len(said[-1]["code"]) == 8
         assert ask(port, "GET", "/report")[0] == ask(port, "GET", "/etc/passwd")[0] == 404
         wrong: dict[str, tuple[str, Any]] = {
-            "a seed must be a number from 0 to 4.29497e+09, not -1": ("/image", {"a": {"seed": -1}}),
-            "label must be a number from 0 to 9, not 10": ("/image", {"a": {"label": 10}}),
+            "a seed must be a whole number from 0 to 4,294,967,295, not -1": ("/image", {"a": {"seed": -1}}),
+            "a seed must be a whole number from 0 to 4,294,967,295, not 3.7": ("/image", {"a": {"seed": 3.7}}),
+            "truncation must be a number from 0.01 to 100, not 0": ("/image", {"a": {"truncation": 0}}),
+            "a picture is named numbers, as seed and label, not None": ("/image", {"a": None}),
+            "nothing was sent": ("/project", b""),
+            "label must be a whole number from 0 to 9, not 10": ("/image", {"a": {"label": 10}}),
             "a code has 8 numbers, not 2": ("/image", {"a": {"code": [1, 2]}}),
             "there is no direction 8: there are 8": ("/image", {"a": {"shifts": [0] * 8 + [1]}}),
             "t must be a number from 0 to 1, not 'x'": ("/image", {"a": {}, "b": {"seed": 1}, "t": "x"}),
-            "not understood: KeyError: 'a'": ("/image", {}),
-            "not understood: JSONDecodeError": ("/image", b"{"),
+            'a request is {"a": picture}': ("/image", {}),
+            "not understood: send JSON": ("/image", b"{"),
             "cannot read the picture: not a PNG": ("/project", b"no picture"),
         }
         for message, (path, body) in wrong.items():
@@ -153,7 +163,9 @@ def test_on_this_machine_alone_no_other_page_is_answered(players: dict[str, play
         ):
             assert ask(port, "POST", "/image", {"a": {}}, **headers)[0] == status
         assert ask(port, "POST", "/image", b"", **{"Content-Length": "99999999999"})[0] == 400
-        with pytest.raises(UserError, match=rf"cannot serve on 127\.0\.0\.1:{port}: .* in use: give another --port"):
+        with pytest.raises(
+            UserError, match=rf"cannot serve on 127\.0\.0\.1:{port}: .* in use: give another --port or --host"
+        ):
             play.server(players["dcgan"], "127.0.0.1", port)
 
 
@@ -172,14 +184,10 @@ def test_the_page_in_a_browser(width: int, height: int, players: dict[str, play.
 
         def shown(**asked: Any) -> None:
             """The page comes to show just that."""
-            wanted = player.image(asked).hex()
-            page.wait_for_function(
-                """async wanted => {
-                    const data = await (await fetch(document.getElementById("picture").src)).arrayBuffer();
-                    return [...new Uint8Array(data)].map(x => x.toString(16).padStart(2, "0")).join("") === wanted;
-                }""",
-                arg=wanted,
-            )
+            wanted, end = player.image(asked), time.monotonic() + 60
+            while bytes(page.evaluate(_SHOWN) or []) != wanted:
+                assert time.monotonic() < end, f"the page never shows {asked}"
+                page.wait_for_timeout(50)
 
         page.goto(f"http://127.0.0.1:{port}")
         none = [0.0] * 8
@@ -200,9 +208,20 @@ def test_the_page_in_a_browser(width: int, height: int, players: dict[str, play.
         shown(a=second, b={**second, "seed": 1}, t=0.3)
         page.locator("#mix").fill("0")
         page.click("#keep")
+        page.wait_for_selector("#shelf img")
         page.fill("#seed", "9")
         shown(a={**second, "seed": 9})
         page.click("#keep")
+        page.locator("#between").fill("0.5")
+        shown(a={"a": second}, b={"a": {**second, "seed": 9}}, t=0.5)
+        page.locator("#mix").fill("0.3")  # and what is mixed is kept so
+        mixed = {"a": {**second, "seed": 9}, "b": {**second, "seed": 1}, "t": 0.3}
+        shown(**mixed)
+        page.click("#keep")
+        page.locator("#between").fill("1")
+        shown(a=mixed)
+        page.locator("#shelf img").nth(0).click()
+        page.locator("#shelf img").nth(1).click()
         page.locator("#between").fill("0.5")
         shown(a=second, b={**second, "seed": 9}, t=0.5)
         with page.expect_download() as download:

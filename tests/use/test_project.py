@@ -63,7 +63,7 @@ def test_the_command_writes_code_picture_and_film(
     out = tmp_path / "found"
     MODES["project"].run(Request(path, image=tmp_path / "mine.png", features="pixels", num_steps=4, out=out))
     said = capsys.readouterr().out
-    assert f"the w nearest to {tmp_path / 'mine.png'} by pixels, at step 0: {out}" in said
+    assert f"the w, nearest to {tmp_path / 'mine.png'} by pixels, at step 0: {out}" in said
     with np.load(out / "code.npz") as code:
         assert code["w"].shape == (6,)
         assert float(code["distance"]) == float(f"{float(code['distance'])}")

@@ -53,7 +53,7 @@ def test_seeds_and_grids_are_of_the_same_samples(
     path, _ = trained["dcgan"]
     own = gan_jax.load(path)
     MODES["sample"].run(Request(path, seeds="3,0-1", out=tmp_path / "seeds"))
-    assert "the first samples of 3 seeds of step 2: " in capsys.readouterr().out
+    assert "3 samples of 3 seeds of step 2: " in capsys.readouterr().out
     for seed in (0, 1, 3):
         with Image.open(tmp_path / f"seeds/seed{seed:06d}.png") as picture:
             assert_array_equal(np.asarray(picture), own.sample(1, seed=seed)[0, ..., 0])
@@ -105,6 +105,10 @@ def test_a_mapping_network_has_its_halves(trained: dict[str, tuple[Path, GANStat
     assert w.shape == (3, 4, 6)
     assert_allclose(own.synthesis(w, seed=2), own.generate(z, seed=2), atol=1e-5)
     assert_allclose(own.synthesis(w, noise_mode="const"), own.generate(z, noise_mode="const"), atol=1e-5)
+    assert_allclose(own.synthesis(w[:, 0], seed=2), own.synthesis(w, seed=2), atol=1e-5)
+    for wrong in (np.zeros((2, 3, 6)), np.zeros(6)):
+        with pytest.raises(UserError, match=r"w must be \[B, 4, 6\], or \[B, 6\] for all copies, not "):
+            own.synthesis(wrong)
     for call_of in (lambda: other.mapping(z), lambda: other.synthesis(w)):
         with pytest.raises(UserError, match="dcgan has no mapping network, and so no w"):
             call_of()
@@ -148,6 +152,15 @@ def test_the_log_is_a_table(trained: dict[str, tuple[Path, GANState]]) -> None:
     [
         (lambda own: own.sample(4, label="cat"), "label=cat: the GAN in .* has no such class: it has 10 classes"),
         (lambda own: own.sample(4, label=[1, 2]), "labels must be one number, or one for each of 4"),
+        (lambda own: own.sample(1, label=np.eye(10, dtype=int)[:1]), r"shares of each class as floats \[1, 10\]"),
+        (lambda own: own.sample(1, label=np.full(10, 0.2)), "shares of classes must be from 0 to 1, and add up to 1"),
+        (lambda own: own.sample(1, label=np.full(10, np.nan)), "shares of classes must be from 0 to 1"),
+        (lambda own: own.sample(2.5), "count must be a whole number from 1 up, not 2.5"),
+        (lambda own: own.sample(-4), "count must be a whole number from 1 up, not -4"),
+        (lambda own: own.latents(0), "count must be a whole number from 1 up, not 0"),
+        (lambda own: own.sample(2, shift={0: 2.0}), r"a shift must be \[8\], as directions\(\).shift.*, not dict"),
+        (lambda own: own.sample(2, shift=np.zeros(3)), r"a shift must be \[8\], .*, not \[3\]"),
+        (lambda own: own.generate(own.latents(2), shift=1.0), r"a shift must be \[8\], .*, not float"),
         (lambda own: own.sample(4, label=[1, 2, 3, 10]), "labels must be from 0 to 9"),
         (lambda own: own.sample(4, psi=0.5), "psi"),
         (lambda own: own.sample(4, seed=-1), r"a seed must be a whole number from 0 to 2\^32 - 1, not -1"),

@@ -74,7 +74,7 @@ def test_one_seed_stands_still(runs: dict[str, Path]) -> None:
 def test_the_command_makes_a_film(name: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = runs[name]
     MODES["walk"].run(Request(path, seconds=0.5, fps=10.0, grid="2x1"))
-    assert f"a film of step 0, 0.5 s through 4 seeds: {path / 'walk.gif'}" in capsys.readouterr().out
+    assert f"a film of step 0, 0.5 s through 8 seeds: {path / 'walk.gif'}" in capsys.readouterr().out
     picture: Any
     with Image.open(path / "walk.gif") as picture:
         assert (picture.n_frames, picture.info["loop"], picture.info["duration"]) == (5, 0, 100)
