@@ -185,15 +185,16 @@ def test_the_docs_do_what_they_say(trained: dict[str, tuple[Path, GANState]], tm
     """Every block of docs/python.md, one after the other."""
     path, _ = trained["dcgan"]
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {}
-    for block in blocks[:2]:
+    for block in blocks[:3]:
         exec(block.replace("runs/dcgan", str(path)), names)
     assert names["images"].shape == (64, 28, 28, 1)
     assert names["likely"].shape == (64,)
     first = names["distance"](names["run"].latents(1, seed=2))
-    assert float(names["found"]) < float(first)
-    exec(blocks[2].replace("runs/from_python", str(tmp_path / "run")), names)
+    assert float(names["nearest"]) < float(first)
+    assert names["moved"].shape == (1, 28, 28, 1)
+    exec(blocks[3].replace("runs/from_python", str(tmp_path / "run")), names)
     assert names["run"].step == 20
 
 
