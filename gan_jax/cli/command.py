@@ -17,7 +17,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from gan_jax.cli import builtin, helping
 from gan_jax.cli.arguments import load_config, read_override
-from gan_jax.cli.modes import MODES
+from gan_jax.cli.modes import MODES, RUNS
 from gan_jax.cli.request import Request
 from gan_jax.config import check_held, dotted_keys, override
 from gan_jax.runtime import distributed, environment, signals
@@ -98,7 +98,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise UserError(text) from error
     except SystemExit:  # it was asked for more help than ours, which absl ends with 1
         raise SystemExit from None
-    if len(rest) > 1:
+    if len(rest) > 1 and values["mode"].value not in RUNS:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --name=value; see --help")
     return [*rest, *changes]
 

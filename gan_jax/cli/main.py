@@ -7,7 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gan_jax.cli import builtin, command
-from gan_jax.cli.modes import MODES
+from gan_jax.cli.modes import MODES, RUNS
 from gan_jax.cli.request import Request
 from gan_jax.util import named, progress
 from gan_jax.util.errors import UserError
@@ -133,11 +133,14 @@ def main(argv: list[str]) -> None:
         workdir = Path("runs") / command.run_name(path, _MODE.value)
     elif _MODE.value == "doctor":
         workdir = Path("runs/doctor")
+    elif _MODE.value in RUNS:
+        workdir = Path("runs")
     else:
         raise UserError("give --config=FILE, e.g. --config=configs/dcgan.py, or the --workdir of a run")
     command.check_flags(_MODE.value, [flag.name for flag in _READ if flag.present])
     given = config_flags.get_override_values(flags.FLAGS["config"]) if path else {}
-    overrides = given or command.own_overrides(_MODE.value, argv[1:], workdir)
+    several = argv[1:] if _MODE.value in RUNS else []
+    overrides = given or command.own_overrides(_MODE.value, [] if several else argv[1:], workdir)
     if _INIT_FROM.value:
         overrides = command.with_origin(_INIT_FROM.value, overrides, _CONFIG.value)
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
@@ -146,6 +149,7 @@ def main(argv: list[str]) -> None:
     values |= {
         name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback", "image")
     }
+    values["runs"] = tuple(named.path(run, "a run") for run in several)
     request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)
     command.run(_MODE.value, request)
 

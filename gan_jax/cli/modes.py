@@ -212,6 +212,15 @@ def _doctor(request: Request) -> None:
     examine(request.config, request.workdir)
 
 
+def _compare(request: Request) -> None:
+    from gan_jax.runs.compare import compare
+
+    out = request.out or Path("compare.html")
+    if out.suffix.lower() != ".html":
+        raise UserError(f"--out must end in .html in this mode: it gets a page, not {str(out)!r}")
+    print(f"{len(request.runs)} runs beside each other: {compare(list(request.runs), out)}")
+
+
 def _clean(request: Request) -> None:
     from gan_jax.cli.clean import clean
 
@@ -297,9 +306,13 @@ MODES: dict[str, Mode] = {
         changes=("eval.features", "data.dir"),
     ),
     "augment": Mode(_augment, "Draw images of the data as D sees them.", ("out", "seed", "num_samples", *HOSTS)),
+    "compare": Mode(_compare, "Put runs on one page: --mode=compare runs/a runs/b ...", ("out", *HOSTS), changes=()),
     "doctor": Mode(_doctor, "Look at the machine, the data and the config, and at what a run takes on disk.", HOSTS),
     "clean": Mode(_clean, "Delete what a run can do without, once you have agreed.", ("yes", *HOSTS), changes=()),
 }
+
+
+RUNS = ("compare",)  # modes of several runs, which stand behind the flags
 
 
 def _of_run(place: Any, overrides: Mapping[str, Any]) -> ConfigDict:

@@ -19,6 +19,7 @@ class Request:
       config: what ``--config`` gave, or None.
       config_path: where it is from, with what stands behind its colon.
       overrides: each ``--config.KEY=VALUE``, by key.
+      runs: further workdirs, of modes that take several.
       stop: whether somebody asked for the end; None where nobody listens.
     """
 
@@ -27,6 +28,7 @@ class Request:
     config_path: str = ""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     stop: Stop | None = None
+    runs: tuple[Path, ...] = ()
     out: Path | None = None
     num_samples: int | None = None
     step: int | str | None = None

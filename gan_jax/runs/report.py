@@ -208,9 +208,9 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     state = f"{done} of {counted(range(planned), 'trial')}" if planned > done else counted(rows, "trial")
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     links = {name: f"{name}/report.html" for name in names if (path / name / "report.html").exists()}
-    trials = _grid(_trials(rows, swept), links)
+    trials = table(_trials(rows, swept), links)
     trials["note"] = " ".join(filter(None, [trials["note"], "A click on a head sorts; all figures are in sweep.csv."]))
-    tables = {"Settings, over their seeds": _grid(_settings(rows, swept)), "Trials": trials}
+    tables = {"Settings, over their seeds": table(_settings(rows, swept)), "Trials": trials}
     found = {"title": path.name, "state": f"{state}, {ended}", "best": best_trials(rows, swept), "tables": tables}
     return page.write(path / "report.html", "several.html", **found, **together({name: path / name for name in names}))
 
@@ -265,10 +265,14 @@ def _setting(row: Mapping[str, Any], swept: Sequence[str]) -> str:
 
 def _trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
     """`rows` with the columns that people compare."""
-    columns = dict.fromkeys(key for row in rows for key in row)
-    named = [column for name in _SHOWN for column in columns if column.partition("[")[0] == name]
-    chosen = dict.fromkeys(("trial", *swept, *named))
-    return [{key: row[key] for key in chosen if key in row} for row in rows]
+    return [{key: row[key] for key in columns(rows, ("trial", *swept)) if key in row} for row in rows]
+
+
+def columns(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> list[str]:
+    """Return the columns of ``rows`` that people compare, after those that come ``first``."""
+    found = dict.fromkeys(key for row in rows for key in row)
+    named = [column for name in _SHOWN for column in found if bare(column) == name]
+    return list(dict.fromkeys((*first, *named)))
 
 
 def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[dict[str, Any]]:
@@ -289,15 +293,15 @@ def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[d
     return found
 
 
-def _grid(rows: Sequence[Mapping[str, Any]], links: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A table with a column for every key of any row; features that all of them share are named once, above.
+def table(rows: Sequence[Mapping[str, Any]], links: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return a table with a column for every key of any row; features that all of them share are named once, above.
 
     ``links`` are for the cells of the first column.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    shared = features(columns)
-    cells = [[shown(row.get(column, "")) for column in columns] for row in rows]
-    heads = [column.replace(f"[{shared}]", "") if shared else column for column in columns]
+    found = list(dict.fromkeys(key for row in rows for key in row))
+    shared = features(found)
+    cells = [[shown(row.get(column, "")) for column in found] for row in rows]
+    heads = [column.replace(f"[{shared}]", "") if shared else column for column in found]
     return {"columns": heads, "rows": cells, "links": links or {}, "note": _measured_by(shared)}
 
 

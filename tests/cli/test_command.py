@@ -64,7 +64,7 @@ def picture(path: Path) -> np.ndarray:
         (
             [DCGAN, "--mode=simple"],
             "--mode=simple: value should be one of "
-            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|augment|doctor|clean>",
+            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|augment|compare|doctor|clean>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),

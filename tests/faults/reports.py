@@ -248,8 +248,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "trials-have-no-links",
         _REPORT,
-        "trials = _grid(_trials(rows, swept), links)",
-        "trials = _grid(_trials(rows, swept))",
+        "trials = table(_trials(rows, swept), links)",
+        "trials = table(_trials(rows, swept))",
         _PAGE,
         "A sweep's page leads nowhere.",
     ),

@@ -338,11 +338,11 @@ def test_the_best_trial_is_named_with_its_setting() -> None:
 
 
 def test_a_table_names_the_features_that_all_columns_share_once() -> None:
-    table = report._grid([{"trial": "0", "fid[a:b]": 1.0, "best_fid[a:b], median": 2.0}])
-    assert table["note"] == "Measured by a:b."
-    assert table["columns"] == ["trial", "fid", "best_fid, median"]
-    assert table["rows"] == [["0", "1", "2"]]
-    apart = report._grid([{"fid[a]": 1.0, "fid[b]": 2.0}])
+    found = report.table([{"trial": "0", "fid[a:b]": 1.0, "best_fid[a:b], median": 2.0}])
+    assert found["note"] == "Measured by a:b."
+    assert found["columns"] == ["trial", "fid", "best_fid, median"]
+    assert found["rows"] == [["0", "1", "2"]]
+    apart = report.table([{"fid[a]": 1.0, "fid[b]": 2.0}])
     assert apart["columns"] == ["fid[a]", "fid[b]"]
     assert apart["note"] == ""
 
