@@ -81,6 +81,19 @@ def test_rematerialisation_changes_no_value(name: str) -> None:
         assert distance(getattr(kept, part), getattr(again, part)) < 1e-10
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_two_hundred_steps_in_bfloat16_stay_finite(name: str) -> None:
+    config = small(name)
+    config.compute_dtype, config.steps = "bfloat16", 200
+    for player in ("generator", "discriminator"):
+        if "low_precision" in config[player]:
+            config[player].low_precision = 1
+    state = trained(config, 1, steps=200)
+    for leaf in jax.tree.leaves((state.generator, state.discriminator, state.averages)):
+        assert np.isfinite(leaf).all()
+
+
 @pytest.mark.parametrize("name", ["cgan", "acgan", pytest.param("projection", marks=pytest.mark.slow)])
 def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     gan, hyper = build_gan(small(name))
