@@ -1,6 +1,6 @@
 """A trained GAN in Python: `load`, and what it returns."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from gan_jax.evaluate.perceptual import Distance
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import environment
 from gan_jax.training.train import train as _train
-from gan_jax.use import export, loading
+from gan_jax.use import check, export, loading
 from gan_jax.use.directions import Directions, find
 from gan_jax.use.project import Projection, project
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, listed, unknown_name
+from gan_jax.util.errors import UserError, listed
 
 _BATCH = 256
 _WEIGHTS = ("average", "current")
@@ -83,13 +83,13 @@ class Trained:
         Raises:
           gan_jax.util.errors.UserError: there is no such class or option.
         """
-        count = _count(count)
+        count = check.count(count)
         if label is None:
             labels = loading.labels(self.gan, self.workdir, count, None, "label").told
         else:
             labels = self._labels(count, label)
         text = " ".join(f"{name}={value}" for name, value in options.items())
-        how, seed = sampling.read(self.gan, text, "sample()"), _seed(seed)
+        how, seed = sampling.read(self.gan, text, "sample()"), check.seed(seed)
         shift = self._shift(shift)
         counts = loading.counts(self.gan, self.workdir)
         return sample.samples(self.gan, self._state, seed, labels, how=how, counts=counts, shift=shift).array()
@@ -101,8 +101,8 @@ class Trained:
           count, seed: see `sample`.
           **options: the prior's own, as ``truncation`` where no mapping network takes it.
         """
-        _check(options, draw.options_of(self.gan)[0], "latents()")
-        return sample.fixed_latents(self.gan, _seed(seed), _count(count), **options)
+        check.options(options, draw.options_of(self.gan)[0], "latents()")
+        return sample.fixed_latents(self.gan, check.seed(seed), check.count(count), **options)
 
     def generate(
         self, z: Any, label: Any = None, *, seed: int = 0, keys: Any = None, shift: Any = None, **options: Any
@@ -120,7 +120,7 @@ class Trained:
         Raises:
           gan_jax.util.errors.UserError: latents, labels or options can't be.
         """
-        _check(options, draw.network_options(self.gan), "generate()")
+        check.options(options, draw.network_options(self.gan), "generate()")
         inputs = self._inputs(z, label, seed, keys)
         given = tuple(sorted(options.items()))
         images: Array = _generated(self.gan, given, self.params, inputs, self._shift(shift))
@@ -148,7 +148,7 @@ class Trained:
           gan_jax.util.errors.UserError: there is none.
         """
         self._check_mapping()
-        _check(options, draw.network_options(self.gan, "mapping"), "mapping()")
+        check.options(options, draw.network_options(self.gan, "mapping"), "mapping()")
         w: Array = _mapped(self.gan, tuple(sorted(options.items())), self.params, self._inputs(z, label, 0))
         return w
 
@@ -159,13 +159,13 @@ class Trained:
           gan_jax.util.errors.UserError: there is no mapping network, whose w it would be.
         """
         self._check_mapping()
-        _check(options, draw.network_options(self.gan, "synthesis"), "synthesis()")
+        check.options(options, draw.network_options(self.gan, "synthesis"), "synthesis()")
         w = jnp.asarray(w, self.gan.dtype)
         w = jnp.repeat(w[:, None], self.gan.generator.copies, 1) if w.ndim == 2 else w
         if w.shape[1:] != (self.gan.generator.copies, self.code_length):
             copies = f"[B, {self.gan.generator.copies}, {self.code_length}]"
             raise UserError(f"w must be {copies}, or [B, {self.code_length}] for all copies, not {list(w.shape)}")
-        keys = sample.fixed_keys(_seed(seed), np.arange(len(w))) if keys is None else keys
+        keys = sample.fixed_keys(check.seed(seed), np.arange(len(w))) if keys is None else keys
         images: Array = _synthesized(self.gan, tuple(sorted(options.items())), self.params, (w, keys))
         return images
 
@@ -229,7 +229,7 @@ class Trained:
             shape = listed(self.gan.image_shape)
             raise UserError(f"the image must be uint8 [{shape}], not {image.dtype} {list(image.shape)}")
         by = distance or perceptual.random()
-        return project(self, image, by, steps=steps, label=label, seed=_seed(seed), told=told)
+        return project(self, image, by, steps=steps, label=label, seed=check.seed(seed), told=told)
 
     def directions(self, method: str = "sefa", count: int = 10) -> Directions:
         """Find directions that change something of an image: ``run.sample(shift=found.shift({0: 2.0}))``.
@@ -269,7 +269,7 @@ class Trained:
         if z.ndim != 2 or z.shape[1] != self.gan.latent_dim:
             raise UserError(f"latents must be [B, {self.gan.latent_dim}], not {list(z.shape)}")
         labels = self._labels(len(z), 0 if label is None else label)
-        keys = sample.fixed_keys(_seed(seed), np.arange(len(z))) if keys is None else keys
+        keys = sample.fixed_keys(check.seed(seed), np.arange(len(z))) if keys is None else keys
         return z, jnp.asarray(labels), keys
 
     def _shift(self, shift: Any) -> np.ndarray | None:
@@ -346,28 +346,10 @@ def train(config: ConfigDict, workdir: str | Path, *, devices: Sequence[jax.Devi
     return load(path)
 
 
-def _count(count: Any) -> int:
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise UserError(f"count must be a whole number from 1 up, not {count!r}")
-    return int(count)
-
-
-def _seed(seed: Any) -> int:
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise UserError(f"a seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
-    return int(seed)
-
-
-def _check(options: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    for name in options:
-        if name not in known:
-            raise unknown_name(f"option of {where}:", name, known)
-
-
 def _applied(
     gan: GAN, params: Variables, z: Array, label: Array | None = None, keys: Array | None = None, **options: Any
 ) -> Array:
-    _check(options, draw.network_options(gan), "apply()")
+    check.options(options, draw.network_options(gan), "apply()")
     label = jnp.zeros(len(z), jnp.int32) if label is None else label
     keys = sample.fixed_keys(0, np.arange(len(z))) if keys is None else keys
     return draw.generate(gan, params, (z, label, keys), **options)

@@ -1,0 +1,29 @@
+"""What `gan_jax.use.trained` is given, refused in one line where it can't be."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from gan_jax.util.errors import UserError, unknown_name
+
+
+def count(given: Any) -> int:
+    """Return how many images are asked for."""
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
+        raise UserError(f"count must be a whole number from 1 up, not {given!r}")
+    return int(given)
+
+
+def seed(given: Any) -> int:
+    """Return which ones."""
+    if not isinstance(given, int | np.integer) or not 0 <= given < 2**32:
+        raise UserError(f"a seed must be a whole number from 0 to 2^32 - 1, not {given!r}")
+    return int(given)
+
+
+def options(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Refuse options of ``where`` that aren't among those ``known``."""
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"option of {where}:", name, known)
