@@ -12,8 +12,8 @@ Unlike theirs: D's decoders are held to a squared error, where theirs is a perce
 weights; smaller reals are means of pixels; spectral norms make one power iteration a step; both images of a fake have
 one augmentation. Samples of the average are by the average's statistics, too.
 
-The small ones have an eighth of the channels, batches of 16, and twice the rate. They are untuned: digits are no digits
-yet after 2,500 steps.
+The small ones have an eighth of the channels, batches of 16, and half the rate for D: with twice the rate for both D wins,
+and digits are single arcs. After 1,500 steps they are closed strokes (an FID of 177), which still fall.
 """
 
 from typing import Any
@@ -46,8 +46,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
 def _as_for_two_cores(config: ConfigDict) -> None:
     config.generator.width = config.discriminator.width = 8
     config.batch_size, config.steps, config.latent_dim = 16, 10_000, 64
-    for player in ("generator", "discriminator"):
-        config.optimizer[player] = adam(4e-4, 0.5, 0.999)
+    config.optimizer.discriminator = adam(1e-4, 0.5, 0.999)
     config.averages.ema = average(decay=0.99)
     config.data.flip = config.data.name.startswith("earth")
     if config.data.channels == 1:
