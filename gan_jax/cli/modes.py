@@ -266,7 +266,7 @@ MODES: dict[str, Mode] = {
     "walk": Mode(
         using.walk,
         "Make a film that goes from image to image.",
-        (*_DRAWN, "label", "codes", "seeds", "grid", "seconds", "fps", "loop", *HOSTS),
+        (*_DRAWN, "label", "shift", "codes", "seeds", "grid", "seconds", "fps", "loop", *HOSTS),
         changes=(),
     ),
     "mix": Mode(

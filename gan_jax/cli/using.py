@@ -195,6 +195,8 @@ def walk(request: Request) -> None:
         run.params = found[0].params
         told |= {"codes": np.stack([code.code for code in found])[None]}
         told |= {} if request.label else {"label": found[0].label}
+    if request.shift is not None:
+        told |= {"shift": _shift(run, request)}
     out = request.out or _in(request.workdir, out.name)
     film.save(walking.walk(run, seeds, frames, **told), frames, out, request.fps)
     print(f"a film of step {run.step:,}, {request.seconds:g} s through {_many(seeds.size, passed)}{_said(how)}: {out}")

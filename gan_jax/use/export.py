@@ -67,7 +67,7 @@ def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> 
     leaves = traverse_util.flatten_dict(jax.device_get(run.params), sep=".")
     weights = save(
         {name: np.array(value, order="C") for name, value in leaves.items()},
-        {"format": "gan_jax", "step": str(run.step)},
+        {"step": str(run.step)},  # one entry: the package writes several in any order
     )
     images = run.sample(_ROWS**2, **_constant(run.gan, options))
     files: dict[str, bytes] = {WEIGHTS: weights, PROGRAM: program, **({ONNX: model} if onnx else {})}

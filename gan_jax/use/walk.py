@@ -27,6 +27,7 @@ def walk(
     loop: bool = True,
     label: Any = None,
     codes: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
     **options: Any,
 ) -> Iterator[np.ndarray]:
     """Yield the frames of a film, pictures uint8 ``[H, W, C]``, that goes through the first images of the seeds.
@@ -42,6 +43,7 @@ def walk(
       loop: whether it ends where it begins, so that it can go round.
       label: the class of all, a number; 0 if None.
       codes: ``[cells, K, D]``, w or latents, to pass in place of those of the seeds.
+      shift: added to each of them ``[D]``, see `gan_jax.use.directions`.
       **options: of sampling. What a network draws by itself is the same in all frames, its noise that of no sample
         (``noise_mode="const"``) if not told.
     """
@@ -60,6 +62,7 @@ def walk(
         points = np.asarray(run.mapping(z, label, **{name: told.pop(name) for name in mapped if name in told}))
     else:
         points = z
+    points = points if shift is None else points + shift
     path = (_splines if styled else _circles)(points.reshape(cells, stops, *points.shape[1:]), loop)
     times = np.arange(frames) * (stops / frames if loop else (stops - 1) / max(frames - 1, 1))
     together = max(1, _BATCH // cells)

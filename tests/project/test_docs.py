@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gan_jax.cli.modes import MODES
+from gan_jax.config import default, dotted_keys
 from tests.helpers import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), ROOT / "benchmarks/README.md"])
@@ -44,3 +46,13 @@ def test_every_page_is_found_from_the_front_page() -> None:
 
 def test_the_front_page_is_read_in_minutes() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_keys_and_modes_that_a_page_names_exist() -> None:
+    """Of those that translate from elsewhere, which no other test runs."""
+    known = {*dotted_keys(default()), "schedules.augment.kind", "schedules.augment.target"}
+    for page in ("coming_from.md", "choose.md"):
+        text = (ROOT / "docs" / page).read_text()
+        for key in re.findall(r"--config\.([\w.]+)", text):
+            assert key in known or any(name.startswith(f"{key}.") for name in known), f"{key} in {page}"
+        assert {*re.findall(r"--mode=(\w+)", text)} <= set(MODES), page

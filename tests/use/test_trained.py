@@ -18,6 +18,7 @@ from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
 from gan_jax.core.networks import call
 from gan_jax.core.state import GANState
+from gan_jax.evaluate import perceptual
 from gan_jax.runs import visualize
 from gan_jax.util.errors import UserError
 from tests.helpers import ONE, ROOT, small
@@ -181,8 +182,11 @@ def test_what_cannot_be_is_one_line(wrong: Any, message: str, trained: dict[str,
     assert "\n" not in str(caught.value)
 
 
-def test_the_docs_do_what_they_say(trained: dict[str, tuple[Path, GANState]], tmp_path: Path) -> None:
-    """Every block of docs/python.md, one after the other."""
+def test_the_docs_do_what_they_say(
+    trained: dict[str, tuple[Path, GANState]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block of docs/python.md, one after the other; images compared by pixels, as VGG takes long to compile."""
+    monkeypatch.setattr(perceptual, "random", perceptual.pixels)
     path, _ = trained["dcgan"]
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
     assert len(blocks) == 4

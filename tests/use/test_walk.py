@@ -61,6 +61,17 @@ def test_cells_of_a_grid_have_seeds_of_their_own(runs: dict[str, Path]) -> None:
         assert_array_equal(frame[2:18, 20:36], right)
 
 
+@pytest.mark.parametrize("name", ["cgan", "stylegan2"])
+def test_a_walk_goes_beside_its_codes(name: str, runs: dict[str, Path]) -> None:
+    own = gan_jax.load(runs[name])
+    shift = own.directions(count=1).shift({0: 2.0})
+    label = 3 if name == "cgan" else None
+    told: dict[str, Any] = {} if name == "cgan" else {"noise_mode": "const"}
+    (frame,) = walk(own, np.array([[5]]), 1, label=label, shift=shift, **told)
+    wanted = own.generate(own.latents(1, seed=5), label, seed=5, shift=shift, **told)[0]
+    assert_allclose(frame, np.clip((np.asarray(wanted) + 1) * 127.5, 0, 255), atol=1.01)
+
+
 def test_one_seed_stands_still(runs: dict[str, Path]) -> None:
     """In any noise that is asked for: what flickers is no film."""
     for name in NAMES:
