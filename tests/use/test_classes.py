@@ -24,7 +24,11 @@ Trained = dict[str, tuple[Path, GANState]]
 
 
 @pytest.mark.parametrize(
-    "name", ["cgan", "projection", "sagan", "biggan", "r3gan:cifar10_cond", "stylegan2:cifar_cond"]
+    "name",
+    [
+        *("cgan", "projection", "stylegan2:cifar_cond"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sagan", "biggan", "r3gan:cifar10_cond")),
+    ],
 )
 def test_a_share_of_one_is_the_class_and_halves_lie_between(name: str) -> None:
     """Concatenated codes, batch norm's tables, shared embeddings, mapping networks: all take shares of classes."""
