@@ -9,6 +9,7 @@ from typing import Any
 from gan_jax.keys import FIGURES, HIGHER_IS_BETTER
 from gan_jax.runs.checkpoint import Checkpoints
 from gan_jax.runs.workdir import Workdir
+from gan_jax.runtime import distributed
 from gan_jax.util.errors import UserError
 
 
@@ -74,7 +75,7 @@ class Best:
         log = {**found, "step": step}
         if self.kept.get("step", -1) >= step:  # of a time before the run went back
             self._checkpoints().drop_after(step - 1)
-        self._checkpoints().save(step, state, config, log=log)
+        self._checkpoints().save(step, state, config, wait=distributed.several(), log=log)
         self.kept = log
 
     def check(self) -> None:

@@ -139,6 +139,8 @@ class Run:
         found = distributed.broadcast(self.kept.found(self.figures, self.stage.begin)) if judged else None
         if found and _finite(state):
             config = to_plain(self.config)
+            if distributed.several():  # orbax's barriers of two checkpoints at once may be met in two orders
+                self.look_at_disk(wait=True)
             self.persist("the best checkpoint", lambda: self.kept.save(step, state, config, found))
         if judged:
             self.lose_patience(step)
@@ -170,15 +172,19 @@ class Run:
 
     def needs_attention(self, step: int) -> str:
         """Why to `attend` after ``step``: the signal to end, `ATTEND` if the disk has refused something, or nothing."""
-        try:
-            self.checkpoints.check(wait=step in (self.config.steps, self.over))
-        except OSError as error:
-            print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
-            self.lost = True
+        self.look_at_disk(wait=step in (self.config.steps, self.over))
         self.kept.check()
         if self.logs.gone and self.trouble is None:
             self.trouble = OSError("it was removed")
         return self.stop.asked or (ATTEND if self.lost or self.trouble else "")
+
+    def look_at_disk(self, wait: bool) -> None:
+        """Find out whether the last checkpoint could be written; ``wait`` for it."""
+        try:
+            self.checkpoints.check(wait=wait)
+        except OSError as error:
+            print(f"\nwarning: a checkpoint of {self.workdir.path} could not be written: {error}", file=sys.stderr)
+            self.lost = True
 
     def attend(self, step: int, state: GANState) -> None:
         """Saves ``state``, all of whose metrics were reported, now: here or, if need be, in the fallback.
