@@ -80,7 +80,7 @@ def _shift(run: Any, request: Request) -> Any:
     from gan_jax.use import directions
 
     file = run.workdir / "directions" / "directions.npz"
-    return directions.check(directions.load(file), run, file).shift(read_shift(request.shift or ""))
+    return directions.fitting(directions.load(file), run, file).shift(read_shift(request.shift or ""))
 
 
 def _repeated(seeds: Any, times: int) -> Any:
@@ -219,7 +219,7 @@ def mix(request: Request) -> None:
     out = request.out or _in(request.workdir, out.name)
     visualize.save_png(visualize.grid(table.reshape(-1, *table.shape[2:]), table.shape[1]), out)
     kinds = f"{len(rows)} x {len(columns)} images of step {run.step:,}"
-    print(f"{kinds}, the styles {_ranges(styles)} of {copies} from the columns{_said(how)}: {out}")
+    print(f"{kinds}, the styles {listed(styles)} of {copies} from the columns{_said(how)}: {out}")
 
 
 def project(request: Request) -> None:
@@ -333,10 +333,6 @@ def _options(how: Any) -> dict[str, Any]:
     if how.standing:
         raise UserError("--sampling: standing is for samples and evaluations, not for this mode: leave it out")
     return dict(how.options)
-
-
-def _ranges(numbers: Any) -> str:
-    return listed(str(number) for number in numbers)
 
 
 def _how(gan: Any, text: str | None) -> Any:

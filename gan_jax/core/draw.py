@@ -12,7 +12,7 @@ from gan_jax.core.networks import ARGUMENTS, call
 
 def latents(gan: GAN, keys: Array, **options: Any) -> Array:
     """Draw latents ``[B, latent_dim]`` by ``keys`` ``[B]``; of ``options`` the prior takes its own: ``truncation``."""
-    z: Array = gan.prior(keys, gan.latent_dim, gan.dtype, **_own(options, options_of(gan)[0]))
+    z: Array = gan.prior(keys, gan.latent_dim, gan.dtype, **own_of(options, options_of(gan)[0]))
     return z
 
 
@@ -44,7 +44,7 @@ def has_mapping(gan: GAN) -> bool:
 
 def told(gan: GAN, label: Array, keys: Array, **options: Any) -> dict[str, Any]:
     """Return what the network is told of examples: labels ``[B]``, keys of its own ``[B]``, its own of ``options``."""
-    return {"label": label, "keys": _of_the_network(keys), **_own(options, options_of(gan)[1])}
+    return {"label": label, "keys": _of_the_network(keys), **own_of(options, options_of(gan)[1])}
 
 
 def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: Any) -> Array:
@@ -79,7 +79,8 @@ def _of_the_network(keys: Array) -> Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
 
 
-def _own(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def own_of(options: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return those of ``options`` that are among the ``names``."""
     return {name: value for name, value in options.items() if name in names}
 
 

@@ -1,11 +1,14 @@
 """What `gan_jax.use.trained` is given, refused in one line where it can't be."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_jax.util.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from gan_jax.use.trained import Trained
 
 
 def count(given: Any) -> int:
@@ -20,6 +23,12 @@ def seed(given: Any) -> int:
     if not isinstance(given, int | np.integer) or not 0 <= given < 2**32:
         raise UserError(f"a seed must be a whole number from 0 to 2^32 - 1, not {given!r}")
     return int(given)
+
+
+def codes(run: "Trained", shape: tuple[int, ...], where: object) -> None:
+    """Refuse codes from ``where`` whose last axis isn't as long as those of ``run``; ``()``: they are none at all."""
+    if shape[-1:] != (run.code_length,):
+        raise UserError(f"{where} is of another GAN: this one's codes are {run.space} of {run.code_length} numbers")
 
 
 def options(given: Mapping[str, Any], known: Collection[str], where: str) -> None:

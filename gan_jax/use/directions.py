@@ -19,6 +19,8 @@ from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate import sample
 from gan_jax.runs import visualize
+from gan_jax.use import check
+from gan_jax.use.codes import many
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed
 from gan_jax.util.files import read_arrays, write_arrays
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from gan_jax.use.trained import Trained
 
 METHODS = ("sefa", "pca")
-_DRAWS, _BATCH = 10_000, 500
 _ROWS, _STRENGTHS = 4, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # of a picture
 
 
@@ -78,15 +79,14 @@ def load(path: Path) -> Directions:
     return Directions(found["vectors"], str(found["space"]), str(found["method"]))
 
 
-def check(found: Directions, run: "Trained", where: object) -> Directions:
+def fitting(found: Directions, run: "Trained", where: object) -> Directions:
     """Return directions from ``where``, if they are of codes as ``run`` has them.
 
     Raises:
       UserError: they are of another space, or of codes of another length.
     """
-    space, length = "w" if run.has_mapping else "z", run.code_length
-    if found.space != space or found.vectors.ndim != 2 or found.vectors.shape[1] != length:
-        raise UserError(f"{where} is of another GAN: this one's codes are {space} of {length} numbers")
+    shape = found.vectors.shape if found.space == run.space else ()
+    check.codes(run, shape if len(shape) == 2 else (), where)
     return found
 
 
@@ -105,11 +105,10 @@ def find(run: "Trained", method: str = "sefa", count: int = 10, seed: int = 0) -
     """
     if method not in METHODS:
         raise UserError(f"method must be {listed(METHODS, between=' or ')}, not {method!r}")
-    if not isinstance(count, int | np.integer) or count < 1:
-        raise UserError(f"count must be a whole number from 1 up, not {count!r}")
+    count = check.count(count)
     if method == "pca" and not run.has_mapping:
         raise UserError(f"pca is of w, and {run.config.model} has no mapping network: take sefa")
-    codes = _codes(run, seed)
+    codes = many(run, seed)
     if method == "sefa":
         first = _first_weights(run)
         _, _, vectors = np.linalg.svd(first.astype(np.float64), full_matrices=False)
@@ -119,7 +118,7 @@ def find(run: "Trained", method: str = "sefa", count: int = 10, seed: int = 0) -
     vectors = vectors[: min(count, len(vectors))]
     vectors *= np.where(vectors[np.arange(len(vectors)), np.abs(vectors).argmax(1)] < 0, -1, 1)[:, None]
     spread = ((codes - codes.mean(0)) @ vectors.T).std(0)
-    return Directions((vectors * spread[:, None]).astype(codes.dtype), "w" if run.has_mapping else "z", method)
+    return Directions((vectors * spread[:, None]).astype(codes.dtype), run.space, method)
 
 
 def picture(
@@ -127,22 +126,12 @@ def picture(
 ) -> np.ndarray:
     """Return a picture uint8 ``[H, W, C]`` of a direction: rows of four images, from -3 to 3 standard deviations."""
     of_prior, own = draw.options_of(run.gan)
-    z = run.latents(_ROWS, seed=seed, **{name: value for name, value in options.items() if name in of_prior})
+    z = run.latents(_ROWS, seed=seed, **draw.own_of(options, of_prior))
     keys = sample.fixed_keys(seed, np.arange(_ROWS))
-    told = {"keys": keys, **{name: value for name, value in options.items() if name in own}}
+    told = {"keys": keys, **draw.own_of(options, own)}
     columns = [run.generate(z, label, shift=strength * found.vectors[number], **told) for strength in _STRENGTHS]
     images = to_uint8(jnp.stack(columns, 1))
     return visualize.grid(np.asarray(images).reshape(-1, *images.shape[2:]), len(_STRENGTHS))
-
-
-def _codes(run: "Trained", seed: int) -> np.ndarray:
-    """w, or latents, ``[N, D]`` of as many draws of all classes."""
-    z = run.latents(_DRAWS, seed=seed)
-    if not run.has_mapping:
-        return np.asarray(z)
-    labels = np.arange(_DRAWS) % max(run.gan.classes, 1)
-    parts = [slice(i, i + _BATCH) for i in range(0, _DRAWS, _BATCH)]
-    return np.concatenate([np.asarray(run.mapping(z[part], labels[part])[:, 0]) for part in parts])
 
 
 def _first_weights(run: "Trained") -> np.ndarray:

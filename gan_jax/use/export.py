@@ -136,17 +136,15 @@ def _as_onnx(gan: GAN, function: Any) -> bytes:
         raise UserError("--onnx is for runs in float32 or bfloat16: this one has compute_dtype=float64")
     with needed("onnx", "onnx"):
         from gan_jax.use.to_onnx import convert
-    inputs = _inputs(gan)
+    inputs, told = _inputs(gan), function
     if not gan.classes:  # ONNX drops what isn't used, and runtimes refuse what they aren't asked for
-        (name, latents), (_, labels) = inputs
+        inputs = inputs[:1]
 
-        def alone(z: Array) -> Any:
-            return function(z, jnp.zeros(z.shape[0], labels.dtype))
+        def told(z: Array) -> Any:
+            return function(z, jnp.zeros(z.shape[0], jnp.int32))
 
-        with for_any_machine():
-            return bytes(convert(alone, [(name, latents)], "images").SerializeToString())
     with for_any_machine():
-        return bytes(convert(function, inputs, "images").SerializeToString())
+        return bytes(convert(told, inputs, "images").SerializeToString())
 
 
 def restored(folder: Path) -> GANState:

@@ -37,10 +37,9 @@ def mix(
     copies: int = run.gan.generator.copies
     if styles.max() >= copies:
         raise UserError(f"--styles: there are {copies} copies of w, from 0 to {copies - 1}, and no {styles.max()}")
-    mapped = {name: value for name, value in options.items() if name in draw.network_options(run.gan, "mapping")}
+    mapped = draw.own_of(options, draw.network_options(run.gan, "mapping"))
     rest = {name: value for name, value in options.items() if name not in mapped}
-    both = np.concatenate([rows, columns])
-    z = np.concatenate([np.asarray(run.latents(1, seed=int(seed))) for seed in both])
+    z = draw.latents(run.gan, first_keys(np.concatenate([rows, columns])))
     w = np.asarray(run.mapping(z, label, **mapped))
     of_rows, of_columns = w[: len(rows)], w[len(rows) :]
     table = np.tile(of_rows[:, None], (1, len(columns) + 1, 1, 1))

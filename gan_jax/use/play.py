@@ -62,7 +62,7 @@ class Player:
         """Those in the run's folder, or as SeFa finds them."""
         file = self.run.workdir / "directions" / "directions.npz"
         if file.is_file():
-            return directions.check(directions.load(file), self.run, file)
+            return directions.fitting(directions.load(file), self.run, file)
         return self.run.directions(count=_DIRECTIONS)
 
     @cached_property
@@ -84,7 +84,7 @@ class Player:
             "step": run.step,
             "width": width,
             "height": height,
-            "space": "w" if run.has_mapping else "z",
+            "space": run.space,
             "classes": run.classes if run.gan.classes else [],
             "truncation": truncation if self._of_w or self._of_prior else None,
             "noise": list(MODES) if "noise_mode" in self._own else [],

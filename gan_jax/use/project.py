@@ -24,6 +24,7 @@ from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate import sample
 from gan_jax.evaluate.perceptual import Distance
+from gan_jax.use.codes import many
 from gan_jax.util import progress
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
 
 RATE, RISE, FALL = 0.1, 0.05, 0.25  # of Adam's steps; shares of all of them
 _SHAKEN, _SHAKE = 0.75, 0.05
-_MEAN_OF, _DRAWS, _STARTS = 10_000, 512, 8
+_DRAWS, _STARTS = 512, 8
 _NOISE_WEIGHT, _NOISE_SMALLEST = 1e5, 8
-_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,6 @@ def project(
       told: called with the step and the distance, now and then.
     """
     gan, target = run.gan, jnp.asarray(image, run.gan.dtype)[None]
-    space = "w" if run.has_mapping else "z"
     of_distance = distance.apply, distance.variables, target
     begin = (_mean_w if run.has_mapping else _nearest)(run, of_distance, label, seed)
     noise = {"noise": run.params["noise"]} if "noise" in run.params else {}
@@ -110,7 +109,7 @@ def project(
     last = np.asarray(to_uint8(now))[best]
     params = {**run.params, **carried[0]["noise"]}
     code, number = np.asarray(carried[0]["codes"][best]), int(begin.labels[best])
-    return Projection(space, code, number, params, last, float(far[best]), start, np.stack([*way, last]))
+    return Projection(run.space, code, number, params, last, float(far[best]), start, np.stack([*way, last]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +128,7 @@ class _Begin:
 
 
 def _mean_w(run: "Trained", _: Any, label: int | None, seed: int) -> _Begin:
-    z = run.latents(_MEAN_OF, seed=seed)
-    labels = np.full(_MEAN_OF, label or 0) if label is not None else np.arange(_MEAN_OF) % max(run.gan.classes, 1)
-    parts = [slice(i, i + _BATCH) for i in range(0, _MEAN_OF, _BATCH)]
-    w = np.concatenate([np.asarray(run.mapping(z[part], labels[part])[:, 0]) for part in parts])
+    w = many(run, seed, label)
     mean = w.mean(0, keepdims=True)
     spread = np.sqrt(np.square(w - mean).sum(1).mean())
     everywhere = np.full(w.shape[1], np.inf, w.dtype)

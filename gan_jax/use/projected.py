@@ -16,6 +16,7 @@ from gan_jax.data.decode import UnreadableImageError, decode
 from gan_jax.evaluate import extractors, perceptual
 from gan_jax.runs import film, visualize
 from gan_jax.runs.workdir import Workdir
+from gan_jax.use import check
 from gan_jax.use.project import Projection, images_of_codes
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
@@ -97,12 +98,11 @@ def load(run: "Trained", file: Path) -> Code:
     Raises:
       UserError: there is no such file, or it is of another GAN.
     """
-    found, space = read_arrays(file), "w" if run.has_mapping else "z"
-    length = run.code_length
+    found, space = read_arrays(file), run.space
     if found is None or "label" not in found:
         raise UserError(f"no code in {file}: {named.program()} --mode=project writes such files")
-    if space not in found or found[space].shape != (length,):
-        raise UserError(f"{file} is of another GAN: this one's codes are {space} of {length} numbers")
+    shape = found[space].shape if space in found else ()
+    check.codes(run, shape if len(shape) == 1 else (), file)
     noise = {
         name.removeprefix("noise."): jnp.asarray(maps) for name, maps in found.items() if name.startswith("noise.")
     }

@@ -127,6 +127,11 @@ class Trained:
         return images
 
     @property
+    def space(self) -> str:
+        """Where codes lie: ``w``, or ``z`` where there is no mapping network."""
+        return "w" if self.has_mapping else "z"
+
+    @property
     def code_length(self) -> int:
         """How many numbers a w has, or a latent where there is no mapping network."""
         length: int = self.gan.generator.w_dim if self.has_mapping else self.gan.latent_dim

@@ -49,9 +49,8 @@ def walk(
     """
     cells, stops = seeds.shape
     of_prior, own = draw.options_of(run.gan)
-    drawn = {name: value for name, value in options.items() if name in of_prior}
-    z = np.concatenate([np.asarray(run.latents(1, seed=int(seed), **drawn)) for seed in seeds.ravel()])
-    told = {name: value for name, value in options.items() if name in own}
+    z = np.asarray(draw.latents(run.gan, first_keys(seeds.ravel()), **draw.own_of(options, of_prior)))
+    told = draw.own_of(options, own)
     told |= {"noise_mode": "const"} if "noise_mode" in own and "noise_mode" not in told else {}
     styled = run.has_mapping
     if codes is not None:

@@ -92,7 +92,7 @@ FAULTS = (
     Fault(
         "options-stop-at-the-prior",
         "gan_jax/core/draw.py",
-        "_own(options, options_of(gan)[1])}",
+        "own_of(options, options_of(gan)[1])}",
         "{}}",
         ("tests/evaluate/test_sampling.py::test_options_reach_whoever_takes_them",),
         "--sampling=noise_mode=const is accepted, and does nothing.",

@@ -84,7 +84,7 @@ def test_a_picture_is_the_first_sample_of_its_seed(players: dict[str, play.Playe
     few = plain.run.sample(1, seed=5, truncation=0.5)[0]
     assert_allclose(drawn(plain, a={"seed": 5, "truncation": 0.5}), few, atol=1)
     with pytest.raises(UserError, match="is of another GAN: this one's codes are w of 6 numbers"):
-        directions.check(plain.run.directions(count=1), styled.run, "x.npz")
+        directions.fitting(plain.run.directions(count=1), styled.run, "x.npz")
 
 
 def test_between_two_lies_what_the_space_has_there(players: dict[str, play.Player]) -> None:
