@@ -75,6 +75,8 @@ FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
 BELOW_1 = Check(lambda value: 0 <= value < 1, "from 0 to below 1")
 FEWEST_SAMPLES = 10  # of an evaluation
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_score")
+TENSORBOARD = "tensorboard"
+TRACKERS = (TENSORBOARD, "wandb", "mlflow")
 FIGURES = ("fid", "kid", *HIGHER_IS_BETTER)  # by which a checkpoint may be the best
 
 _GRADIENT = {
@@ -312,6 +314,15 @@ KEYS: dict[str, Key] = {
     ),
     "data.workers": Key(0, "Processes that read a stream; 0: threads.", at_least(0), FREE),
     "log.every": Key(50, "Steps in a line of metrics.jsonl.", at_least(1), OBSERVES),
+    "log.track": Key(
+        TENSORBOARD,
+        "Who is told of the run while it trains, with commas between them: tensorboard, wandb, mlflow; empty: nobody.",
+        Check(
+            lambda value: {*map(str.strip, value.split(","))} <= {"", *TRACKERS},
+            f"any of {', '.join(TRACKERS)}, with commas between them",
+        ),
+        OBSERVES,
+    ),
     "sample.every": Key(200, "Steps between two grids of samples.", at_least(1), OBSERVES),
     "sample.rows": Key(10, "Rows, and columns, of such a grid.", at_least(1), OBSERVES),
     "eval.every": Key(500, "Steps between two evaluations.", at_least(1), OBSERVES),

@@ -155,13 +155,16 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
     return dict(read_override(change, config) for change in changes)
 
 
-def with_origin(run: str, overrides: Mapping[str, Any], config: ConfigDict | None) -> dict[str, Any]:
-    """``overrides`` with ``--init_from=RUN``, which is ``--config.init_from=RUN``; a ``config`` gets it too."""
-    if overrides.get("init_from", run) != run:
-        raise UserError(f"--init_from={run}, and --config.init_from={overrides['init_from']}: leave one out")
+def with_flag(
+    flag: str, value: str, overrides: Mapping[str, Any], config: ConfigDict | None, key: str = ""
+) -> dict[str, Any]:
+    """``overrides`` with ``--FLAG=VALUE``, which is ``--config.KEY=VALUE``; a ``config`` gets it too."""
+    key = key or flag
+    if overrides.get(key, value) != value:
+        raise UserError(f"--{flag}={value}, and --config.{key}={overrides[key]}: leave one out")
     if config is not None:
-        override(config, "init_from", run)
-    return {**overrides, "init_from": run}
+        override(config, key, value)
+    return {**overrides, key: value}
 
 
 def run(mode: str, request: Request) -> None:

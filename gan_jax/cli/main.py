@@ -107,6 +107,9 @@ _INIT_FROM = flags.DEFINE_string(
     None,
     "The workdir of a run whose weights this one begins with, wherever they fit; RUN@STEP for another checkpoint.",
 )
+_TRACK = flags.DEFINE_string(
+    "track", None, "Who is told of the run: tensorboard (default), wandb, mlflow, with commas between them, or none."
+)
 _CHANGE = flags.DEFINE_boolean(
     "change",
     False,
@@ -120,7 +123,7 @@ _READ = (
     *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT, _YES),
     *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
-    *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM),
+    *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM, _TRACK),
 )
 
 
@@ -142,7 +145,10 @@ def main(argv: list[str]) -> None:
     several = argv[1:] if _MODE.value in RUNS else []
     overrides = given or command.own_overrides(_MODE.value, [] if several else argv[1:], workdir)
     if _INIT_FROM.value:
-        overrides = command.with_origin(_INIT_FROM.value, overrides, _CONFIG.value)
+        overrides = command.with_flag("init_from", _INIT_FROM.value, overrides, _CONFIG.value)
+    if _TRACK.value is not None:
+        who = "" if _TRACK.value == "none" else _TRACK.value
+        overrides = command.with_flag("track", who, overrides, _CONFIG.value, "log.track")
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
     values["step"] = command.step_of(_STEP.value)

@@ -247,7 +247,7 @@ class Mode:
 HOSTS = ("coordinator", "processes", "process")
 _RUN = ("out", "step")
 _DRAWN = (*_RUN, "seed", "sampling")
-_ALL = ("fallback", "init_from", *HOSTS)
+_ALL = ("fallback", "init_from", "track", *HOSTS)
 MODES: dict[str, Mode] = {
     "train": Mode(_train, "Train what --config says, or go on with the run in --workdir.", ("change", *_ALL)),
     "sweep": Mode(

@@ -70,3 +70,4 @@ class Request:
     fallback: Path | None = None
     change: bool = False
     init_from: str | None = None
+    track: str | None = None

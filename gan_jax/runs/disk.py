@@ -11,6 +11,7 @@ from gan_jax.runs.workdir import Workdir
 _TRIAL = re.compile(r"\d{3,}")  # a trial's folder in that of a sweep or search
 _MADE = {  # what is in a workdir beside checkpoints, in words
     "tensorboard": "events for TensorBoard; metrics.jsonl has the same numbers",
+    "tracking": "what wandb and mlflow were told, and by what they know the run",
     "samples": "grids of samples",
     "best": "the checkpoint of the best evaluation",
 }

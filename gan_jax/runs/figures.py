@@ -44,6 +44,14 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "ended_early": ("ended early", _RUN, ""),
     "patience": ("patience", _RUN, "evaluations"),
 }
+_SHORT = {
+    _QUALITY: "quality",
+    _COLLAPSE: "collapse",
+    _LOSSES: "losses",
+    _OUTPUT: "output",
+    _RUN: "run",
+    _OTHER: "other",
+}
 _ORDER = (_QUALITY, _COLLAPSE, _LOSSES, _OUTPUT, _RUN, _OTHER)
 
 
@@ -94,6 +102,18 @@ def named(key: str) -> str:
     return name.replace("schedule_", "").replace("_", " ")
 
 
+def group(key: str) -> str:
+    """Return the short name of the group of the figure ``key``: quality, collapse, losses, output, rates or run."""
+    name = bare(key)
+    if name.startswith("schedule_"):
+        return "schedules"
+    return _SHORT[_group(name)]
+
+
+def _group(name: str) -> str:
+    return _KNOWN[name][1] if name in _KNOWN else _LOSSES if name[:2] in ("d_", "g_") else _OTHER
+
+
 def grouped(summary: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, list[Row]]:
     """Return rows of ``summary``'s figures, those that belong together under one head.
 
@@ -107,13 +127,13 @@ def grouped(summary: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, l
         if key.startswith(("best_fid[", "best_fid_step[")):
             continue
         name = bare(key)
-        _, group, what = _KNOWN.get(name, ("", _LOSSES if name[:2] in ("d_", "g_") else _OTHER, ""))
+        what = _KNOWN[name][2] if name in _KNOWN else ""
         best = summary.get(f"best_{key}")
         at = summary.get(f"best_fid_step{key.removeprefix('fid')}")
         best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
         fresh = shown(floor[key]) if key in floor else ""
         told = named(key) + (key[len(name) :] if alone else "")
-        groups[group].append(Row(key, told, shown(value), best_text, fresh, what))
+        groups[_group(name)].append(Row(key, told, shown(value), best_text, fresh, what))
     order = list(_KNOWN)
     for rows in groups.values():
         rows.sort(key=lambda row: order.index(bare(row.key)) if bare(row.key) in order else len(order))

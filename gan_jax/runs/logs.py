@@ -1,70 +1,84 @@
-"""The logs of a run: ``metrics.jsonl`` and TensorBoard's events."""
+"""The log of a run: ``metrics.jsonl``, and whoever else is told of each line."""
 
 import json
-import socket
-import struct
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from gan_jax.keys import TENSORBOARD
+from gan_jax.runs.trackers import Told, named, opener
+from gan_jax.runs.trackers.background import Background
+from gan_jax.runs.trackers.tags import tagged
+from gan_jax.runs.trackers.tensorboard import TensorBoard
 from gan_jax.util.files import Appended
 
 
 class Logs:
-    """``metrics.jsonl`` and the TensorBoard events of a run, both open for adding; a context manager.
+    """``metrics.jsonl`` of a run, open for adding, and its trackers; a context manager.
 
-    What is added stays in memory until `flush` has written it.
+    What is added stays in memory until `flush` has written it, to ``metrics.jsonl`` and TensorBoard's events.
+
+    Args:
+      told: the run.
+      after: the last step that the log has.
+      seconds_before: that the run took up to there.
     """
 
-    def __init__(self, metrics: Path, tensorboard: Path, after: int, seconds_before: float) -> None:
+    def __init__(self, told: Told, after: int, seconds_before: float) -> None:
         self.seconds_before = seconds_before
-        self._metrics = Appended(metrics)
-        self._events = Appended(tensorboard / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}")
-        with _without_torch():
-            from tensorboardX.proto.event_pb2 import Event, SessionLog
-            from tensorboardX.record_writer import masked_crc32c
-            from tensorboardX.summary import image, scalar
-        self._event, self._checksum, self._scalar, self._image = Event, masked_crc32c, scalar, image
-        self._add(file_version="brain.Event:2")
-        self._add(step=after + 1, session_log=SessionLog(status=SessionLog.START))  # what was later is void
+        self._config = told.config
+        self._metrics = Appended(told.workdir / "metrics.jsonl")
+        names = named(told.config["log.track"])
+        folder = told.workdir / "tensorboard"
+        self._events = [TensorBoard(folder, after, told.config)] if TENSORBOARD in names else []
+        self._services = [Background(name, told, opener(name)) for name in names if name != TENSORBOARD]
 
     def __enter__(self) -> "Logs":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._metrics.close()
-        self._events.close()
+        if kind is not None:
+            self._tell_of_the_end(None)
 
-    def write(self, record: Mapping[str, float]) -> None:
-        """Adds one record: ``step``, ``seconds``, ``images_per_second`` and the metrics."""
+    def write(self, record: Mapping[str, float], images: int) -> None:
+        """Add one record: ``step``, ``seconds``, ``images_per_second`` and metrics, after so many real ``images``."""
         self._metrics.add(json.dumps(dict(record)).encode() + b"\n")
-        for name, value in record.items():
-            if name not in ("step", "seconds", "ended"):
-                self._add(step=record["step"], summary=self._scalar(name, value))
+        values = {**tagged(record, self._config), "images": float(images)}
+        for tracker in self._trackers:
+            tracker.scalars(int(record["step"]), values)
 
     def write_picture(self, step: int, picture: np.ndarray) -> None:
-        """Adds uint8 ``[H, W, C]`` to TensorBoard under the name ``samples``."""
-        self._add(step=step, summary=self._image("samples", picture, dataformats="HWC"))
+        """Show a grid of samples, uint8 ``[H, W, C]``, to the trackers."""
+        for tracker in self._trackers:
+            tracker.picture(step, picture)
 
-    def _add(self, **values: Any) -> None:
-        """A record of TensorBoard's: length, its checksum, the event, its checksum."""
-        data = self._event(wall_time=time.time(), **values).SerializeToString()
-        head = struct.pack("<Q", len(data))
-        parts = head, struct.pack("<I", self._checksum(head)), data, struct.pack("<I", self._checksum(data))
-        self._events.add(b"".join(parts))
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Tell the trackers that the run is finished, with its final figures, and wait for them.
+
+        They are open until then where the context was left without an error.
+        """
+        self._tell_of_the_end(tagged(summary, {}))
+
+    @property
+    def _trackers(self) -> list[TensorBoard | Background]:
+        return [*self._events, *self._services]
+
+    def _tell_of_the_end(self, figures: Mapping[str, float] | None) -> None:
+        trackers = self._trackers
+        self._events, self._services = [], []
+        for tracker in trackers:
+            tracker.close(figures)
 
     def flush(self) -> None:
-        """Writes what was added; raises an OSError if it can't, and may be called again."""
+        """Write what was added; raise an OSError if it can't, and may be called again."""
         self._metrics.flush()
-        self._events.flush()
+        for events in self._events:
+            events.flush()
 
     def sync(self) -> None:
-        """Waits until the metrics lie on the disk, so that no checkpoint does before them."""
+        """Wait until the metrics lie on the disk, so that no checkpoint does before them."""
         self._metrics.sync()
 
     @property
@@ -73,7 +87,7 @@ class Logs:
         return self._metrics.gone
 
     def content(self) -> bytes:
-        """All of ``metrics.jsonl``, as far as it can still be read."""
+        """Return all of ``metrics.jsonl``, as far as it can still be read."""
         return self._metrics.content()
 
 
@@ -84,10 +98,13 @@ class _NoLogs(Logs):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def write(self, record: Mapping[str, float]) -> None:
+    def write(self, record: Mapping[str, float], images: int) -> None:
         pass
 
     def write_picture(self, step: int, picture: np.ndarray) -> None:
+        pass
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
         pass
 
     def flush(self) -> None:
@@ -99,16 +116,3 @@ class _NoLogs(Logs):
     @property
     def gone(self) -> bool:
         return False
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """tensorboardX would import torch if it found it: seconds and 200 MB for nothing."""
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]

@@ -49,7 +49,7 @@ class Onlooker(Workdir):
         """Does nothing but say where process 0 keeps it."""
         return self.diverged / f"step_{step:08d}.npz"
 
-    def logs(self, after: int) -> Logs:
+    def logs(self, after: int, config: ConfigDict) -> Logs:
         """Logs that keep nothing."""
         return _NoLogs()
 

@@ -18,9 +18,10 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as configuration
 from gan_jax import stages
-from gan_jax.runs import visualize
+from gan_jax.runs import trackers, visualize
 from gan_jax.runs.code import KEY, Code, shown
 from gan_jax.runs.logs import Logs
+from gan_jax.runs.trackers import Told
 from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
 
@@ -109,6 +110,7 @@ class Workdir:
         if (self.path / "params.safetensors").exists():
             raise UserError(f"{self.path} holds an exported generator, which can't be trained: give another --workdir")
         self.code.check_place(config)
+        trackers.check(config.log.track)
         if self.holds_run():
             self._refuse_another(config, True, allowed, alone)
             made = self.made()
@@ -384,9 +386,12 @@ class Workdir:
                 records.append(record)
         return records
 
-    def logs(self, after: int) -> "Logs":
-        """Opens the logs to go on after step ``after``; what earlier attempts logged of later steps is dropped, and a
-        run that ended with fewer steps isn't finished any more."""
+    def logs(self, after: int, config: ConfigDict) -> "Logs":
+        """Opens the logs, for the trackers of ``config``, to go on after step ``after``.
+
+        What earlier attempts logged of later steps is dropped, and a run that ended with fewer steps isn't finished any
+        more.
+        """
         known = [record for record in self.records() if record["step"] <= after]
         if after > 0 and not known:
             lost = f"warning: {self._metrics} has lost what came before step {after:,}: curves are of the rest"
@@ -394,7 +399,8 @@ class Workdir:
         text = "".join(json.dumps(record) + "\n" for record in known if "ended" not in record)
         write_atomically(self._metrics, lambda file: file.write(text.encode()), sync=True)
         self._summary.unlink(missing_ok=True)
-        return Logs(self._metrics, self.path / "tensorboard", after, known[-1]["seconds"] if known else 0.0)
+        told = Told(self.path, configuration.flat(configuration.to_plain(config)))
+        return Logs(told, after, known[-1]["seconds"] if known else 0.0)
 
     def rollbacks(self, after: int) -> list[dict[str, Any]]:
         """Those that the run up to the checkpoint of step ``after`` knows of; see `add_rollback`."""

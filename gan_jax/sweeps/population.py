@@ -94,7 +94,7 @@ class Population:
                 print(f"resumed from the checkpoints of step {first:,}")
             for (number, member), state, checkpoints in zip(self.going.items(), found, kept, strict=True):
                 states[number] = state
-                logs = stack.enter_context(member.workdir.logs(after=first if first else -1))
+                logs = stack.enter_context(member.workdir.logs(first if first else -1, member.config))
                 own = member.config, member.gan, evaluator, member.workdir, checkpoints, logs, first
                 self.runs[number] = Run(*own, self.stop, self.fallback)
                 stack.enter_context(self.runs[number].kept)
@@ -221,9 +221,10 @@ class Population:
     def leave(self, number: int, verdict: str, why: str) -> None:
         """Ends a trial before its last step."""
         print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
-        workdir = self.runs.pop(number).workdir
-        workdir.save_summary({"verdict": verdict, "why": why})
-        write_report(workdir)
+        run = self.runs.pop(number)
+        run.workdir.save_summary({"verdict": verdict, "why": why})
+        write_report(run.workdir)
+        run.logs.finish({})
 
     def tell(self, step: int) -> None:
         """Prints what an evaluation after ``step`` found of each trial; of many, of those with the lowest FIDs."""

@@ -196,7 +196,7 @@ class Run:
             self.stop.asked and step < self.config.steps and step % self.config.log.every
         ):  # for the time that it took; gone when the run goes on
             seconds = round(self.logs.seconds_before + self.clock() - self.begin, 3)
-            self.logs.write({"step": step, "seconds": seconds, "ended": 1.0})
+            self.logs.write({"step": step, "seconds": seconds, "ended": 1.0}, self.images(0, step))
             self.persist("metrics.jsonl", self.logs.flush)
         self.persist("a checkpoint", lambda: self.save(step, state, wait=True))
         self.lost = False
@@ -268,7 +268,8 @@ class Run:
         for stop in self.logged(pending, figures is not None):
             self.means.add(pending.first + at, {name: values[at:stop] for name, values in metrics.items()})
             step, at, self.line = pending.first + stop, stop, self.means.take()
-            self.logs.write({"step": step, **timing, **self.line, **(figures or {} if step == end else {})})
+            record = {"step": step, **timing, **self.line, **(figures or {} if step == end else {})}
+            self.logs.write(record, self.images(0, step))
         self.means.add(pending.first + at, {name: values[at:] for name, values in metrics.items()})
         self.persist("metrics.jsonl", self.logs.flush)
         self.now = {"images_per_second": rate, **{name: float(metrics[name][-1]) for name in ("d_loss", "g_loss")}}
@@ -341,6 +342,7 @@ class Run:
         }
         self.workdir.save_summary(summary)
         write_report(self.workdir)
+        self.logs.finish(summary)
         return f"{verdict}: {why}{''.join(f', {line}' for line in self.distances(last))}"
 
     def verdict(self, records: monitors.Records) -> tuple[str, str]:

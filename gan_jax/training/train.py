@@ -201,7 +201,7 @@ def _attempt(
         print(describe(config, parts, state, feed, devices, workdir.path, resumed))
         for number, line in enumerate(begun):
             print(f"{'' if number else 'init_from':<14}{line}")
-        logs = stack.enter_context(workdir.logs(after=resumed if resumed is not None else -1))
+        logs = stack.enter_context(workdir.logs(resumed if resumed is not None else -1, config))
         run = Run(config, part.gan, part.evaluator, workdir, checkpoints, logs, resumed or 0, stop, fallback)
         stack.enter_context(run.kept)
         if resumed:

@@ -29,8 +29,9 @@ _OTHERS = tuple(
 
 def program() -> str:
     """Return how this program was called, for commands that are shown."""
-    called = Path(sys.argv[0]).name
-    return "gan-jax" if called == "gan-jax" else "python -m gan_jax" if called == "__main__.py" else "python launch.py"
+    called = Path(sys.argv[0])
+    as_module = called.parts[-2:] == ("gan_jax", "__main__.py")
+    return "gan-jax" if called.name == "gan-jax" else "python -m gan_jax" if as_module else "python launch.py"
 
 
 def path(text: str, what: str) -> Path:

@@ -40,9 +40,11 @@ HOMES = {  # of each outside thing
     "optuna": {"sweeps/search"},
     "orbax": {"runs/checkpoint"},
     "submitit": {"sweeps/jobs"},
-    "tensorboardX": {"runs/logs"},
+    "mlflow": {"runs/trackers/mlflow"},
+    "tensorboardX": {"runs/trackers/tensorboard"},
     "tensorflow_datasets": {"data"},
     "tqdm": {"util/progress"},
+    "wandb": {"runs/trackers/wandb"},
 }
 ASKS_FOR_HARDWARE = {"ops", "runtime", "cli/doctor"}  # the last tells what there is
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -24,7 +24,7 @@ class Lines(list[dict[str, Any]]):
 
     seconds_before = 100.0
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: dict[str, Any], images: int) -> None:
         self.append(line)
 
     def flush(self) -> None:

@@ -124,9 +124,10 @@ def test_a_report_of_names_that_are_no_utf8_is_written(tmp_path: Path) -> None:
     place = Workdir(tmp_path)
     place.data = {"name": "folder:\udce9", "digest": "a", "images": 3}
     place.claim(small("gan"))
-    with place.logs(-1) as logs:
-        logs.write({"step": 1, "seconds": 1.0, f"fid[{name}]": 1.0})
+    with place.logs(-1, small("gan")) as logs:
+        logs.write({"step": 1, "seconds": 1.0, f"fid[{name}]": 1.0}, 4)
         logs.flush()
+    logs.finish({})
     place.save_summary({"steps": 1, f"fid[{name}]": 1.0, "verdict": "healthy"})
     assert "Quality is measured by classifier:folder:\\udce9." in write_report(place).read_text(encoding="utf-8")
     row = {"trial": "000", f"fid[{name}]": 1.0}

@@ -300,8 +300,8 @@ def test_an_onlooker_finds_the_run_and_writes_nothing(tmp_path: Path) -> None:
     place.save_grid(1, np.zeros((2, 2, 1), np.uint8))
     place.save_animation()
     place.save_summary({})
-    with place.logs(after=-1) as logs:
-        logs.write({"step": 1})
+    with place.logs(-1, config) as logs:
+        logs.write({"step": 1}, 4)
         logs.write_picture(1, np.zeros((2, 2, 1), np.uint8))
     assert sorted(tmp_path.rglob("*")) == before
     config.seed = 1

@@ -247,7 +247,7 @@ def test_a_change_whose_recording_was_cut_off_is_none(begun: Path) -> None:
 def test_the_history_is_taken_along_to_a_fallback(begun: Path, tmp_path: Path) -> None:
     place, config = Workdir(begun), changed(small("gan"), **{RATE: 1e-3})
     place.record_changes(config, 8)
-    with place.logs(after=8) as logs:
+    with place.logs(8, config) as logs:
         place.move(Workdir(tmp_path / "else"), config, logs)
     assert history(tmp_path / "else") == [(8, RATE, 2e-4, 1e-3)]
 

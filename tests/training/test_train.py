@@ -96,7 +96,7 @@ def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
         events.append(Event.FromString(data[at + 12 : at + 12 + size]))
         at += 16 + size
     values = [(event.step, value) for event in events for value in event.summary.value]
-    logged = {step: value.simple_value for step, value in values if value.tag == "d_loss"}
+    logged = {step: value.simple_value for step, value in values if value.tag == "losses/d_loss"}
     assert logged == pytest.approx({line["step"]: line["d_loss"] for line in records(tmp_path)}, rel=1e-6)
     assert [step for step, value in values if value.tag == "samples"] == [0, 5, 10]
 
