@@ -1,16 +1,16 @@
 """gan_jax: generative adversarial networks in JAX, each trained, sampled and monitored by one machinery.
 
-In Python, ``gan_jax.load(workdir)`` gives a trained GAN to draw from, ``gan_jax.train(config, workdir)`` trains one.
-Both are imported when they are first used, and JAX with them.
+In Python, ``gan_jax.get_config("dcgan")`` gives a config, ``gan_jax.train(config, workdir)`` trains it, and
+``gan_jax.load(workdir)`` gives a trained GAN to draw from. They are imported when first used, and JAX with them.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gan_jax.use.trained import Trained, load, train
+    from gan_jax.use.trained import Trained, get_config, load, train
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "__version__", "load", "train"]
+__all__ = ["Trained", "__version__", "get_config", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ The server reads a line of JSON for each (``argv``, ``cwd``, ``env``, and files 
 and answers with the exit code when it has ended.
 """
 
+import atexit
 import json
 import os
 import runpy
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +32,15 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
         self.imported_with: dict[str, str] = {}
 
-    def run(self, argv: Sequence[str], timeout: float) -> "subprocess.CompletedProcess[str]":
-        """Run ``launch.py`` with these arguments, as ``subprocess.run`` would in today's folder and environment."""
+    def run(self, argv: Sequence[str], timeout: float, only: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run ``launch.py`` with these arguments, as ``subprocess.run`` would in today's folder and environment.
+
+        With ``only`` it prints that word where it would begin what the mode does, and ends.
+        """
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             asked = {"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ), "out": str(out), "err": str(err)}
+            asked["only"] = only
             if self.process is None or self.imported_with != _read_by_imports():
                 self.close()
                 self.imported_with = _read_by_imports()
@@ -74,7 +80,7 @@ def main() -> None:
     import jax  # noqa: F401
     from jax._src import xla_bridge
 
-    import gan_jax.cli.modes
+    import gan_jax.cli.main
     import gan_jax.evaluate
     import gan_jax.runs.visualize
     import gan_jax.training.train  # noqa: F401
@@ -98,7 +104,24 @@ def _become(asked: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(asked["env"])
     sys.argv = ["launch.py", *asked["argv"]]
-    runpy.run_path("launch.py", run_name="__main__")
+    if asked["only"]:
+        from gan_jax.cli import command
+
+        command.run = lambda *_: print(asked["only"])
+    try:
+        runpy.run_path("launch.py", run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    else:
+        code = 0
+    # As Python ends, but for taking every module down, which copies all the memory that a fork shares: half a second.
+    vars(threading)["_shutdown"]()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -220,9 +220,12 @@ _server = forkserver.Server()
 atexit.register(_server.close)
 
 
-def launch(*flags: str, code: int = 0) -> str:
-    """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback."""
-    done = _server.run(flags, timeout=300)
+def launch(*flags: str, code: int = 0, only: str = "") -> str:
+    """All that ``launch.py`` prints with these flags; it must exit with ``code`` and show no traceback.
+
+    With ``only`` it does nothing but read the flags, and print that word.
+    """
+    done = _server.run(flags, timeout=300, only=only)
     printed = done.stdout + done.stderr
     assert "Traceback" not in printed, printed
     assert done.returncode == code, printed

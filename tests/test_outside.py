@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from gan_jax import build, config
-from gan_jax.cli.arguments import load_config
+from gan_jax.config_files import load_config
 from gan_jax.core.losses import hinge
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import hyperparams_now, init_state

@@ -1,74 +1,22 @@
 """What flags name: config files, functions in files, sweeps, arguments. All of it is the user's own code or text."""
 
 import ast
-import inspect
 import re
 from collections.abc import Callable
 from functools import reduce
 from operator import getitem
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from gan_jax.cli import builtin
 from gan_jax.sweeps import hyper
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, clipped, listed, unknown_name
+from gan_jax.util.errors import UserError, clipped
 
 _MOST_SEEDS = 1_000_000
 _STRONGEST = 100  # standard deviations
 _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
-
-
-def load_config(path: str) -> ConfigDict:
-    """What ``get_config`` of the Python file ``path`` returns; after a colon in ``path`` stands its argument.
-
-    Raises:
-      UserError: there is no such file, or running it fails.
-    """
-    file, *argument = path.split(":", 1)
-    named.check_regular(f"config file {file!r}", file)
-    if not Path(file).is_file():
-        if Path(file).stem in builtin.names():
-            raise UserError(f"there is no config file {file!r}; did you mean {Path(file).stem!r}, a built-in one?")
-        near = unknown_name("config file", file, [str(p) for p in Path(file).parent.glob("[!_]*.py")])
-        if near.args[0].count(".py") > 1:
-            raise near
-        raise UserError(f"there is no config file {file!r}: give the path of one, or of {listed(builtin.names())}")
-    get_config = named.run(file, "config file").get("get_config")
-    if not callable(get_config):
-        raise UserError(
-            f"config file {file} has no function get_config(): write it, as the files in configs/ do, or give another"
-        )
-    _check_argument(file, get_config, argument)
-    try:
-        config = get_config(*argument)
-    except Exception as error:  # the file is the user's own code: anything may come
-        raise named.failed(f"config file {file}", error, file) from error
-    if isinstance(config, FrozenConfigDict):
-        raise UserError(
-            f"config file {file}: get_config() returns a FrozenConfigDict, which no flag can change: "
-            "return the ConfigDict itself"
-        )
-    if not isinstance(config, ConfigDict):
-        given = clipped(repr(config))
-        raise UserError(f"config file {file}: get_config() must return an ml_collections.ConfigDict, not {given}")
-    return config
-
-
-def _check_argument(file: str, get_config: Callable[..., Any], argument: list[str]) -> None:
-    """Refuses what stands behind the colon of ``--config``, or that nothing does, if the file isn't made for it."""
-    try:
-        inspect.signature(get_config).bind(*argument)
-    except TypeError as error:
-        wanted = (
-            f"takes nothing after a colon, and {argument[0]!r} stands there"
-            if argument
-            else f"wants its argument after a colon, --config={file}:ARGUMENT"
-        )
-        raise UserError(f"config file {file}: its get_config{inspect.signature(get_config)} {wanted}") from error
 
 
 def read_search(text: str) -> Callable[[Any], dict[str, Any]]:

@@ -15,11 +15,12 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from gan_jax.cli import builtin, helping
-from gan_jax.cli.arguments import load_config, read_override
+from gan_jax.cli import helping
+from gan_jax.cli.arguments import read_override
 from gan_jax.cli.modes import MODES, RUNS
 from gan_jax.cli.request import Request
 from gan_jax.config import check_held, dotted_keys, override
+from gan_jax.config_files import load_config, resolved
 from gan_jax.runtime import distributed, environment, signals
 from gan_jax.util import named
 from gan_jax.util.errors import EndedError, UserError, clipped, listed, printable
@@ -203,7 +204,7 @@ def _resolved(argv: Sequence[str]) -> list[str]:
 
 
 def _path_of(text: str) -> str:
-    return str(named.path(text, "--config")) if text.startswith("~") else builtin.resolved(text)
+    return str(named.path(text, "--config")) if text.startswith("~") else resolved(text)
 
 
 def _config_path(argv: Sequence[str]) -> str | None:

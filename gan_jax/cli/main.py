@@ -6,7 +6,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gan_jax.cli import builtin, command
+from gan_jax import config_files
+from gan_jax.cli import command
 from gan_jax.cli.modes import MODES, RUNS
 from gan_jax.cli.request import Request
 from gan_jax.util import named, progress
@@ -162,7 +163,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Do what the command line asks for."""
-    builtin.importable()
+    config_files.importable()
     logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell their lives below; errors are raised as well
     with progress.plain_output(), command.one_line_errors():
         app.run(main, flags_parser=lambda argv: command.parse(flags.FLAGS, argv))

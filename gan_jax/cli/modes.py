@@ -11,9 +11,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gan_jax.cli import using
-from gan_jax.cli.arguments import load_config, read_arguments, read_search, read_sweep
+from gan_jax.cli.arguments import read_arguments, read_search, read_sweep
 from gan_jax.cli.request import Request
 from gan_jax.config import changed, check_references, dotted_keys, override
+from gan_jax.config_files import load_config
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, needed

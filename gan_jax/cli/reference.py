@@ -115,7 +115,7 @@ def _networks() -> str:
     switches = default()
     parts = [
         "## Networks\n\n`generator` and `discriminator` have the fields of the modules of `model`, a file of "
-        "[gan_jax/models/](../gan_jax/models/), which explains them.\n"
+        "[gan_jax/models/](../gan_jax/models/__init__.py), which explains them.\n"
     ]
     for name in sorted(models.__all__):
         for player in ("generator", "discriminator"):

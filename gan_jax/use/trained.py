@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import build
+from gan_jax import build, config_files
 from gan_jax.config import check_references
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Array, Variables, images_of
@@ -311,6 +311,20 @@ class Trained:
     def _check_mapping(self) -> None:
         if not self.has_mapping:
             raise UserError(f"{self.config.model} has no mapping network, and so no w: use generate(z)")
+
+
+def get_config(name: str) -> ConfigDict:
+    """Return the config that ``--config=NAME`` stands for.
+
+    Args:
+      name: of a built-in config, as ``dcgan`` or ``stylegan2:earth32``, what it takes behind a colon, or the path of a
+        file with a function ``get_config``.
+
+    Raises:
+      gan_jax.util.errors.UserError: there is none, or running it fails.
+    """
+    config_files.importable()
+    return config_files.load_config(config_files.resolved(name))
 
 
 def load(workdir: str | Path, *, step: int | str | None = None, weights: str = "average") -> Trained:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax import config_files
 from gan_jax.cli import arguments
 from gan_jax.cli.modes import MODES
 from gan_jax.evaluate.torch_weights import read_state_dict
@@ -249,7 +250,7 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.py"
     os.mkfifo(pipe)
     for read in (
-        lambda: arguments.load_config(str(pipe)),
+        lambda: config_files.load_config(str(pipe)),
         lambda: arguments.read_sweep(f"{pipe}:few"),
         lambda: arguments.read_search(f"{pipe}:space"),
         lambda: read_state_dict(pipe),

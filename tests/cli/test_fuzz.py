@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ml_collections import config_flags
 from PIL import Image
 
-from gan_jax import build, data
+from gan_jax import build, config_files, data
 from gan_jax.cli import arguments, command
 from gan_jax.config import dotted_keys
 from gan_jax.core.state import init_state
@@ -114,7 +114,7 @@ def built(argv: list[str]) -> None:
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("times", [1, SLOW])
 def test_any_override_of_a_config_builds_or_is_one_line(times: int) -> None:
-    known = {name: dotted_keys(arguments.load_config(f"configs/{name}.py")) for name in NAMES}
+    known = {name: dotted_keys(config_files.load_config(f"configs/{name}.py")) for name in NAMES}
     keys = st.sampled_from(NAMES).flatmap(
         lambda name: st.tuples(
             st.just(name),

@@ -12,8 +12,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder, required_placeholder
 
-from gan_jax import config
-from gan_jax.cli import arguments, command, modes
+from gan_jax import config, config_files
+from gan_jax.cli import command, modes
 from gan_jax.sweeps import planning, sweep
 from gan_jax.util.errors import UserError
 from tests.helpers import SMALL, launch, small
@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def own(path: Path) -> ConfigDict:
-    found: ConfigDict = arguments.load_config(str(path))
+    found: ConfigDict = config_files.load_config(str(path))
     return found
 
 

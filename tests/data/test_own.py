@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gan_jax import config, data
-from gan_jax.cli.arguments import load_config
+from gan_jax.config_files import load_config
 from gan_jax.util.errors import UserError
 from tests.helpers import ROOT, data_options
 

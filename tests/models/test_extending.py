@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import models
 from gan_jax.build import build_gan
-from gan_jax.cli.arguments import load_config
 from gan_jax.config import term
+from gan_jax.config_files import load_config
 from gan_jax.core.state import init_state
 from gan_jax.core.update import update
 from gan_jax.evaluate import sample

@@ -10,8 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from gan_jax.cli import modes
-from gan_jax.cli.arguments import load_config
 from gan_jax.config import changed
+from gan_jax.config_files import load_config
 from gan_jax.evaluate import sample
 from gan_jax.runs.code import Code, File
 from gan_jax.runs.workdir import Workdir

@@ -15,6 +15,7 @@ import pytest
 
 from gan_jax import config
 from gan_jax.cli import arguments
+from gan_jax.config_files import load_config
 from gan_jax.data import Dataset
 from gan_jax.evaluate import find
 from gan_jax.util import named
@@ -130,11 +131,17 @@ def test_where_code_of_the_users_own_fails_its_file_and_line_are_said(
     importer = tmp_path / "importer.py"
     importer.write_text("\nimport broken\n")
     for call, said in [
-        (lambda: arguments.load_config(str(mine)), f"config file {mine}: {helper}, line 2: IndexError: list index out"),
+        (
+            lambda: load_config(str(mine)),
+            f"config file {mine}: {helper}, line 2: IndexError: list index out",
+        ),
         (lambda: arguments.read_sweep(f"{mine}:few"), f"--sweep={mine}:few: {mine}, line 8: NameError: name 'nothing'"),
         (lambda: arguments.read_sweep("mine:load"), f"--sweep=mine:load: {mine}, line 11: JSONDecodeError: Expecting"),
-        (lambda: arguments.load_config(str(broken)), f"config file {broken}, line 2: SyntaxError: '(' was never"),
-        (lambda: arguments.load_config(str(importer)), f"config file {importer}: {broken}, line 2: SyntaxError: '('"),
+        (lambda: load_config(str(broken)), f"config file {broken}, line 2: SyntaxError: '(' was never"),
+        (
+            lambda: load_config(str(importer)),
+            f"config file {importer}: {broken}, line 2: SyntaxError: '('",
+        ),
         (lambda: arguments.read_search("broken:few"), f"--search=broken:few: {broken}, line 2: SyntaxError: '(' was"),
     ]:
         with pytest.raises(UserError) as error:
@@ -147,10 +154,10 @@ def test_a_config_file_is_told_from_one_with_an_argument(tmp_path: Path) -> None
     file = tmp_path / "mine.py"
     file.write_text("def get_config(): pass\n")
     with pytest.raises(UserError, match=r"its get_config\(\) takes nothing after a colon, and 'mnist' stands there"):
-        arguments.load_config(f"{file}:mnist")
+        load_config(f"{file}:mnist")
     file.write_text("def get_config(which): pass\n")
     with pytest.raises(UserError, match=r"its get_config\(which\) wants its argument after a colon, --config=.*py:ARG"):
-        arguments.load_config(str(file))
+        load_config(str(file))
 
 
 def test_features_that_fail_are_one_line(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gan_jax.cli import builtin
+from gan_jax import config_files
 from tests.helpers import NAMES, ROOT, launch
 
 
 def test_they_are_found_by_name_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert builtin.names() == NAMES
+    assert config_files.names() == NAMES
     monkeypatch.chdir(tmp_path)
     dcgan = str(ROOT / "configs/dcgan.py")
     for text, found in {
@@ -23,17 +23,17 @@ def test_they_are_found_by_name_from_anywhere(tmp_path: Path, monkeypatch: pytes
         "mine": "mine",
         "mine/dcgan.py": "mine/dcgan.py",
     }.items():
-        assert builtin.resolved(text) == found
+        assert config_files.resolved(text) == found
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/dcgan.py").touch()
-    assert builtin.resolved("configs/dcgan.py") == "configs/dcgan.py"  # one's own
-    assert builtin.resolved("dcgan") == dcgan
+    assert config_files.resolved("configs/dcgan.py") == "configs/dcgan.py"  # one's own
+    assert config_files.resolved("dcgan") == dcgan
 
 
 def test_config_files_import_them_without_a_checkout(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:] = [p for p in sys.path if p not in ('', sys.argv[1])]; sys.path.append(sys.argv[2]);"
-        "from gan_jax.cli import builtin; builtin.importable(); from configs import sagan; print(sagan.__file__)"
+        "from gan_jax import config_files; config_files.importable(); from configs import sagan; print(sagan.__file__)"
     )
     (tmp_path / "gan_jax").symlink_to(ROOT / "gan_jax")
     (tmp_path / "configs_elsewhere").mkdir()
