@@ -1,5 +1,6 @@
 """The documents: every link leads somewhere, every page is found from the front page, and that one stays short."""
 
+import json
 import re
 from pathlib import Path
 
@@ -56,3 +57,12 @@ def test_keys_and_modes_that_a_page_names_exist() -> None:
         for key in re.findall(r"--config\.([\w.]+)", text):
             assert key in known or any(name.startswith(f"{key}.") for name in known), f"{key} in {page}"
         assert {*re.findall(r"--mode=(\w+)", text)} <= set(MODES), page
+
+
+def test_notebooks_show_what_they_made_and_nothing_of_the_machine() -> None:
+    for path in (ROOT / "docs/notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        assert any("image/png" in output.get("data", {}) for output in outputs)
+        assert all(output.get("name") != "stderr" for output in outputs), "python -m tests.notebooks records them"
+        assert "/tmp/" not in path.read_text()
