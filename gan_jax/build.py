@@ -18,7 +18,7 @@ from gan_jax import config as configuration
 from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams, Task
 from gan_jax.core.priors import PRIORS
-from gan_jax.core.state import init_state, named_leaves
+from gan_jax.core.state import named_leaves, state_shapes
 from gan_jax.core.tasks import TASKS, deceived, faded, in_sides
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
@@ -171,7 +171,7 @@ def _shapes(config: ConfigDict, gan: GAN, hyper: Hyperparams) -> Any:
     own = _own(config)
     expected = (Exception,) if own else (ValueError, TypeError, ZeroDivisionError, FlaxError)
     try:
-        return jax.eval_shape(lambda: init_state(gan, 0, hyper))
+        return state_shapes(gan, hyper)
     except expected as error:
         text = f"model {config.model!r} can't be built"
         if own:

@@ -4,6 +4,7 @@ Whatever a sweep may vary (seed, rates, betas, weights of terms, label values, d
 it recompiles nothing and a population of trials is a batch of states.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -109,6 +110,24 @@ def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANStat
         hyperparams=hyperparams,
         memory=_init_memory(gan, hyperparams),
     )
+
+
+def state_shapes(gan: GAN, hyperparams: Hyperparams) -> GANState:
+    """Return the state before the first step with shapes and types in place of arrays; traced once for each GAN.
+
+    Raises:
+      ValueError, TypeError: as `init_state`.
+    """
+    leaves, structure = jax.tree.flatten(hyperparams)
+    kinds = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return _state_shapes(gan, structure, kinds)
+
+
+@lru_cache(maxsize=32)
+def _state_shapes(gan: GAN, structure: Any, kinds: tuple[tuple[tuple[int, ...], Any], ...]) -> GANState:
+    hyperparams = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    shapes: GANState = jax.eval_shape(lambda numbers: init_state(gan, 0, numbers), hyperparams)
+    return shapes
 
 
 def _init_player(

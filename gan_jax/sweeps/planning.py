@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from gan_jax import build
 from gan_jax.config import changed, flat, to_plain
 from gan_jax.core.gan import GAN, Hyperparams
-from gan_jax.core.state import init_state, named_leaves
+from gan_jax.core.state import named_leaves, state_shapes
 from gan_jax.runs import origin
 from gan_jax.runs.report import counted
 from gan_jax.runs.workdir import Workdir
@@ -51,7 +51,7 @@ class Trial:
 
     def shapes(self) -> Any:
         """Of its state."""
-        return jax.eval_shape(lambda: init_state(self.gan, 0, self.hyperparams))
+        return state_shapes(self.gan, self.hyperparams)
 
     def nbytes(self) -> int:
         """Of its state."""

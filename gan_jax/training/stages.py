@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from gan_jax import build
 from gan_jax.core.carry import next_stage
 from gan_jax.core.gan import GAN, Hyperparams
-from gan_jax.core.state import GANState, init_state
+from gan_jax.core.state import GANState, init_state, state_shapes
 from gan_jax.data import Dataset
 from gan_jax.data.feed import Feed
 from gan_jax.evaluate import Evaluator
@@ -44,8 +44,7 @@ class Part:
     @cached_property
     def shapes(self) -> GANState:
         """Of its states."""
-        shapes: GANState = jax.eval_shape(lambda: init_state(self.gan, 0, self.hyper))
-        return shapes
+        return state_shapes(self.gan, self.hyper)
 
     @cached_property
     def dataset(self) -> Dataset:
