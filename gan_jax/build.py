@@ -55,7 +55,9 @@ def build_stages(config: ConfigDict) -> list[tuple[stages.Stage, GAN, Hyperparam
 
 
 def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GAN, Hyperparams]:
-    """The GAN that a config describes, without regard to its stages, and its hyperparameters as leaves of the state.
+    """Build the GAN that a config describes, and its hyperparameters as leaves of the state.
+
+    The config's stages are left out of account.
 
     Args:
       config: of a run, or of one of its stages.
@@ -136,7 +138,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
 
 
 def _task(config: ConfigDict, hyper: Hyperparams, generator: nn.Module) -> Task:
-    """What the players play for, with what of it the numbers in ``hyper``, and images of several sides, ask for."""
+    """Return what the players play for, with what the numbers in ``hyper``, and images of several sides, ask for."""
     task = TASKS[config.task]
     if halvings := getattr(generator, "halvings", ()):
         task = in_sides(task, halvings)
@@ -145,7 +147,7 @@ def _task(config: ConfigDict, hyper: Hyperparams, generator: nn.Module) -> Task:
 
 
 def _family(config: ConfigDict) -> Any:
-    """What has the classes Generator and Discriminator of the config's model: a module of ours, or the user's own."""
+    """Return what has the classes Generator and Discriminator of the config's model: a module of ours or the user's."""
     if config.model in models.__all__:
         return getattr(models, config.model)
     if not (named.is_function(config.model) or named.is_module(config.model)):
@@ -162,12 +164,12 @@ def _family(config: ConfigDict) -> Any:
 
 
 def _own(config: ConfigDict) -> list[str]:
-    """The names of what a step has of the user's own."""
+    """Return the names of what a step has of the user's own."""
     return [name for name in configuration.names_outside(config) if name != config.data.source]
 
 
 def _shapes(config: ConfigDict, gan: GAN, hyper: Hyperparams) -> Any:
-    """The state's shapes; raises `UserError` if the networks can't be made."""
+    """Return the state's shapes; raise `UserError` if the networks can't be made."""
     own = _own(config)
     expected = (Exception,) if own else (ValueError, TypeError, ZeroDivisionError, FlaxError)
     try:
@@ -180,7 +182,7 @@ def _shapes(config: ConfigDict, gan: GAN, hyper: Hyperparams) -> Any:
 
 
 def _check_step(config: ConfigDict, gan: GAN, state: Any) -> None:
-    """Raises `UserError` if, with code of the user's own, no step can be made."""
+    """Raise `UserError` if, with code of the user's own, no step can be made."""
     known = gan, config.batch_size, jax.tree.structure(state)
     if not (own := _own(config)) or known in _traced:
         return
@@ -242,8 +244,10 @@ def _check_remat(config: ConfigDict) -> None:
 
 
 def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False) -> data.Dataset:
-    """The data set that a config names; what must be decoded for it is kept in the directory ``cache``; if it can't be,
-    that is an error, or with ``reading`` a warning.
+    """Build the data set that a config names.
+
+    What must be decoded for it is kept in the directory ``cache``; if it can't be, that is an error, or with
+    ``reading`` a warning.
 
     Raises:
       UserError: see `gan_jax.data.load`; also if it has fewer images than a batch.
@@ -265,7 +269,7 @@ def build_dataset(config: ConfigDict, cache: Path | None, reading: bool = False)
 
 
 def check_data_place(config: ConfigDict) -> None:
-    """Raises `UserError` if the folder or file of data that a config names isn't there; nothing in it is read."""
+    """Raise `UserError` if the folder or file of data that a config names isn't there; nothing in it is read."""
     data.check_place(image_options(config))
 
 
@@ -304,7 +308,7 @@ def build_evaluator(
     samples: int | None = None,
     how: sampling.Sampling | None = None,
 ) -> Evaluator:
-    """What judges the GAN by the config's features, on ``samples`` samples drawn as ``how`` says (or as the config).
+    """Build what judges the GAN by the config's features, on ``samples`` samples drawn as ``how``, or the config, says.
 
     Raises:
       UserError: there are too few images to compare with; or see `gan_jax.evaluate.extractors.find`.

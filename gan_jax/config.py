@@ -197,12 +197,12 @@ def outside(thing: Any) -> str:
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> ConfigDict:
-    """An Adam optimizer's entry; the defaults are DCGAN's."""
+    """Return an Adam optimizer's entry; the defaults are DCGAN's."""
     return optimizer("adam", learning_rate, b1=b1, b2=b2)
 
 
 def optimizer(name: str, learning_rate: float, **arguments: float | bool) -> ConfigDict:
-    """An optimizer's entry.
+    """Return an optimizer's entry.
 
     Args:
       name: adam, rmsprop or sgd.
@@ -218,7 +218,7 @@ def optimizer(name: str, learning_rate: float, **arguments: float | bool) -> Con
 
 
 def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8) -> ConfigDict:
-    """An RMSProp optimizer's entry; the defaults are PyTorch's, and so is where eps stands, outside the root.
+    """Return an RMSProp optimizer's entry; the defaults are PyTorch's, and so is where eps stands, outside the root.
 
     optax's own are another: a decay of .9, and eps inside the root, where it is a floor of 1e-4 under gradients.
     """
@@ -226,7 +226,7 @@ def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8)
 
 
 def by_side(choices: dict[int, Any], side: int) -> Any:
-    """What ``choices`` has for images of ``side`` pixels.
+    """Return what ``choices`` has for images of ``side`` pixels.
 
     Raises:
       UserError: it has nothing for them.
@@ -240,13 +240,13 @@ def by_side(choices: dict[int, Any], side: int) -> Any:
 
 
 def set_conditional(config: ConfigDict, dataset: str, generator: str, discriminator: str) -> None:
-    """Makes ``config`` a GAN of the classes of ``dataset``, told to the players as their keys ``conditional`` say."""
+    """Make ``config`` a GAN of the classes of ``dataset``, told to the players as their keys ``conditional`` say."""
     config.classes, config.data.labels = DATASETS[dataset.partition("@")[0]][-1], True
     config.generator.conditional, config.discriminator.conditional = generator, discriminator
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks keys, types and ranges.
+    """Check keys, types and ranges.
 
     Raises:
       UserError: a key is unknown or missing, or a value is of the wrong type or out of range.
@@ -304,7 +304,7 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def with_names(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """A copy of ``plain``, of `to_plain`, with ``change`` made to the name of each thing of the user's own."""
+    """Return a copy of ``plain``, of `to_plain`, with ``change`` made to the name of each thing of the user's own."""
     values = flat(plain)
     return replaced(plain, {key: _renamed(key, value, change) for key, value in values.items() if _is_name(key, value)})
 
@@ -349,7 +349,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[
 
 
 def replaced(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of ``plain``, of `to_plain`, with other ``values``, by dotted keys."""
+    """Return a copy of ``plain``, of `to_plain`, with other ``values``, by dotted keys."""
     found = copy.deepcopy(plain)
     for key, value in values.items():
         *sections, name = key.split(".")
@@ -374,7 +374,7 @@ def dotted_keys(config: ConfigDict) -> list[str]:
 
 
 def check_references(config: ConfigDict) -> None:
-    """Computes each key that refers to others (``config.get_ref``).
+    """Compute each key that refers to others (``config.get_ref``).
 
     Raises:
       UserError: one can't be computed, or it has no value.
@@ -394,7 +394,7 @@ def check_references(config: ConfigDict) -> None:
 
 
 def changed(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of ``config`` with ``overrides``, dotted keys to values.
+    """Return a copy of ``config`` with ``overrides``, dotted keys to values.
 
     A key that refers to others (``config.get_ref``) follows those of the copy, or has its own override. This is the one
     way to copy a config that is changed afterwards: ``to_dict`` puts values in the place of references.
@@ -426,7 +426,7 @@ def check_held(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
 
 
 def override(config: ConfigDict, key: str, value: Any) -> None:
-    """Sets a dotted key.
+    """Set a dotted key.
 
     Raises:
       UserError: it is unknown, or ``value`` is of another type.

@@ -137,7 +137,7 @@ def _per_step(config: ConfigDict) -> int:
 
 
 def _entry(name: str, entry: Any) -> ConfigDict:
-    """An entry that has all it needs, of the right types."""
+    """Return an entry that has all it needs, of the right types."""
     where, known = f"config.stages.{name}", stage(1)
     if not isinstance(entry, ConfigDict) or (missing := [key for key in known if key not in entry]):
         what = f".{missing[0]} is missing" if isinstance(entry, ConfigDict) else " is no group of keys"
@@ -160,7 +160,7 @@ def _sorted(entries: dict[str, ConfigDict]) -> list[tuple[str, ConfigDict]]:
 
 
 def _config(before: ConfigDict, name: str, entry: ConfigDict) -> ConfigDict:
-    """The config of the stage before, with what ``entry`` sets."""
+    """Return the config of the stage before, with what ``entry`` sets."""
     overrides = flat(entry.set.to_dict())
     for key in overrides:
         role = keys.KEYS[key].role if key in keys.KEYS else keys.RESULT

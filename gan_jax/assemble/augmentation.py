@@ -52,7 +52,7 @@ def _factors(config: ConfigDict) -> dict[str, float]:
 
 
 def _ada(config: ConfigDict, factors: Collection[str]) -> Ada:
-    """The augmentation ``ada`` of these groups, without what the config leaves out."""
+    """Return the augmentation ``ada`` of these groups, without what the config leaves out."""
     every = [name for names in GROUPS.values() for name in names]
     without = [name for part in config.augment.ada.without.split(",") if (name := part.strip())]
     for name in without:

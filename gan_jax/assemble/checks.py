@@ -65,12 +65,12 @@ def check_number(key: str, value: Any) -> None:
 
 
 def moved(config: ConfigDict) -> list[str]:
-    """The keys that have a schedule."""
+    """Return the keys that a schedule moves."""
     return [entry.get("key", "") for entry in config.schedules.values() if entry.get("kind") != "constant"]
 
 
 def leaves(where: str, values: Mapping[str, Any], wide: Any) -> Numbers:
-    """The numbers of a group of keys as leaves of the state; raises `UserError` if their type can't hold one."""
+    """Return the numbers of a group of keys as leaves of the state; raise `UserError` if their type can't hold one."""
     with np.errstate(over="ignore"):
         found: Numbers = {name: np.asarray(value, wide) for name, value in values.items()}
     for name, value in values.items():

@@ -62,7 +62,7 @@ def optimizer(config: ConfigDict, player: str, wide: Any) -> tuple[optimizers.Re
 
 
 def _patterns(config: ConfigDict, player: str) -> list[str]:
-    """The shell patterns of parameters that stand still."""
+    """Return the shell patterns of parameters that stand still."""
     return [pattern for part in config.freeze[player].split(",") if (pattern := part.strip())]
 
 

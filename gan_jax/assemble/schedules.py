@@ -73,7 +73,7 @@ def _is_half_life(config: ConfigDict, key: str) -> bool:
 
 
 def _wanted(kind: str, values: Mapping[str, Any]) -> Mapping[str, float]:
-    """The numbers of a kind of schedule, with their defaults; of the user's own those that its entry has."""
+    """Return the numbers of a kind of schedule, with their defaults; of the user's own those that its entry has."""
     own: dict[str, float] = {key: value for key, value in values.items() if key not in ("key", "kind", "unit")}
     return configuration.SCHEDULES.get(kind, own)
 
@@ -101,7 +101,7 @@ def _generator_updates(stage: stages.Stage) -> int:
 def _in_steps(
     config: ConfigDict, where: str, values: dict[str, Any], wanted: Mapping[str, float], *, count: Count | None
 ) -> dict[str, float]:
-    """The numbers of a schedule; a ``length`` of 0 is what is left of the run."""
+    """Return the numbers of a schedule; a ``length`` of 0 is what is left of the run."""
     count = count or stages.count(config)
     unit = values.get("unit", "steps")
     if unit not in ("steps", "images"):

@@ -20,7 +20,9 @@ _COMMA = re.compile(r",(?![^()]*\))")  # not within brackets
 
 
 def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
-    """The function that ``--search`` names (see `gan_jax.util.named.function`), from an Optuna trial to overrides.
+    """Return the function that ``--search`` names, from an Optuna trial to overrides.
+
+    See `gan_jax.util.named.function`.
 
     Raises:
       UserError: there is none.
@@ -29,7 +31,7 @@ def read_search(text: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def read_sweep(text: str) -> list[dict[str, Any]]:
-    """The trials that ``--sweep`` asks for.
+    """Return the trials that ``--sweep`` asks for.
 
     Args:
       text: ``FILE.py:function`` or ``package.module:function``, called with `gan_jax.sweeps.hyper`; or
@@ -72,7 +74,7 @@ def read_override(text: str, config: ConfigDict) -> tuple[str, Any]:
 
 
 def read_arguments(text: str) -> dict[str, Any]:
-    """What ``--executor_args`` says: ``"partition=gpu timeout_min=600"``, as a dict.
+    """Return what ``--executor_args`` says, such as ``"partition=gpu timeout_min=600"``, as a dict.
 
     Raises:
       UserError: a part has no ``=``, or asks for several processes.
@@ -97,7 +99,7 @@ def _value(text: str) -> Any:
 
 
 def read_seeds(text: str, flag: str = "seeds") -> np.ndarray:
-    """The seeds that ``--seeds=0-99,200`` names ``[N]``, in that order.
+    """Return the seeds that ``--seeds=0-99,200`` names, ``[N]``, in that order.
 
     Raises:
       UserError: it isn't such a list.
@@ -118,7 +120,7 @@ def read_seeds(text: str, flag: str = "seeds") -> np.ndarray:
 
 
 def read_shift(text: str) -> dict[int, float]:
-    """The strength of each direction that ``--shift='0=2 3=-1.5'`` names, by its number.
+    """Return the strength of each direction that ``--shift='0=2 3=-1.5'`` names, by its number.
 
     Raises:
       UserError: it isn't that.

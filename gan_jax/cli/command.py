@@ -42,8 +42,11 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with one line and exit code 2 on a `UserError` or a failing file, 75 where the same command
-    goes on (it was asked to end, or another process of the run is gone), 130 on Ctrl-C."""
+    """End the process with one line and an exit code where an error can be expected.
+
+    The code is 2 on a `UserError` or a failing file, 75 where the same command goes on (it was asked to end, or another
+    process of the run is gone), 130 on Ctrl-C.
+    """
     try:
         yield
     except (UserError, OSError, MemoryError) as error:
@@ -64,7 +67,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Parses the command line.
+    """Parse the command line.
 
     Returns:
       The program's name, and, where there is a ``--workdir`` and no ``--config``, each ``--config.KEY=VALUE``.
@@ -105,15 +108,17 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 
 def run_name(path: str, mode: str = "train") -> str:
-    """What a run of the config ``path`` is called: ``configs/dcgan.py:mnist`` is ``dcgan_mnist``; ``..._sweep`` a
-    sweep, ``..._search`` a search."""
+    """Return what a run of the config ``path`` is called.
+
+    ``configs/dcgan.py:mnist`` is ``dcgan_mnist``; a sweep ``..._sweep``, a search ``..._search``.
+    """
     file, _, argument = path.partition(":")
     parts = [*re.findall(r"\w+", argument), *([mode] if mode in ("sweep", "search") else [])]
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
 def step_of(text: str | None) -> int | str | None:
-    """What ``--step`` says: a number, `gan_jax.use.loading.BEST`, or nothing.
+    """Return what ``--step`` says: a number, `gan_jax.use.loading.BEST`, or nothing.
 
     Raises:
       UserError: it is something else.
@@ -147,7 +152,7 @@ def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict 
 
 
 def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str, Any]:
-    """``changes``, each ``--config.KEY=VALUE``, of the config of the run in ``workdir``, by key."""
+    """Return ``changes``, each ``--config.KEY=VALUE``, of the config of the run in ``workdir``, by key."""
     from gan_jax.runs.workdir import Workdir
 
     if changes and mode != "train" and MODES[mode].changes is None:
@@ -159,7 +164,7 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
 def with_flag(
     flag: str, value: str, overrides: Mapping[str, Any], config: ConfigDict | None, key: str = ""
 ) -> dict[str, Any]:
-    """``overrides`` with ``--FLAG=VALUE``, which is ``--config.KEY=VALUE``; a ``config`` gets it too."""
+    """Return ``overrides`` with ``--FLAG=VALUE``, which is ``--config.KEY=VALUE``; a ``config`` gets it too."""
     key = key or flag
     if overrides.get(key, value) != value:
         raise UserError(f"--{flag}={value}, and --config.{key}={overrides[key]}: leave one out")
@@ -169,7 +174,7 @@ def with_flag(
 
 
 def run(mode: str, request: Request) -> None:
-    """Does what is asked for by ``mode``, one of `gan_jax.cli.modes.MODES`; training is on all hosts."""
+    """Do what is asked for by ``mode``, one of `gan_jax.cli.modes.MODES`; training is on all hosts."""
     hosts = (request.coordinator, request.processes, request.process)
     with signals.listening() if mode in ("train", "sweep", "search") else nullcontext() as stop:
         if request.fallback is not None:
@@ -208,7 +213,7 @@ def _path_of(text: str) -> str:
 
 
 def _config_path(argv: Sequence[str]) -> str | None:
-    """The value of ``--config`` in ``argv``, the last one as for any flag."""
+    """Return the value of ``--config`` in ``argv``, the last one as for any flag."""
     path = None
     for i, argument in enumerate(argv[1:], start=1):
         name, given, value = argument.lstrip("-").partition("=")

@@ -35,7 +35,7 @@ _VARIABLES = ("JAX_", "XLA_", "CUDA_VISIBLE", "TF_CPP")  # how their names begin
 
 
 def examine(config: ConfigDict | None, workdir: Path) -> None:
-    """Prints all that is known of this machine, a line each.
+    """Print all that is known of this machine, a line each.
 
     Args:
       config: whose data is looked for; those of `gan_jax.config.default` if None.

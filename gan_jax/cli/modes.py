@@ -70,7 +70,7 @@ def _search(request: Request) -> None:
 def alone(
     config_path: str, config: ConfigDict, overrides: Mapping[str, Any], workdir: Path, given: Collection[str] = ()
 ) -> str:
-    """The command that trains ``config`` with ``overrides`` in ``workdir``.
+    """Return the command that trains ``config`` with ``overrides`` in ``workdir``.
 
     Args:
       config_path: of the config file that ``config`` is from.
@@ -159,7 +159,7 @@ def _evaluate(request: Request) -> None:
 
 
 def _print_figures(head: str, figures: Mapping[str, float], floor: Mapping[str, float]) -> None:
-    """Prints an evaluation, beside what fresh images come to."""
+    """Print an evaluation, beside what fresh images come to."""
     print(head)
     width = max(60, *map(len, figures))
     if floor:
@@ -170,7 +170,7 @@ def _print_figures(head: str, figures: Mapping[str, float], floor: Mapping[str, 
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
-    """What is missing for GAN-train, in words."""
+    """Return what is missing for GAN-train, in words."""
     if not told:
         return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
     if classes < 2 or not tests:
@@ -317,7 +317,7 @@ RUNS = ("compare",)  # modes of several runs, which stand behind the flags
 
 
 def _of_run(place: Any, overrides: Mapping[str, Any]) -> ConfigDict:
-    """The config of the run in ``place``, with ``overrides``."""
+    """Return the config of the run in ``place``, with ``overrides``."""
     config: ConfigDict = place.config()
     for key, value in overrides.items():
         override(config, key, value)

@@ -42,7 +42,7 @@ def page() -> str:
 
 
 def _groups() -> dict[str, dict[str, keys.Key]]:
-    """The keys by the title of their section."""
+    """Return the keys by the title of their section."""
     titles = {
         "terms": "Terms of the losses",
         "augment": "Augmentation",

@@ -42,7 +42,7 @@ def sample(request: Request) -> None:
 
 
 def _draw_codes(request: Request) -> None:
-    """The images of codes that were found by projection, moved along directions if so told."""
+    """Draw the images of codes that were found by projection, moved along directions if so told."""
     import numpy as np
 
     from gan_jax.runs import visualize
@@ -61,7 +61,7 @@ def _draw_codes(request: Request) -> None:
 
 
 def _codes(run: Any, request: Request) -> list[Any]:
-    """What ``--codes`` names."""
+    """Return what ``--codes`` names."""
     from gan_jax.use import projected
 
     assert request.codes is not None
@@ -76,7 +76,7 @@ def _refuse(request: Request, given: str, others: tuple[str, ...]) -> None:
 
 
 def _shift(run: Any, request: Request) -> Any:
-    """What ``--shift`` adds to codes."""
+    """Return what ``--shift`` adds to codes."""
     from gan_jax.use import directions
 
     file = run.workdir / "directions" / "directions.npz"
@@ -90,7 +90,7 @@ def _repeated(seeds: Any, times: int) -> Any:
 
 
 def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
-    """A row for each value of an option of ``--sampling``, with the same images in its columns."""
+    """Draw a row for each value of an option of ``--sampling``, with the same images in its columns."""
     import numpy as np
 
     from gan_jax.evaluate import sample
@@ -119,7 +119,7 @@ def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
 
 
 def _labels(request: Request) -> Any:
-    """What ``--label`` or ``--labels`` says."""
+    """Return what ``--label`` or ``--labels`` says."""
     if request.labels is None:
         return request.label
     if request.label is not None:
@@ -143,7 +143,7 @@ def _draw(
     seeds: Any = None,
     columns: int | None = None,
 ) -> None:
-    """Writes ``name``, or what ``--out`` says: as many images as ``what`` says, and what they are, made by ``draw``."""
+    """Write images made by ``draw`` to ``name``, or where ``--out`` says; ``what`` is how many, and what they are."""
     from gan_jax.runs import visualize
     from gan_jax.use import loading, trained
 
@@ -316,7 +316,7 @@ def _picture(request: Request, name: str) -> Path:
 
 
 def _label(run: Any, request: Request) -> Any:
-    """The number of the one class of all images, or shares of each class."""
+    """Return the number of the one class of all images, or shares of each class."""
     from gan_jax.use import loading
 
     return loading.labels(run.gan, request.workdir, 1, request.label, "--label").told[0]
@@ -351,7 +351,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _in(workdir: Path, name: str) -> Path:
-    """The picture ``name`` of the run in ``workdir``, if it can be written there."""
+    """Return the picture ``name`` of the run in ``workdir``, if it can be written there."""
     from gan_jax.util.files import refusal
 
     if reason := refusal(workdir):

@@ -214,12 +214,12 @@ def _stretch(x: Any, y: Any, dtype: Any) -> Array:
 
 
 def _turn(cosine: Array, sine: Array, dtype: Any) -> Array:
-    """The inverse of a turn from x towards y."""
+    """Return the inverse of a turn from x towards y."""
     return _matrix([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], dtype)
 
 
 def _move(by: Any, dtype: Any) -> Array:
-    """The inverse of a move."""
+    """Return the inverse of a move."""
     return _matrix([[1, 0, -by[0]], [0, 1, -by[1]], [0, 0, 1]], dtype)
 
 

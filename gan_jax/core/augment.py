@@ -51,7 +51,7 @@ def color(image: Array, key: Array) -> Array:
 
 
 def translation(image: Array, key: Array) -> Array:
-    """Moved by up to an eighth of its height and of its width, uniformly; -1 where nothing was."""
+    """Move the image by up to an eighth of its height and of its width, uniformly; -1 stands where nothing was."""
     height, width, channels = image.shape
     rows, columns = _part(height, _MOVE), _part(width, _MOVE)
     padded = jnp.pad(image, ((rows, rows), (columns, columns), (0, 0)), constant_values=-1)
@@ -61,7 +61,7 @@ def translation(image: Array, key: Array) -> Array:
 
 
 def cutout(image: Array, key: Array) -> Array:
-    """A rectangle of half its height and half its width set to 0.
+    """Set a rectangle of half the image's height and half its width to 0.
 
     Its centre is uniform over the image, so that part of it may lie outside.
     """

@@ -38,7 +38,7 @@ def non_saturating(
 def minimax(
     real_logits: Array, fake_logits: Array, real_label: Array | float = 1.0, fake_label: Array | float = 0.0
 ) -> tuple[Array, Array]:
-    """The original saturating game (Goodfellow et al. 2014, eq. 1): the generator minimises log(1 - D(G(z))).
+    """Return the losses of the original saturating game (Goodfellow et al. 2014, eq. 1): G minimises log(1 - D(G(z))).
 
     ``D`` as `non_saturating`; ``G: -softplus(fake)``.
     """
@@ -97,7 +97,7 @@ def takes_keys(loss: Loss) -> bool:
 
 
 def discriminator_output(loss: Loss, logits: Array) -> Array:
-    """What D says of an image: the probability of "real" where the logits are log-odds, else the score itself.
+    """Return what D says of an image: the probability of "real" where the logits are log-odds, else the score itself.
 
     A loss of one's own has such logits if its attribute ``log_odds`` is true.
     """
@@ -106,7 +106,7 @@ def discriminator_output(loss: Loss, logits: Array) -> Array:
 
 
 def decision_boundary(loss: Loss, real_mean: Array, fake_mean: Array, labels: dict[str, Any]) -> Array | float:
-    """The logit above which D is counted as saying "real".
+    """Return the logit above which D is counted as saying "real".
 
     Half-way between the labels for `least_squares`, half-way between the mean scores ``real_mean`` and ``fake_mean``
     for `wasserstein` and `relativistic` (whose critics' offset is arbitrary) and a loss of one's own whose attribute

@@ -15,7 +15,7 @@ ARGUMENTS = ("train", "label", "keys", "axis_name", "batches", "fade")
 
 @cache
 def _taken(kind: type[nn.Module], method: str) -> frozenset[str] | None:
-    """The names of the arguments that a method takes; None if it takes any."""
+    """Return the names of the arguments that a method takes; None if it takes any."""
     parameters = inspect.signature(getattr(kind, method)).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None

@@ -133,7 +133,7 @@ def _state_shapes(gan: GAN, structure: Any, kinds: tuple[tuple[tuple[int, ...], 
 def _init_player(
     module: nn.Module, begin: tuple[Array, Array, Array], optimizer: optax.GradientTransformation
 ) -> tuple[Any, Player]:
-    """What ``module`` makes of its first input, and its player; ``begin`` is a key, that input, and labels."""
+    """Return what ``module`` makes of its first input, and its player; ``begin`` is a key, that input, and labels."""
     key, x, label = begin
     told = {"label": label, "train": True, "keys": example_keys(key, jnp.zeros(1, jnp.int32))}
     made, variables = module.init_with_output(key, x, **accepted(module, told))

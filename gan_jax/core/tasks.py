@@ -34,7 +34,7 @@ def presented(context: Context, images: Images, examples: Examples, like: str) -
 
 
 def _latents(context: Context, examples: Examples) -> Array:
-    """The step's latents ``[b, latent_dim]``."""
+    """Return the step's latents ``[b, latent_dim]``."""
     return latents(context.gan, context.keys("latents", examples.substep))
 
 
@@ -114,7 +114,7 @@ def in_sides(task: Task, halvings: Sequence[int]) -> Task:
 
 
 def _told(context: Context, examples: Examples) -> dict[str, Any]:
-    """What a generator is told beside its input, in training."""
+    """Return what a generator is told beside its input, in training."""
     keys = context.keys("generator", examples.substep)
     return context.told(examples.label, keys)
 

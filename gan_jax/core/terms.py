@@ -103,7 +103,7 @@ def _keys_of_each(view: View, purpose: str, images: Any) -> Any:
 
 
 def _squares(x: Any) -> Array:
-    """The squared norm of each ``[B]``; of images of several sides, the sum over all."""
+    """Return the squared norm of each, ``[B]``; of images of several sides, the sum over all."""
     first, *rest = [jnp.square(leaf).sum(tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(x)]
     return sum(rest, first)
 
@@ -191,7 +191,9 @@ def moved(images: Any, keys: Array) -> Any:
 
 
 def consistency_discriminator(view: View) -> Array:
-    """``a E|D(x) - D(T x)|^2 + b E|D(G(z)) - D(T G(z))|^2 + c E|D(G(z)) - D(G(z + s n))|^2``. Of D's loss.
+    """Return the consistency term of D's loss.
+
+    It is ``a E|D(x) - D(T x)|^2 + b E|D(G(z)) - D(T G(z))|^2 + c E|D(G(z)) - D(G(z + s n))|^2``.
 
     The numbers ``real`` (a), ``fake`` (b), ``latent`` (c) and ``noise`` (s) choose: a alone is CR (Zhang et al. 2020,
     arXiv:1910.12027; 10), a and b are bCR, c is zCR's part for D (Zhao et al. 2021, arXiv:2002.04724, algorithms 1 and

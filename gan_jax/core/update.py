@@ -107,7 +107,10 @@ def update(
 
 
 def _generators_own(context: Context, examples: Examples) -> tuple[Context, Examples]:
-    """The images and labels of ``examples`` ``g_batches`` times, with numbers, and so random numbers, of their own."""
+    """Repeat the images and labels of ``examples`` ``g_batches`` times.
+
+    Each of these has a number, and so random numbers, of its own.
+    """
     count = context.gan.g_batches
     image, label, index = (jnp.repeat(x, count, 0) for x in (examples.image, examples.label, context.index))
     which = jnp.arange(len(index), dtype=index.dtype) % count
@@ -117,7 +120,7 @@ def _generators_own(context: Context, examples: Examples) -> tuple[Context, Exam
 def _made(
     context: Context, examples: Examples, generator: Player
 ) -> tuple[Shared, Callable[[Generated], tuple[Params]], dict[str, Any]]:
-    """What G makes beside ``examples``; how its gradient goes back to G's parameters; G's statistics."""
+    """Return what G makes beside ``examples``; how its gradient goes back to G's parameters; G's statistics."""
 
     def fake(params: Params) -> tuple[Generated, dict[str, Any]]:
         made, stats = context.gan.task.fake(context, {"params": params, **generator.stats}, examples)
@@ -237,12 +240,12 @@ def generator_step(
 
 
 def _targets(context: Context) -> dict[str, Array]:
-    """The label values that the loss takes."""
+    """Return the label values that the loss takes."""
     return {f"{name}_label": value for name, value in context.hyperparams["labels"].items()}
 
 
 def _told(context: Context, examples: Examples) -> dict[str, Array]:
-    """What the loss takes beside logits."""
+    """Return what the loss takes beside logits."""
     drawn = {"keys": context.keys("loss", examples.substep)} if takes_keys(context.gan.loss) else {}
     return {**_targets(context), **drawn}
 
@@ -297,7 +300,7 @@ class _Judge:
 
 
 def _judged(judge: _Judge, shared: Shared) -> tuple[list[DiscriminatorOutput], dict[str, Any], dict[str, Array]]:
-    """What D says of reals and fakes, its statistics after them, and, if terms ask, `View.gradients`.
+    """Return what D says of reals and fakes, its statistics after them, and, if terms ask, `View.gradients`.
 
     The gradients come from this very pass, pulled back through the augmentation, so that R1 and R2 take D forward once
     where each would take it once more. Terms that come in some steps only have D run again in those: what a pull-back
@@ -322,7 +325,7 @@ def _judged(judge: _Judge, shared: Shared) -> tuple[list[DiscriminatorOutput], d
 
 
 def _summands(terms: Sequence[Term], view: View, memory: Memory) -> tuple[dict[str, Array], Memory]:
-    """What each of a player's terms adds to its loss, by name, and what all remember then."""
+    """Return what each of a player's terms adds to its loss, by name, and what all remember then."""
     context, found = view.context, {}
     for term in terms:
         # In some steps only, with D run again; see `_judged`.
@@ -371,7 +374,7 @@ def _averages(context: Context, state: GANState, generator: Player, *, examples:
 
 
 def _remembered(context: Context, state: GANState, metrics: Metrics) -> Memory:
-    """What schedules remember after a step with these metrics."""
+    """Return what schedules remember after a step with these metrics."""
     numbers, known = context.hyperparams["schedules"], state.memory["schedules"]
     updates = {name: schedule.update for name, _, schedule in context.gan.schedules}
     return {name: updates[name](numbers[name], memory, metrics) for name, memory in known.items()}

@@ -81,7 +81,7 @@ class Cache:
         return images.subset(readable), unreadable
 
     def array(self, identity: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """What ``make`` gives, made only once for each ``identity``.
+        """Return what ``make`` gives, made only once for each ``identity``.
 
         Raises:
           UserError: the cache can't be written.
@@ -123,7 +123,7 @@ def _key(*settings: Any) -> str:
 
 
 def _make(images: Decoded, pixels: Path | None, report: Path, what: str) -> Unreadable:
-    """Writes both files of a set of images, that of pixels if it has a path."""
+    """Write both files of a set of images, that of pixels if it has a path."""
     if pixels is None:
         unreadable = _decode_all(images, None, what)
     else:
@@ -134,7 +134,7 @@ def _make(images: Decoded, pixels: Path | None, report: Path, what: str) -> Unre
 
 
 def _read_report(report: Path, pixels: Path | None, count: int, shape: tuple[int, ...]) -> Unreadable | None:
-    """What an earlier pass found, if it ended and its files are whole."""
+    """Return what an earlier pass found, if it ended and its files are whole."""
     try:
         found = json.loads(read_regular(report))
         unreadable = {int(number): str(reason) for number, reason in found["unreadable"].items()}
@@ -147,7 +147,7 @@ def _read_report(report: Path, pixels: Path | None, count: int, shape: tuple[int
 
 
 def _decode_all(images: Decoded, file: BinaryIO | None, what: str) -> Unreadable:
-    """Decodes ``images`` on all cores, and writes the readable ones to ``file``, one after the other."""
+    """Decode ``images`` on all cores, and write the readable ones to ``file``, one after the other."""
     unreadable: Unreadable = {}
     threads = os.cpu_count() or 1
     slices = [np.arange(i, min(i + _SLICE, len(images))) for i in range(0, len(images), _SLICE)]

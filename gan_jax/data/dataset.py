@@ -112,13 +112,13 @@ def _hashed(images: Images, what: str) -> "hashlib.blake2b":
 
 
 def check_place(options: Options) -> None:
-    """Raises `UserError` if ``options.dir`` isn't there, where it must be."""
+    """Raise `UserError` if ``options.dir`` isn't there, where it must be."""
     if options.source in _NAMELESS:
         {"folder": folder.place, "npz": npz.place}[options.source](options)
 
 
 def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset:
-    """The data set that ``options`` describe; what must be decoded for it is kept in the directory ``cache``.
+    """Load the data set that ``options`` describe; what must be decoded for it is kept in the directory ``cache``.
 
     Where that can't be written, it is an error, or with ``reading`` a warning.
 
@@ -178,7 +178,7 @@ def _numbered(parts: list[Part], source: Source) -> tuple[list[np.ndarray], tupl
 
 
 def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part, list[str]]:
-    """The part with its images decoded, or ready to be, and what was wrong with those left out."""
+    """Return the part with its images decoded, or ready to be, and what was wrong with those left out."""
     if not len(part.images):
         return dataclasses.replace(part, images=np.zeros((0, *options.image_shape), np.uint8)), []
     if not isinstance(part.images, Decoded):

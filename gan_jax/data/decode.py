@@ -36,7 +36,7 @@ class UnreadableImageError(Exception):
 
 
 def decode(data: bytes, options: Options) -> np.ndarray:
-    """A file's bytes -> uint8 ``[size, size, channels]``.
+    """Decode a file's bytes to uint8 ``[size, size, channels]``.
 
     Turned as its EXIF says; transparency, of RGBA, grey or palette images, shows ``options.background``; 16 bits become
     8; CMYK becomes RGB, and colour grey by ITU-R 601 if ``options.channels`` is 1. Animations are their first frame,
@@ -60,7 +60,7 @@ def decode(data: bytes, options: Options) -> np.ndarray:
 
 
 def decoders() -> list[str]:
-    """What decodes, with versions: other ones may give other pixels, or read what was unreadable."""
+    """Return what decodes, with versions: other ones may give other pixels, or read what was unreadable."""
     try:
         heif = version("pillow-heif")
     except PackageNotFoundError:

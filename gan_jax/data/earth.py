@@ -38,7 +38,7 @@ def tiles(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def picture() -> np.ndarray:
-    """The whole picture, uint8 ``[2700, 5400, 3]``. Of its package the file is read, and nothing imported.
+    """Return the whole picture, uint8 ``[2700, 5400, 3]``. Of its package the file is read, and nothing imported.
 
     Raises:
       UserError: the package or its file is missing or damaged.

@@ -21,7 +21,7 @@ _SHAPES = 4500, 5000  # numbers of the first test image and of the first that is
 
 
 def find(options: Options) -> Source:
-    """The set ``options.name``: ``mnist5k`` (the default), ``shapes32``, ``earth32`` or another of `SETS`.
+    """Find the set ``options.name``: ``mnist5k`` (the default), ``shapes32``, ``earth32`` or another of `SETS`.
 
     Raises:
       UserError: there is no such set, its package is missing, or ``options.dir`` is given.

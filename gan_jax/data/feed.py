@@ -95,7 +95,7 @@ class _Split:
 
 
 def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any, ahead: int) -> Callable[..., dict[str, Array]]:
-    """What is done on the device to every batch of uint8 ``[d_steps, b, H, W, C]``, wherever it came from."""
+    """Return what is done on the device to every batch of uint8 ``[d_steps, b, H, W, C]``, wherever it came from."""
 
     def finish(images: Array, labels: Array, seed: Array, step: Array, index: Array) -> dict[str, Array]:
         if flip:

@@ -49,7 +49,7 @@ class _Found:
 
 
 def place(options: Options) -> Path:
-    """The folder that ``options.dir`` names; `UserError`: it isn't there."""
+    """Return the folder that ``options.dir`` names; raise `UserError` if it isn't there."""
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
     folder = named.path(options.dir, "data.dir")
@@ -60,7 +60,7 @@ def place(options: Options) -> Path:
 
 
 def find(options: Options) -> Source:
-    """The images in ``options.dir`` and the folders below it, in the order of their paths.
+    """Find the images in ``options.dir`` and the folders below it, in the order of their paths.
 
     With ``options.labels`` the first folder on an image's path is its class, in alphabetical order (of numbers: in
     theirs); else there are no labels. Folders ``train`` and ``test`` (or ``val``, ``validation``), with nothing else
@@ -178,7 +178,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
-    """The folders of the train and of the test images, empty if there are none, and what is to be said.
+    """Return the folders of the train and of the test images, empty if there are none, and what is to be said.
 
     ``tops`` has the number of images of each folder directly below, and the names of images that lie there.
     """
@@ -194,7 +194,7 @@ def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
 
 
 def _kinds(names: Sequence[str], split: bool, folder: str) -> list[str]:
-    """The class of each image: the first folder on its path, or the second of a split."""
+    """Return the class of each image: the first folder on its path, or the second of a split."""
     inner = [name.partition("/")[2] if split else name for name in names]
     for name, path in zip(names, inner, strict=True):
         if "/" not in path:

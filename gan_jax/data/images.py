@@ -66,7 +66,7 @@ class Decoded:
         return [self._one(item, self._names[i]) for item, i in zip(self._read(chosen), chosen, strict=True)]
 
     def subset(self, numbers: np.ndarray) -> "Decoded":
-        """The images ``numbers`` alone."""
+        """Return the images ``numbers`` alone."""
         part = Decoded(self._read, self._names, self._options)
         part._chosen = self._chosen[numbers]
         return part
@@ -126,7 +126,7 @@ class Stored:
         return out
 
     def subset(self, numbers: np.ndarray) -> "Stored":
-        """The images ``numbers`` alone."""
+        """Return the images ``numbers`` alone."""
         return Stored(self._path, self._stored, self._offset, self._chosen[numbers])
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -25,7 +25,7 @@ Span = tuple[int, int, bytes]  # where a piece of metadata begins and ends in it
 
 
 def split(data: bytes) -> tuple[bytes, int]:
-    """A picture without its metadata, and how they say that it is to be turned.
+    """Return a picture without its metadata, and how they say that it is to be turned.
 
     Args:
       data: the bytes of a file. From kinds other than PNG, JPEG, WebP, TIFF, AVIF and HEIC nothing is taken.
@@ -50,7 +50,7 @@ def split(data: bytes) -> tuple[bytes, int]:
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, from 1 to 8; 0 if there is none."""
+    """Return the orientation in an EXIF block, from 1 to 8; 0 if there is none."""
     tiff = exif.removeprefix(b"Exif\0\0")
     for at, tag, order in _entries(tiff):
         size = _SIZES.get(int.from_bytes(tiff[at + 2 : at + 4], order), 0)
@@ -71,7 +71,7 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, int, Order]]:
 
 
 def _without(data: bytes, spans: Iterable[Span]) -> bytes:
-    """``data`` but for the ``spans``."""
+    """Return ``data`` but for the ``spans``."""
     kept, at = [], 0
     for start, end, _ in spans:
         kept.append(data[at:start])
@@ -83,7 +83,7 @@ def _without(data: bytes, spans: Iterable[Span]) -> bytes:
 
 
 def _without_tags(tiff: bytes) -> bytes:
-    """A TIFF whose entries of metadata say nothing."""
+    """Return a TIFF whose entries of metadata say nothing."""
     out = bytearray(tiff)
     for at, tag, order in _entries(tiff):
         if tag in _TIFF:
@@ -116,7 +116,7 @@ def _png(data: bytes) -> Iterator[Span]:
 
 
 def _raw_profile(kind: bytes, content: bytes) -> bytes:
-    """The EXIF block that a PNG's chunk of text writes out, empty if it doesn't."""
+    """Return the EXIF block that a PNG's chunk of text writes out, empty if it doesn't."""
     text = content.removeprefix(_RAW_PROFILE)
     try:
         if kind == b"zTXt":

@@ -17,7 +17,7 @@ _NAMED = 10  # arrays in a message
 
 
 def place(options: Options) -> Path:
-    """The file that ``options.dir`` names; `UserError`: it isn't there."""
+    """Return the file that ``options.dir`` names; raise `UserError` if it isn't there."""
     if not options.dir:
         raise UserError("the npz source needs data.dir, the .npz file")
     path = named.path(options.dir, "data.dir")
@@ -29,11 +29,12 @@ def place(options: Options) -> Path:
 
 
 def find(options: Options) -> Source:
-    """The arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, ``labels`` ``[N]``.
+    """Find the arrays of the file ``options.dir``.
 
-    ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
-    are the test part. What `numpy.savez` wrote is read from its place in the file as it is needed, what
-    `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
+    They are ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, and ``labels`` ``[N]``. ``options.image_key`` and
+    ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there, are the test part. What
+    `numpy.savez` wrote is read from its place in the file as it is needed, what `numpy.savez_compressed` wrote is
+    loaded. Nothing is unpickled.
 
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
@@ -79,7 +80,7 @@ def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[s
 
 
 def _images(archive: zipfile.ZipFile, key: str) -> Images:
-    """The array ``key``, left in the file where it isn't compressed."""
+    """Return the array ``key``, left in the file where it isn't compressed."""
     info = archive.getinfo(f"{key}.npy")
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)

@@ -53,7 +53,7 @@ def permute(position: Any, length: int, seed: Any, epoch: Any, xp: ModuleType = 
 
 
 def shuffled(count: int, epoch: int) -> np.ndarray:
-    """The numbers below ``count``, int64, in the order of seed 0 and ``epoch``: the same for every run."""
+    """Return the numbers below ``count``, int64, in the order of seed 0 and ``epoch``: the same for every run."""
     if not count:
         return np.zeros(0, np.int64)
     order: np.ndarray = permute(np.arange(count, dtype=np.uint32), count, 0, epoch, np).astype(np.int64)
@@ -63,7 +63,7 @@ def shuffled(count: int, epoch: int) -> np.ndarray:
 def sample_index(
     step: Any, index: Any, length: int, batch_size: int, d_steps: int, seed: Any, xp: ModuleType = jnp, ahead: int = 0
 ) -> Any:
-    """The image number of each example of training step ``step``: uint32 ``[d_steps, len(index)]``.
+    """Return the image number of each example of training step ``step``: uint32 ``[d_steps, len(index)]``.
 
     Args:
       step: scalar, from 0.

@@ -24,7 +24,7 @@ class Part:
     identity: str = ""
 
     def subset(self, numbers: np.ndarray) -> "Part":
-        """The images ``numbers`` alone."""
+        """Return the images ``numbers`` alone."""
         kept = self.images
         kept = kept.subset(numbers) if isinstance(kept, Decoded | Stored) else kept[numbers]
         return Part(kept, None if self.labels is None else self.labels[numbers])
@@ -49,7 +49,7 @@ class Source:
 
 
 def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
-    """A train part of ``whole``, and a test part: a share ``fraction`` of it, in which chance has no say.
+    """Split ``whole`` into a train part, and a test part: a share ``fraction`` of it, in which chance has no say.
 
     The share is rounded, but at least one image where there are two and the fraction isn't 0; which ones is
     `gan_jax.data.order.shuffled` with epoch 0. Both keep their images in order. Of labelled images each class gives its
@@ -82,7 +82,7 @@ def _by_class(order: np.ndarray, labels: np.ndarray, held: int) -> np.ndarray:
 
 
 def check_images(dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
-    """Raises `UserError` if an array of that type and shape can't be images."""
+    """Raise `UserError` if an array of that type and shape can't be images."""
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
         raise UserError(
             f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "

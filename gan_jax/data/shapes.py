@@ -53,7 +53,7 @@ def _uniform(numbers: np.ndarray, count: int) -> np.ndarray:
 
 
 def _polygon(x: np.ndarray, y: np.ndarray, r: np.ndarray, sides: int, apothem: float) -> Any:
-    """A regular polygon with a corner on top; its sides lie ``apothem * r`` from its centre."""
+    """Return a regular polygon with a corner on top; its sides lie ``apothem * r`` from its centre."""
     angles = -np.pi / 2 + np.pi / sides + 2 * np.pi * np.arange(sides) / sides
     return np.max([np.cos(a) * x + np.sin(a) * y for a in angles], axis=0) - apothem * r
 

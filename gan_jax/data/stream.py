@@ -62,9 +62,9 @@ class Reader:
 
 
 def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:
-    """The batches of the steps from ``first`` on, in order and without end, read ahead by threads or processes.
+    """Yield the batches of the steps from ``first`` on, in order and without end, read ahead by threads or processes.
 
-    Needs no state to go on where it stopped: that is ``first``.
+    It needs no state to go on where it stopped: that is ``first``.
     """
     import grain
     from absl import flags
@@ -107,7 +107,7 @@ def _close_soon() -> None:
 
 
 def _watch(over: threading.Event, others: list[Any]) -> None:
-    """Ends the process if one of its workers died and the reader waits for the rest of what that was sending.
+    """End the process if one of its workers died and the reader waits for the rest of what that was sending.
 
     ``others`` are children that had been there before.
     """
@@ -121,8 +121,10 @@ def _watch(over: threading.Event, others: list[Any]) -> None:
 
 
 def _live_with_the_parent(*_: int) -> None:
-    """A worker's part in signals, which reach all processes of a terminal or a job: the main one ends the others. When
-    it died, they end themselves."""
+    """Ignore signals in a worker, and end it once its parent died.
+
+    Signals reach all processes of a terminal or a job: the main one ends the others. When it died, they end themselves.
+    """
     for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()

@@ -19,7 +19,7 @@ _SLICE = 1000  # labels read at a time
 
 
 def find(options: Options, cache: Cache) -> Source:
-    """The data set ``options.name`` of TFDS, for instance ``mnist`` or ``lsun/bedroom``, below ``options.dir``.
+    """Find the data set ``options.name`` of TFDS, for instance ``mnist`` or ``lsun/bedroom``, below ``options.dir``.
 
     It must have been prepared as array_record. If it wasn't, it is downloaded and prepared now where TensorFlow is
     installed (the extra ``prepare``). The test part is its test or validation split.
@@ -130,7 +130,7 @@ def _keys(features: Any, options: Options) -> tuple[str, str]:
 
 
 def _prepare(options: Options, root: str) -> Any:
-    """Downloads and prepares what isn't there, with TFDS's own progress bars. Returns its builder."""
+    """Download and prepare what isn't there, with TFDS's own progress bars. Return its builder."""
     import tensorflow_datasets as tfds
 
     command = _command(options.name, root)

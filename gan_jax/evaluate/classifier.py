@@ -75,7 +75,7 @@ def apply(variables: Variables, images: Array) -> tuple[Array, Array]:
 
 
 def trained(dataset: Dataset, cache: Path | None) -> Trained:
-    """The classifier of a data set with labels: from the directory ``cache``, or trained now and kept there."""
+    """Return the classifier of a data set with labels: from the directory ``cache``, or trained now and kept there."""
     digest = hashlib.blake2b(json.dumps([_RECIPE, dataset.digest]).encode(), digest_size=12).hexdigest()
     path = None if cache is None else cache / f"classifier-{digest}.npz"
     kept = None if path is None else read_arrays(path)

@@ -105,7 +105,7 @@ class Evaluator:
         return np.asarray(self._dataset.train_images[chosen])
 
     def prepare(self) -> None:
-        """Makes what evaluations need; of several processes, all must call it, and one does what the disk can keep."""
+        """Make what evaluations need. Of several processes, all must call it, and one does what the disk can keep."""
         if not self.ready:
             begin = time.perf_counter()
             with distributed.first_goes_first():
@@ -191,7 +191,7 @@ class Evaluator:
         return f"{said}; {self.samples:,} fresh images have an FID of {fid:.3g}{estimated}"
 
     def named(self, figure: str) -> str:
-        """The figure's name with that of its features and how samples are drawn, if not as usual.
+        """Return the figure's name with that of its features and how samples are drawn, if not as usual.
 
         For instance ``fid[classifier:embedded:mnist5k:3f2a0c1d]`` or ``fid[inception, truncation=0.7]``.
         """
@@ -264,7 +264,7 @@ class Evaluator:
         return {self.named("fid_within"): float(np.mean(list(found.values()))), **found} if found else {}
 
     def labels(self, numbers: np.ndarray) -> np.ndarray:
-        """The labels of the samples ``numbers``, as frequent as in the train images."""
+        """Return the labels of the samples ``numbers``, as frequent as in the train images."""
         found: np.ndarray = self._train_labels[numbers % len(self._train_labels)]
         return found
 
@@ -309,7 +309,9 @@ def _features(
 
 
 def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int = 10) -> np.ndarray:
-    """Samples (``evaluator.draw``) and the train images nearest to them by features, to see what was learnt by heart.
+    """Return samples (``evaluator.draw``) and the train images nearest to them by features.
+
+    So one sees what was learnt by heart.
 
     Returns:
       uint8 ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that

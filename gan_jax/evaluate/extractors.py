@@ -44,7 +44,7 @@ class Extractor:
 
 
 def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extractor] | None:
-    """What gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
+    """Return what gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
 
     Args:
       name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
@@ -86,7 +86,7 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
 
 def automatic(dataset: Dataset) -> str:
-    """What ``auto`` stands for: ``classifier`` where there are labels of two classes or more, else ``random``.
+    """Return what ``auto`` stands for: ``classifier`` where there are labels of two classes or more, else ``random``.
 
     ``none`` where neither can be had, because there are hardly any images (`too_few`).
     """

@@ -12,7 +12,7 @@ _PARTS = 4096  # over the number of features: how many parts of the train images
 
 
 def floor(real: np.ndarray, test: np.ndarray, logits: np.ndarray, samples: int) -> dict[str, float]:
-    """The figures that ``samples`` fresh images would have: no generator is better but by chance, or by heart.
+    """Return the figures that ``samples`` fresh images would have: no generator is better but by chance, or by heart.
 
     The fresh images are the test images, as many as there are samples. Where they are fewer, FID is corrected for
     their number (`fresh_fid`). Precision, recall, density, coverage and duplicates compare equal numbers, and hardly

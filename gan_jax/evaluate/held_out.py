@@ -19,12 +19,13 @@ BATCH = 250  # images that `held_out` looks at
 
 
 def held_out(gan: GAN, state: GANState, seen: Labelled, unseen: Labelled) -> dict[str, float]:
-    """What D says of images it trains on and of images it never saw, each batch normalised by itself as in training.
+    """Return what D says of images it trains on and of images it never saw.
 
-    The further ``d_seen`` lies above ``d_unseen``, the more D remembers the training set instead of judging (Brock et
-    al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean probability, or score, over the first 250 images (uint8
-    ``[N, H, W, C]`` and labels ``[N]``, in an order that mixes the classes); without test images there is no
-    ``d_unseen``. Where D judges codes (`gan_jax.core.tasks`), they are those of the images.
+    Each batch is normalised by itself as in training. The further ``d_seen`` lies above ``d_unseen``, the more D
+    remembers the training set instead of judging (Brock et al. 2018, arXiv:1809.11096, section 4.2). Each is D's mean
+    probability, or score, over the first 250 images (uint8 ``[N, H, W, C]`` and labels ``[N]``, in an order that mixes
+    the classes); without test images there is no ``d_unseen``. Where D judges codes (`gan_jax.core.tasks`), they are
+    those of the images.
     """
     looked_at = {"d_seen": seen, "d_unseen": unseen}
     return {

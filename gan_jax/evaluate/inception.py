@@ -175,7 +175,7 @@ def resize(images: Array, side: int) -> Array:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The network's variables from a PyTorch file of weights.
+    """Load the network's variables from a PyTorch file of weights.
 
     Raises:
       UserError: the file is missing or isn't one; names the first weight that is missing or of another shape.
@@ -207,7 +207,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def fetched(folder: Path) -> Path:
-    """The public file of weights in ``folder``, downloaded (92 MB) if it isn't there.
+    """Return the public file of weights in ``folder``, downloaded (92 MB) if it isn't there.
 
     Raises:
       UserError: it isn't there, and can't be fetched, or what comes isn't it.

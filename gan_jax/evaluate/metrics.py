@@ -22,7 +22,7 @@ _ROWS = 1000  # of a matrix of distances that are made at a time
 
 
 def _in_float64(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs ``function`` with 64-bit types, whatever the program around it does."""
+    """Run ``function`` with 64-bit types, whatever the program around it does."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,7 +46,7 @@ class Moments:
 
     @_in_float64
     def add(self, features: np.ndarray) -> None:
-        """Adds ``[n, d]``."""
+        """Add ``[n, d]``."""
         batch = jnp.asarray(features, jnp.float64)
         if self._shift is None:
             self._shift = np.asarray(batch.mean(0))
@@ -147,7 +147,7 @@ def inception_score(logits: np.ndarray, splits: int = SPLITS) -> tuple[float, fl
 
 
 def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: int = 5) -> dict[str, float]:
-    """What nearest neighbours say of two sets of features.
+    """Return what nearest neighbours say of two sets of features.
 
     With B_k(x) the ball about x that reaches its k-th nearest neighbour in its own set:
 
@@ -189,7 +189,10 @@ def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: 
 
 
 def nearest(queries: np.ndarray, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of ``points`` ``[N, d]`` to each of ``queries`` ``[M, d]``: distances, numbers, both ``[M, k]``."""
+    """Find the k of ``points`` ``[N, d]`` nearest to each of ``queries`` ``[M, d]``.
+
+    The result is their distances and their numbers, both ``[M, k]``.
+    """
     x, y = _centred(points, queries)
     distances, numbers = [], []
     for start in range(0, len(y), _ROWS):

@@ -61,7 +61,10 @@ def class_distance(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def best(records: Records) -> dict[str, tuple[float, int]]:
-    """The lowest FID by each kind of features, with its step, of evaluations with as many samples as the last."""
+    """Return the lowest FID by each kind of features, with its step.
+
+    Evaluations with as many samples as the last are compared.
+    """
     lowest: dict[str, tuple[float, int]] = {}
     for record in _comparable(records):
         for name, value in record.items():
@@ -71,7 +74,7 @@ def best(records: Records) -> dict[str, tuple[float, int]]:
 
 
 def _comparable(records: Records) -> Records:
-    """``records`` without evaluations with other numbers of samples than the last: fewer have larger FIDs."""
+    """Return ``records`` without evaluations with other numbers of samples than the last: fewer have larger FIDs."""
     last = [record["eval_samples"] for record in records if "eval_samples" in record][-1:]
     return [record for record in records if record.get("eval_samples") in (None, *last)]
 
@@ -84,7 +87,7 @@ def verdict(
     critic: bool = False,
     scale: float = 1.0,
 ) -> tuple[str, str]:
-    """What a run's log says of its end.
+    """Return what a run's log says of its end.
 
     Rules, over the means of the last fifth of the steps, the first that holds:
 
@@ -175,7 +178,7 @@ def _risen(records: Records) -> bool:
 
 
 def oscillation(records: Records, name: str = "g_loss") -> float:
-    """Standard deviation of a metric's lines over the last fifth of the steps, over its mean size there."""
+    """Return the standard deviation of a metric's lines over the last fifth of the steps, over its mean size there."""
     last = [r[name] for r in _parted(records)[1] if name in r]
     size = float(np.mean(np.abs(last))) if last else 0.0
     return float(np.std(last)) / size if size else 0.0

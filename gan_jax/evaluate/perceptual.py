@@ -77,7 +77,7 @@ def of_features(extractor: Extractor) -> Distance:
 
 
 def _pixels(_: Any, x: Array, y: Array) -> Array:
-    """The mean square of differences, in [0, 4], of both and of both halved, over and over; the mean of all."""
+    """Return the mean square of differences, in [0, 4], of both and of both halved, over and over; the mean of all."""
     found = []
     while True:
         found.append(jnp.square((x - y) / 127.5).mean((1, 2, 3)))

@@ -165,7 +165,10 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def _variables(gan: GAN, state: GANState, how: Sampling, counts: Counts) -> Variables:
-    """What samples are drawn with: the averages, maybe with standing statistics, the same for every seed of samples."""
+    """Return what samples are drawn with, the same for every seed of samples.
+
+    It is the averages, maybe with standing statistics.
+    """
     counts = np.ones(max(gan.classes, 1)) if counts is None else counts
     return drawn_with(gan, how, counts, jax.local_devices()[:1])(state.ema, state.seed)
 
@@ -178,7 +181,7 @@ def _in_batches(
     inputs: Callable[[np.ndarray], tuple[Array, Array]],
     shift: np.ndarray | None = None,
 ) -> Batches:
-    """Always whole batches, the last cut to size: so one compiled program, and the same bytes however many they are.
+    """Draw in whole batches, the last cut to size: one compiled program, and the same bytes however many they are.
 
     ``inputs(numbers)`` are latents and keys of the images ``numbers``.
     """

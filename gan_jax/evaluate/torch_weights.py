@@ -15,7 +15,7 @@ from gan_jax.util.files import read_regular
 
 
 def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
-    """The arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
+    """Read the arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
 
     Raises:
       UserError: the file is missing, damaged, or holds anything but arrays.

@@ -17,7 +17,7 @@ Norm = Callable[[Array], Array]  # normalises activations, by a new layer at eac
 
 
 def weight_types(module: Any) -> dict[str, Any]:
-    """What every layer with a kernel in ``module`` has from it."""
+    """Return what every layer with a kernel in ``module`` has from it."""
     return {name: getattr(module, name) for name in ("dtype", "param_dtype", "initializer", "spectral")}
 
 
@@ -34,7 +34,7 @@ def rematerialized(module: Any, block: Callable[..., Array], x: Array, *rest: An
 def generator_input(
     module: Any, z: Array, label: Array | None, train: bool, axis_name: str | None, gain_spread: float = 0.0
 ) -> tuple[Array, Array | None, Callable[[Array], Array]]:
-    """What a generator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
+    """Return what a generator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
 
     Args:
       module: the generator.
@@ -60,7 +60,7 @@ def generator_input(
 
 
 def _norm(module: Any, **told: Any) -> Callable[[Array], Array]:
-    """`normalized` by the layer and the types that ``module``'s fields name."""
+    """Return `normalized` by the layer and the types that ``module``'s fields name."""
     return partial(normalized, norm=module.norm, dtype=module.dtype, param_dtype=module.param_dtype, **told)
 
 
@@ -71,7 +71,7 @@ def of_all_classes(norm: Norm) -> Norm:
 
 
 def generator_output(module: Any, images: Array) -> Array:
-    """The images of the latents that were given, without those of the reference batch."""
+    """Return the images of the latents that were given, without those of the reference batch."""
     return images[REFERENCES:] if module.norm == "virtual" else images
 
 
@@ -84,7 +84,7 @@ def discriminator_input(
     batches: int,
     gain_spread: float = 0.0,
 ) -> tuple[Array, Callable[[Array], Array]]:
-    """What a discriminator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
+    """Return what a discriminator starts with, from its fields ``norm``, ``conditional`` and ``classes``.
 
     Args:
       module: the discriminator.
@@ -106,7 +106,7 @@ def discriminator_input(
 def discriminator_output(
     module: Any, features: Array, label: Array | None, axis_name: str | None, batches: int, use_bias: bool
 ) -> DiscriminatorOutput:
-    """What ``module`` says, from its last hidden layer ``[B, F]``; see `gan_jax.layers.judged`."""
+    """Return what ``module`` says, from its last hidden layer ``[B, F]``; see `gan_jax.layers.judged`."""
     return judged(
         features,
         label,
@@ -121,7 +121,7 @@ def discriminator_output(
 
 
 def sides(image_shape: tuple[int, int, int], doublings: int) -> list[int]:
-    """The side at a generator's start and after each doubling, from that of the image halved and rounded up.
+    """Return the side at a generator's start and after each doubling, from that of the image halved and rounded up.
 
     Raises:
       ValueError: the image isn't square, there is no doubling, or one more than there is room for.
@@ -145,7 +145,7 @@ def _frame(side: int, whole: int) -> tuple[int, int]:
 
 
 def cropped(images: Array, side: int) -> Array:
-    """The middle ``[B, side, side, C]`` of images."""
+    """Return the middle ``[B, side, side, C]`` of images."""
     before, _ = _frame(side, images.shape[1])
     return images[:, before : before + side, before : before + side]
 

@@ -46,7 +46,7 @@ def judged(
     use_bias: bool,
     types: dict[str, Any],
 ) -> DiscriminatorOutput:
-    """The head of a discriminator, for use at the end of its ``nn.compact`` method.
+    """Apply the head of a discriminator, for use at the end of its ``nn.compact`` method.
 
     Args:
       features: ``[B, F]``, the last hidden layer.

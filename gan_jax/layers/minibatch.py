@@ -51,7 +51,7 @@ def minibatch_stddev(x: Array, axis_name: str | None) -> Array:
 
 
 def stddev_channel(x: Array, axis_name: str | None, group: int) -> Array:
-    """The same standard deviation, of pixels and channels alike, as a further channel (StyleGAN2's code).
+    """Return the standard deviation over a group, of pixels and channels alike, as one more channel (StyleGAN2's code).
 
     A group is examples i, i + N / G, i + 2 N / G and so on of the global batch of N, whatever device they are on, G the
     largest divisor that N and ``group`` share. The authors' groups are of a device's batch.

@@ -41,7 +41,7 @@ class Weighted(nn.Module):
     gain: float = 1.0
 
     def kernel(self, shape: Sequence[int], output_axis: int = -1) -> Array:
-        """The kernel, spectrally normalised if it is to be, in the parameters' dtype."""
+        """Return the kernel, spectrally normalised if it is to be, in the parameters' dtype."""
         if self.initializer not in INITS:
             raise ValueError(f"initializer must be one of {', '.join(INITS)}, not {self.initializer!r}")
         init = INITS[self.initializer]

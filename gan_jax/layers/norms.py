@@ -203,7 +203,7 @@ class VirtualBatchNorm(nn.Module):
 
 
 def with_references(z: Array, label: Array | None, classes: int) -> tuple[Array, Array | None]:
-    """The fixed reference batch of `VirtualBatchNorm`, and behind it latents ``[B, Z]`` and labels ``[B]``."""
+    """Return the fixed reference batch of `VirtualBatchNorm`, and behind it latents ``[B, Z]`` and labels ``[B]``."""
     fixed = jax.random.normal(jax.random.key(0), (REFERENCES, z.shape[1]), z.dtype)
     if label is not None:
         fixed_labels = jnp.arange(REFERENCES) % max(classes, 1)

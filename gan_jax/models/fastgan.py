@@ -89,7 +89,7 @@ class _Network(nn.Module):
 
 
 def whole_side(image_shape: Sequence[int]) -> int:
-    """The side of the networks, a power of two from 32 to 1024, that images are cut out of.
+    """Return the side of the networks, a power of two from 32 to 1024, that images are cut out of.
 
     Raises:
       ValueError: images aren't square, or of another side than 28 or such a power.
@@ -102,7 +102,7 @@ def whole_side(image_shape: Sequence[int]) -> int:
 
 
 def smaller_side(side: int) -> int:
-    """The side of the second image of networks of ``side``."""
+    """Return the side of the second image of networks of ``side``."""
     return min(side, _LARGEST) // 2
 
 
@@ -265,7 +265,7 @@ class Discriminator(_Network):
         return Valid4(1, **types)(x), x
 
     def _decoded(self, x: Array, channels: int, side: int, told: dict[str, Any]) -> Array:
-        """An image ``[B, side, side, channels]`` of a map."""
+        """Decode a map to an image ``[B, side, side, channels]``."""
         at = x.shape[1]
         while (at := 2 * at) <= side:
             x = layers.rematerialized(self, _up, x, self, max(1, self.up_channels(at) // 2), [], "none", told)
@@ -273,7 +273,7 @@ class Discriminator(_Network):
 
 
 def _two_sides(x: Any) -> tuple[Array, Array]:
-    """The image and the smaller one, in black frames if they are of odd sides."""
+    """Return the image and the smaller one, in black frames if they are of odd sides."""
     image, *smaller = x if isinstance(x, tuple) else (x,)
     whole = whole_side(image.shape[1:])
     small = smaller[0] if smaller else pooled(image, image.shape[1] * smaller_side(whole) // whole)
@@ -290,7 +290,7 @@ def _down(x: Array, module: Any, features: int, told: dict[str, Any]) -> Array:
 
 
 def _quarter(x: Array, image: Array, keys: Array | None) -> tuple[Array, Array]:
-    """A random quarter of each map, and the same of its image."""
+    """Draw a random quarter of each map, and the same of its image."""
     assert keys is not None, "this network draws a quarter of each image: call it with keys"
     corner = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2))(keys)
 

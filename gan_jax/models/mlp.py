@@ -51,5 +51,5 @@ class Discriminator(layers.Discriminator):
 
 
 def hidden(x: Array, features: int, use_bias: bool, norm: layers.Norm, types: dict[str, Any]) -> Array:
-    """A hidden layer ``[B, F] -> [B, features]``."""
+    """Apply a hidden layer ``[B, F] -> [B, features]``."""
     return layers.leaky_relu(Dense(features, use_bias=use_bias, **types)(x), norm)

@@ -29,7 +29,7 @@ _ACTIVE: dict[str, Any] = {"activation": "leaky_relu", "gain": 1 / _GAIN}  # lea
 
 
 def sides_of(image_shape: tuple[int, ...]) -> list[int]:
-    """The sides of a network, from 4 on.
+    """Return the sides of a network, from 4 on.
 
     Raises:
       ValueError: images aren't square, or their side is no power of two from 4 up.
@@ -79,7 +79,7 @@ def _types(module: Any) -> dict[str, Any]:
 
 
 def _fade(module: nn.Module, fade: Array | float | None, train: bool, dtype: Dtype) -> Array:
-    """The fade that the module is told of in training, and that it was told last in drawing."""
+    """Return the fade that the module is told of in training, or, in drawing, the one that it was told last."""
     kept = module.variable("moving", "fade", jnp.ones, (), dtype)
     if fade is None or not train:
         return kept.value

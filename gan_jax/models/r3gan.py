@@ -32,7 +32,7 @@ class _Kernel(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     def kernel(self, *inputs: int) -> Array:
-        """The kernel ``[*inputs, features]``."""
+        """Return the kernel ``[*inputs, features]``."""
         init = nn.initializers.normal(self.gain / math.sqrt(math.prod(inputs)))
         kernel: Array = self.param("kernel", init, (*inputs, self.features), self.param_dtype)
         return kernel.astype(self.dtype)
@@ -195,7 +195,7 @@ class Discriminator(nn.Module):
 
 
 def _check_stages(module: Any, shape: Sequence[int]) -> int:
-    """The side that the networks end at; refuses images that aren't made by so many stages."""
+    """Return the side that the networks end at; refuse images that aren't made by so many stages."""
     stages = len(module.widths)
     if not stages == len(module.blocks) == len(module.groups):
         raise ValueError("widths, blocks and groups must be of one length, a number for each stage")

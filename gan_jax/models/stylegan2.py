@@ -31,7 +31,7 @@ ARCHITECTURES = ("resnet", "orig")
 
 
 def sides_of(side: int) -> list[int]:
-    """The sides of a network for images of ``side``, from 4 up to the next power of two.
+    """Return the sides of a network for images of ``side``, from 4 up to the next power of two.
 
     Raises:
       ValueError: it is below 8.
@@ -54,7 +54,7 @@ def _width(module: Any, side: int) -> int:
 
 
 def _types(module: Any, side: int, sides: list[int]) -> dict[str, Any]:
-    """What the layers at a side compute in: bfloat16 in the ``low_precision`` highest ones, but at 4 and in float64."""
+    """Return the types of a side's layers: bfloat16 in the ``low_precision`` highest ones, but at 4 and in float64."""
     low = side in sides[1:][-module.low_precision :] if module.low_precision else False
     dtype = jnp.bfloat16 if low and module.dtype == jnp.float32 else module.dtype
     return {"dtype": dtype, "param_dtype": module.param_dtype, "clamp": CLAMP if module.low_precision else 0.0}

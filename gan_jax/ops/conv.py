@@ -69,7 +69,7 @@ def doubled_conv(x: Array, kernel: Array) -> Array:
 
 
 def halved_conv(x: Array, kernel: Array) -> Array:
-    """The means of 2x2 pixels of `conv` with a kernel of side 3, as one convolution at 4/9 of its products.
+    """Return the means of 2x2 pixels of `conv` with a kernel of side 3, as one convolution at 4/9 of its products.
 
     Args:
       x: ``[N, 2H, 2W, f]``.
@@ -82,13 +82,13 @@ def halved_conv(x: Array, kernel: Array) -> Array:
 
 
 def _overlapped(kernel: Array) -> Array:
-    """The sum of the kernel at four places: ``[3, 3, f, c] -> [4, 4, f, c]``."""
+    """Sum the kernel at four places: ``[3, 3, f, c] -> [4, 4, f, c]``."""
     rows = jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0))) + jnp.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
     return jnp.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(rows, ((0, 0), (1, 0), (0, 0), (0, 0)))
 
 
 def adjoint(y: Array, kernel: Array) -> Array:
-    """The adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H, W, f]``, itself a `conv`."""
+    """Return the adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H, W, f]``, itself a `conv`."""
     return conv(y, kernel.swapaxes(2, 3)[::-1, ::-1])
 
 

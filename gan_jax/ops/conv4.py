@@ -163,7 +163,7 @@ def _transposed_conv_lax(coarse: Array, kernel: Array) -> Array:
 
 
 def _transposed_conv_subpixel(coarse: Array, kernel: Array) -> Array:
-    """A 2x2 convolution to the 4 sub-pixels of each coarse pixel: row ``i = 2 (1 - p) + a`` is tap p of sub-pixel a."""
+    """Convolve 2x2 to the 4 sub-pixels of each coarse pixel: row ``i = 2 (1 - p) + a`` is tap p of sub-pixel a."""
     _, _, f, c = kernel.shape
     taps = kernel.reshape(2, 2, 2, 2, f, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, c, 4 * f)
     taps = taps if on_cpu() else _filled(taps)
@@ -212,7 +212,7 @@ def _phases(fine: Array, tile: int = 1) -> Array:
 
 
 def _phase_kernel(kernel: Array) -> Array:
-    """The kernel of that 2x2 convolution: ``[4, 4, f, c] -> [2, 2, 4 f, c]``."""
+    """Return the kernel of the 2x2 convolution that `_phases` is for: ``[4, 4, f, c] -> [2, 2, 4 f, c]``."""
     _, _, f, c = kernel.shape
     return kernel.reshape(2, 2, 2, 2, f, c).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * f, c)
 
@@ -238,7 +238,7 @@ def _depth_to_space(blocks: Array) -> Array:
 
 
 def _patches(fine: Array) -> Array:
-    """The 4x4 window of every coarse pixel: ``[N, 2H, 2W, f] -> [N, H, W, 4, 4, f]``."""
+    """Return the 4x4 window of every coarse pixel: ``[N, 2H, 2W, f] -> [N, H, W, 4, 4, f]``."""
     h, w = fine.shape[1], fine.shape[2]
     padded = jnp.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = jnp.stack([padded[:, i : i + h : 2] for i in range(4)], axis=3)

@@ -49,7 +49,7 @@ def up_conv(x: Array, kernel: Array) -> Array:
 
 
 def down_conv(x: Array, kernel: Array) -> Array:
-    """Padding by 2 on all sides, the filter, then the kernel without padding at every second pixel.
+    """Pad by 2 on all sides, filter, then apply the kernel without padding at every second pixel.
 
     Args:
       x: ``[N, 2H, 2W, f]``.

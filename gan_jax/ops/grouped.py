@@ -58,7 +58,7 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
 
 
 def _adjoint(y: Array, kernel: Array, inputs: int) -> Array:
-    """The adjoint in the image: itself a convolution in groups."""
+    """Return the adjoint of `grouped_conv` in its image: itself a convolution in groups."""
     side, _, f, _ = kernel.shape
     apart = kernel[::-1, ::-1].reshape(side, side, f, inputs // f, -1)
     return grouped_conv(y, apart.swapaxes(2, 4).reshape(side, side, -1, inputs))

@@ -117,7 +117,7 @@ def _sampled(canvas: Array, places: tuple[Array, Array, Array, Array]) -> Array:
 
 @jax.custom_vjp
 def _spread(fine: Array, places: tuple[Array, Array, Array, Array], like: Array) -> Array:
-    """The adjoint of `_sampled`: ``[h, w, C]`` -> an array as ``like``, ``[P, Q, C]``."""
+    """Apply the adjoint of `_sampled`: ``[h, w, C]`` -> an array as ``like``, ``[P, Q, C]``."""
     period_y, period_x, channels = like.shape
     y, x, beyond_y, beyond_x = places
     next_y, next_x = (y + 1) % period_y, (x + 1) % period_x

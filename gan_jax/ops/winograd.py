@@ -105,7 +105,7 @@ def conv(x: Array, kernel: Array, tile: int) -> Array:
 
 @partial(jax.jit, static_argnames="tile", inline=True)
 def adjoint(y: Array, kernel: Array, tile: int) -> Array:
-    """The adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H + r - 1, W + r - 1, f]``."""
+    """Return the adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H + r - 1, W + r - 1, f]``."""
     by = _transforms(tile, len(kernel))
     kernels = [k.T for k in _kernel_spread(_wide(kernel), by)]
     return _input_gathered(_products(_output_spread(_wide(y), by), kernels), by).astype(y.dtype)
@@ -146,7 +146,7 @@ def _transforms(tile: int, kernel_size: int) -> _Transforms:
 
 
 def _polynomial(roots: Sequence[float]) -> tuple[float, ...]:
-    """The coefficients, the constant first, of the product of ``x - root``."""
+    """Return the coefficients, the constant first, of the product of ``x - root``."""
     found = [1.0]
     for root in roots:
         found = [low - root * high for low, high in zip([0.0, *found], [*found, 0.0], strict=True)]
@@ -158,7 +158,7 @@ def _transposed(matrix: Matrix) -> Matrix:
 
 
 def _squared(matrix: Matrix, like: Array) -> Array:
-    """The matrix's product with itself by Kronecker, for both dimensions of an image at once."""
+    """Return the matrix's product with itself by Kronecker, for both dimensions of an image at once."""
     one = jnp.asarray(matrix, like.dtype)
     return jnp.kron(one, one)
 
@@ -251,7 +251,7 @@ def _each(coefficients: Matrix, parts: list[Array], axis: int) -> list[Array]:
 
 
 def _combined(coefficients: Sequence[float], parts: list[Array] | tuple[Array, ...], axis: int) -> Array:
-    """The sum of the parts times the coefficients, as far along the axis as all reach that aren't multiplied by 0."""
+    """Sum the parts times the coefficients, as far along the axis as all reach that aren't multiplied by 0."""
     used = [(k, x) for k, x in zip(coefficients, parts, strict=True) if k]
     length = min(x.shape[axis] for _, x in used)
     cut = [(k, lax.slice_in_dim(x, 0, length, axis=axis)) for k, x in used]

@@ -69,16 +69,16 @@ class Checkpoints:
                 raise UserError(f"cannot write a checkpoint to {self.directory}: {_refusal(error)}") from error
 
     def latest(self) -> int | None:
-        """The step of the newest checkpoint, or None."""
+        """Return the step of the newest checkpoint, or None."""
         step: int | None = self._manager.latest_step()
         return step
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints that are kept."""
+        """Return the steps of all checkpoints that are kept."""
         return sorted(self._manager.all_steps())
 
     def drop_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps."""
+        """Remove the checkpoints of later steps."""
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
@@ -86,7 +86,7 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, config: dict[str, Any], wait: bool = False, log: dict[str, Any] | None = None
     ) -> None:
-        """Saves ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
+        """Save ``state`` as that of ``step``, and with it the config (of JSON values) that made it.
 
         Args:
           step: one that has a checkpoint already is left alone.
@@ -129,7 +129,7 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> OSError:
-        """Opens a manager that knows nothing of a failed save, and removes its remains."""
+        """Open a manager that knows nothing of a failed save, and remove its remains."""
         self._trusted = False
         with suppress(Exception):  # the same again
             self._manager.close()
@@ -138,7 +138,7 @@ class Checkpoints:
         return OSError(_refusal(error))
 
     def restore(self, like: Any, step: int | None = None) -> Any:
-        """The state of ``step``, as NumPy arrays in a tree like ``like`` (shapes will do).
+        """Return the state of ``step``, as NumPy arrays in a tree like ``like`` (shapes will do).
 
         Args:
           like: what it must look like; or a function that says so of a step.
@@ -191,7 +191,7 @@ class Checkpoints:
         print(f"warning: checkpoint {step} in {self.directory} is damaged ({reason}){where}", file=sys.stderr)
 
     def load(self, step: int, like: Any) -> Any:
-        """The state of ``step``.
+        """Return the state of ``step``.
 
         Raises:
           DamagedError: it isn't what was saved.
@@ -211,7 +211,7 @@ class Checkpoints:
             raise DamagedError(_reason(error)) from error
 
     def arrays(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays of the state of ``step`` by their dotted names, whatever GAN it is of.
+        """Return the arrays of the state of ``step`` by their dotted names, whatever GAN it is of.
 
         Raises:
           DamagedError: they aren't what was saved.
@@ -234,7 +234,7 @@ class Checkpoints:
             raise DamagedError(_reason(error)) from error
 
     def _whole(self, step: int, leaves: dict[str, str], template: Any = None) -> Any:
-        """The state of ``step``, of the ``leaves`` with these checksums; without ``template`` nested dicts."""
+        """Return the state of ``step``, of the ``leaves`` with these checksums; without ``template`` nested dicts."""
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
             state = self._manager.restore(step, args=args).state
@@ -247,7 +247,7 @@ class Checkpoints:
         return state
 
     def log(self, step: int) -> dict[str, Any]:
-        """What `save` was given as ``log``; empty if it was nothing. `load` has seen that it isn't damaged."""
+        """Return what `save` was given as ``log``; empty if it was nothing. `load` has seen that it isn't damaged."""
         found: dict[str, Any] = self._written(step).get("log", {})
         return found
 
@@ -267,7 +267,7 @@ def _shape(leaf: Any) -> str:
 
 
 def _described(text: str) -> jax.ShapeDtypeStruct:
-    """The shape and type that `_checksum` begins with."""
+    """Return the shape and type that `_checksum` begins with."""
     kind, _, sides = text.split(" ")[0].rstrip("]").partition("[")
     return jax.ShapeDtypeStruct(tuple(map(int, filter(None, sides.split(",")))), np.dtype(kind))
 

@@ -87,7 +87,7 @@ class Code:
         return {f"{KEY}{name}": file.digest for name, file in self.files(config).items()}
 
     def check_place(self, config: ConfigDict) -> None:
-        """Raises `UserError` if code is gone, or lies in the workdir."""
+        """Raise `UserError` if code is gone, or lies in the workdir."""
         judges = config.eval.features
         others = [named.source(judges)] if named.is_function(judges) else []
         for path in [*(file.path for file in self.files(config).values()), *filter(None, others)]:
@@ -98,7 +98,7 @@ class Code:
                 )
 
     def check(self, config: ConfigDict) -> None:
-        """Raises `UserError` if code is gone, lies in the workdir, or isn't what the run was made with."""
+        """Raise `UserError` if code is gone, lies in the workdir, or isn't what the run was made with."""
         self.check_place(config)
         if differing := self.differing(config):
             raise UserError(
@@ -121,7 +121,7 @@ class Code:
         )
 
     def keep(self, config: ConfigDict) -> None:
-        """Writes down what the run goes on with."""
+        """Write down what the run goes on with."""
         files = self.files(config)
         if not files:
             self._file.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ class Code:
         return [{"step": step, "key": key, "old": before[key], "new": found[key]} for key in keys]
 
     def _known(self) -> dict[str, str]:
-        """The hashes in ``code.json``, by key."""
+        """Return the hashes in ``code.json``, by key."""
         if not self._file.exists():
             return {}
         try:

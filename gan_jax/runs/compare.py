@@ -44,7 +44,7 @@ def compare(folders: list[Path], out: Path) -> Path:
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """What each is called: its folder's name, or as much of its path as tells them apart."""
+    """Return what each is called: its folder's name, or as much of its path as tells them apart."""
     for depth in range(1, 20):
         names = ["/".join(folder.absolute().parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -62,7 +62,7 @@ def _is_short(value: Any) -> bool:
 
 
 def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A row for each key that isn't the same in all, a column for each run."""
+    """Return a row for each key that isn't the same in all, a column for each run."""
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     unlike = [key for key in keys if len({repr(config.get(key, _ABSENT)) for config in configs.values()}) > 1]
     rows = [

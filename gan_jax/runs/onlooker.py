@@ -26,7 +26,7 @@ class Onlooker(Workdir):
         yield
 
     def claim(self, config: ConfigDict) -> None:
-        """Finds what process 0 wrote.
+        """Find what process 0 wrote.
 
         Raises:
           UserError: it isn't there.
@@ -39,18 +39,18 @@ class Onlooker(Workdir):
         self._refuse_another(config, if_begun=False)
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
-        """Does nothing but say where process 0 keeps it."""
+        """Do nothing but say where process 0 keeps it."""
         return self.path / folder / grid_name(step)
 
     def save_animation(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
-        """Does nothing but say where process 0 keeps it."""
+        """Do nothing but say where process 0 keeps it."""
         return self.diverged / f"step_{step:08d}.npz"
 
     def logs(self, after: int, config: ConfigDict) -> Logs:
-        """Logs that keep nothing."""
+        """Return logs that keep nothing."""
         return _NoLogs()
 
     @staticmethod

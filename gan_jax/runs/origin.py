@@ -107,7 +107,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _kept(text: str) -> tuple[Path, list[int]]:
-    """The workdir that ``text``, ``RUN`` or ``RUN@STEP``, names, and the steps of its checkpoints, newest first."""
+    """Return the workdir that ``text``, ``RUN`` or ``RUN@STEP``, names, and its checkpoints' steps, newest first."""
     name, at, step = text.rpartition("@")
     chosen = bool(at) and step.isdecimal() and not Path(text).expanduser().exists()
     run = Path(name if chosen else text).expanduser().absolute()

@@ -36,5 +36,5 @@ def _read(name: str) -> str:
 
 
 def _raw(name: str) -> Markup:
-    """A file of ours as it is, style or script."""
+    """Return a file of ours as it is, style or script."""
     return Markup(_read(name))

@@ -50,7 +50,7 @@ _COMPARED = (
 
 
 def write_report(workdir: Workdir) -> Path:
-    """Writes ``report.html`` of the run in ``workdir`` from what lies there, and returns its path."""
+    """Write ``report.html`` of the run in ``workdir`` from what lies there, and return its path."""
     summary, records = workdir.summary() or {}, workdir.records()
     config = workdir.config().to_dict()
     judged: Mapping[str, Any] = next((record for record in reversed(records) if "eval_samples" in record), {})
@@ -117,7 +117,7 @@ def _last(workdir: Workdir, folder: str, width: int) -> dict[str, Any]:
 
 
 def _curves(records: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> list[dict[str, Any] | None]:
-    """A chart for each group of metrics, each term of a loss, and each value that a schedule moves."""
+    """Return a chart for each group of metrics, each term of a loss, and each value that a schedule moves."""
     logged = {name for record in records for name in record}
     known = {name for names in _CURVES.values() for name in names}
     terms = [name for name in sorted(logged) if name[:2] in ("d_", "g_") and name[2:] in config["terms"]]
@@ -155,7 +155,7 @@ def _without(figures: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _moved(records: Sequence[Mapping[str, float]]) -> list[str]:
-    """The metrics that are values of schedules."""
+    """Return the metrics that are values of schedules."""
     return sorted({name for record in records for name in record if name.startswith("schedule_")})
 
 
@@ -165,8 +165,11 @@ def _origin(workdir: Workdir) -> list[str]:
 
 
 def _truncations(evaluations: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, str], dict[str, Any]]]:
-    """What `scatter` shows of evaluations that differ in ``truncation`` alone: FID against the inception score, or,
-    where the features name no classes, against precision (Brock et al. 2019, arXiv:1809.11096, figure 16)."""
+    """Return what `scatter` shows of evaluations that differ in ``truncation`` alone.
+
+    It is FID against the inception score, or, where the features name no classes, against precision (Brock et al. 2019,
+    arXiv:1809.11096, figure 16).
+    """
     curves: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
     for found in evaluations:
         options = dict(part.split("=", 1) for part in str(found.get("sampling", "")).split())
@@ -195,7 +198,7 @@ def counted(things: Sequence[Any], what: str) -> str:
 
 
 def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Sequence[str], planned: int = 0) -> Path:
-    """Writes ``report.html`` of the sweep in ``path``, and returns its path.
+    """Write ``report.html`` of the sweep in ``path``, and return its path.
 
     Args:
       path: the directory of the sweep.

@@ -45,12 +45,12 @@ def _margin(captions: Sequence[str], pitch: int, shape: tuple[int, ...]) -> np.n
 
 
 def captions(labels: np.ndarray, names: Sequence[str]) -> list[str]:
-    """What stands before rows of these classes: the name, or, where its letters can't be drawn, the number."""
+    """Return what stands before rows of these classes: the name, or, where its letters can't be drawn, the number."""
     return [names[label] if names[label].isascii() else f"class {label}" for label in labels if names]
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Writes uint8 ``[H, W, 1 or 3]`` as PNG, replacing ``path`` in one step."""
+    """Write uint8 ``[H, W, 1 or 3]`` as PNG, replacing ``path`` in one step."""
     write_atomically(path, lambda file: _to_pil(picture).save(file, "PNG"))
 
 
@@ -73,7 +73,7 @@ def save_images(
     seeds: np.ndarray | None = None,
     columns: int | None = None,
 ) -> None:
-    """Writes uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
+    """Write uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
 
     With labels ``[N]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes`` ``[K]``; the grid has 10
     columns and the classes before its rows; and a file of a folder has its class in its name.
@@ -115,12 +115,12 @@ def save_images(
 
 
 def _for_files(name: str) -> str:
-    """A class as part of a file's name: whatever has a meaning for shells or file systems becomes an underscore."""
+    """Return a class as part of a file's name: what has a meaning for shells or file systems becomes an underscore."""
     return "_" + re.sub(r"[^A-Za-z0-9-]", "_", name)[:40]
 
 
 def save_animation(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
-    """A looping GIF of the given PNG files, about ``seconds`` long and at rest on the last.
+    """Write a looping GIF of the given PNG files, about ``seconds`` long and at rest on the last.
 
     Of more than `FRAMES` it shows as many, evenly chosen, the first and the last among them; pictures with a side of
     more than `SIDE` pixels are made smaller, and those of another shape than the last get a black border.
@@ -153,7 +153,7 @@ def smaller(picture: Image.Image, side: int) -> Image.Image:
 
 
 def png_within(path: Path, side: int) -> bytes:
-    """The PNG file ``path``, made `smaller` if need be."""
+    """Return the PNG file ``path``, made `smaller` if need be."""
     data, out = read_regular(path), io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
         if max(picture.size) <= side:

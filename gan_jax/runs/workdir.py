@@ -62,7 +62,7 @@ class Workdir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training here, for as long as this one lives; makes the directory.
+        """Keep other processes from training here, for as long as this one lives; make the directory.
 
         The lock is the system's, on the file ``lock``: it ends with the process, however that ends.
 
@@ -121,15 +121,14 @@ class Workdir:
                 )
 
     def differing(self, config: ConfigDict) -> dict[str, str]:
-        """What the run here has otherwise than ``config``, so that it can't just go on with it: by dotted key, in
-        words."""
+        """Return what keeps the run here from just going on with ``config``: what differs, by dotted key, in words."""
         movable = stages.lengthens(config) and (config.steps > self.reached() or config.steps == self.made())
         ignored = (*_FREE, *(("steps",) if movable else ()))
         own = configuration.to_plain(self.config())
         return configuration.differences(own, configuration.to_plain(config), ignored) | self.code.differing(config)
 
     def reached(self) -> int:
-        """The last step that the run here has made and saved."""
+        """Return the last step that the run here has made and saved."""
         return max([*self.saved(), self.made() or 0])
 
     def _refuse_another(
@@ -169,7 +168,7 @@ class Workdir:
         return bool(self.saved() or self.summary() or self.records() or self._rollbacks.exists())
 
     def claim(self, config: ConfigDict) -> None:
-        """Makes the directory, and in it ``config.json`` and ``data.json``, of what `check_data` was told.
+        """Make the directory, and in it ``config.json`` and ``data.json``, of what `check_data` was told.
 
         Raises:
           UserError: it can't be written.
@@ -191,7 +190,7 @@ class Workdir:
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
     def check_data(self, name: str, digest: str, count: int, classes: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Takes the data of the run, for `claim` to remember; refuses other data than the run here began with.
+        """Take the data of the run, for `claim` to remember; refuse other data than the run here began with.
 
         Args:
           name: of the data, for people.
@@ -237,7 +236,7 @@ class Workdir:
             return []
 
     def config(self) -> ConfigDict:
-        """The config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
+        """Return the config of the run here; if ``config.json`` is gone, that of the newest checkpoint.
 
         Raises:
           UserError: there is no run, its config is damaged, or ``config.json`` isn't what the run was trained with.
@@ -267,7 +266,10 @@ class Workdir:
         return config
 
     def _configs_of_checkpoint(self) -> list[dict[str, Any]]:
-        """That which the run goes on with from its newest checkpoint, and that which came to there; maybe nothing."""
+        """Return the config that the run goes on with from its newest checkpoint, and the one that came to there.
+
+        Without a checkpoint it is nothing.
+        """
         for step in reversed(self.saved()):
             if found := self._config_at(step):
                 changes = (change for change in self.changes() if not change["key"].startswith(KEY))
@@ -281,8 +283,9 @@ class Workdir:
         return found if isinstance(found, dict) and found else None
 
     def changes(self) -> list[dict[str, Any]]:
-        """What of the config was changed on the way: ``key``, ``old`` and ``new`` value, and the ``step`` that the new
-        one holds after.
+        """Return what of the config was changed on the way.
+
+        Each has ``key``, ``old`` and ``new`` value, and the ``step`` that the new one holds after.
 
         Raises:
           UserError: the file is damaged.
@@ -316,16 +319,16 @@ class Workdir:
         return self.history
 
     def saved(self) -> list[int]:
-        """The steps of the checkpoints that lie here as orbax ends them, whatever was begun since, in their order."""
+        """Return the steps of the checkpoints that lie here as orbax ends them, in order, whatever was begun since."""
         return [int(path.name) for path in named_by_number(self.checkpoints, str) if path.is_dir()]
 
     def summary(self) -> dict[str, Any] | None:
-        """The final figures of a finished run, or None."""
+        """Return the final figures of a finished run, or None."""
         summary = read_json(self._summary)
         return summary if isinstance(summary, dict) else None
 
     def made(self) -> int | None:
-        """The steps of the finished run here; None if there is none, or if it ended before its last."""
+        """Return the steps of the finished run here; None if there is none, or if it ended before its last."""
         steps = (self.summary() or {}).get("steps")
         return steps if isinstance(steps, int) else None
 
@@ -335,16 +338,18 @@ class Workdir:
         return self.summary() is not None and (made is None or made >= steps)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes ``summary.json``, by which a run counts as finished."""
+        """Write ``summary.json``, by which a run counts as finished."""
         self._write_json(self._summary, summary)
 
     def save_evaluation(self, figures: Mapping[str, Any]) -> None:
-        """Writes ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names; with
-        ``sampling`` among them ``..._FEATURES_SAMPLING.json``."""
+        """Write ``evaluation_STEP_SAMPLES_FEATURES.json``, of the ``figures`` with these names.
+
+        With ``sampling`` among them it is ``..._FEATURES_SAMPLING.json``.
+        """
         self._write_json(self.path / _evaluation_name(figures), figures)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """What `save_evaluation` wrote, by step and samples; damaged files are named, and left out."""
+        """Return what `save_evaluation` wrote, by step and samples; damaged files are named, and left out."""
         found = []
         for file in sorted(self.path.glob("evaluation_*.json")):
             if not _EVALUATION.fullmatch(file.name):
@@ -360,13 +365,13 @@ class Workdir:
         return found
 
     def save_grid(self, step: int, picture: np.ndarray, folder: str = "samples") -> Path:
-        """Writes the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``; returns the file."""
+        """Write the grid of ``step``, uint8 ``[H, W, C]``, to ``folder``; return the file."""
         path = self.path / folder / grid_name(step)
         visualize.save_png(picture, path)
         return path
 
     def grids(self, folder: str = "samples") -> list[Path]:
-        """The files that `save_grid` wrote to ``folder``, by step; whatever else people put there is left out."""
+        """Return the files that `save_grid` wrote to ``folder``, by step, without whatever else people put there."""
         return named_by_number(self.path / folder, grid_name)
 
     def save_animation(self) -> None:
@@ -387,7 +392,7 @@ class Workdir:
         return records
 
     def logs(self, after: int, config: ConfigDict) -> "Logs":
-        """Opens the logs, for the trackers of ``config``, to go on after step ``after``.
+        """Open the logs, for the trackers of ``config``, to go on after step ``after``.
 
         What earlier attempts logged of later steps is dropped, and a run that ended with fewer steps isn't finished any
         more.
@@ -415,8 +420,10 @@ class Workdir:
         self._write_json(self._rollbacks, [*self.rollbacks(rollback["to"]), rollback])
 
     def move(self, other: "Workdir", config: ConfigDict, logs: "Logs") -> None:
-        """Writes to ``other`` what is known of the run here without reading anything here, for the case that it is
-        gone."""
+        """Write to ``other`` what is known of the run here.
+
+        Nothing is read here, for the case that it is gone.
+        """
         other.code = Code(other.path, self.code)
         other.check(config)
         other.data = self.data
@@ -426,7 +433,7 @@ class Workdir:
         write_atomically(other._metrics, lambda file: file.write(logs.content()), sync=True)
 
     def save_diverged(self, step: int, leaves: Mapping[str, np.ndarray]) -> Path:
-        """Keeps a state that is not finite in ``diverged/``."""
+        """Keep a state that is not finite in ``diverged/``."""
         path = self.diverged / f"step_{step:08d}.npz"
         write_arrays(path, leaves)
         return path
@@ -437,7 +444,7 @@ class Workdir:
 
 
 def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What `Workdir.changes` has, a line each."""
+    """Return what `Workdir.changes` has, a line each."""
     return [
         f"after step {c['step']:,}: {c['key']} {shown(c['key'], c.get('old'))} -> {shown(c['key'], c['new'])}"
         for c in changes
@@ -445,7 +452,7 @@ def told(changes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _unlike(known: dict[str, Any], config: ConfigDict) -> dict[str, str]:
-    """What a run with the config ``known`` can't have done by ``config``, each with both values."""
+    """Return what a run with the config ``known`` can't have done by ``config``, each with both values."""
     # Made longer, it may have been killed before its next checkpoint.
     steps = ("steps",) if stages.lengthens(config) else ()
     return configuration.differences(known, configuration.to_plain(config), (*_FREE, *steps))
@@ -465,10 +472,10 @@ def _evaluation_name(figures: Mapping[str, Any]) -> str:
 
 
 def named_by_number(folder: Path, name: Callable[[int], str]) -> list[Path]:
-    """What lies in ``folder`` under exactly the ``name`` of a number, in the order of these; nothing if it can't be
-    read.
+    """Return what lies in ``folder`` under exactly the ``name`` of a number, in the order of these.
 
-    A copy that people put beside it, as ``step_00000002 copy.png``, is none of them.
+    These are none if the folder can't be read. A copy that people put beside it, as ``step_00000002 copy.png``, is none
+    of them.
     """
     found = {}
     with suppress(OSError):

@@ -35,7 +35,7 @@ _watcher: "subprocess.Popen[str] | None" = None
 
 
 def start(coordinator: str | None, processes: int | None, process: int | None, seconds: int = START) -> None:
-    """Joins the other processes of this run, if there are any. Nothing else must have been asked of JAX before.
+    """Join the other processes of this run, if there are any. Nothing else must have been asked of JAX before.
 
     Args:
       coordinator: ``HOST:PORT`` of process 0, where the others find it.
@@ -79,7 +79,7 @@ def start(coordinator: str | None, processes: int | None, process: int | None, s
 
 
 def _checked(coordinator: str | None, processes: int | None, process: int | None) -> dict[str, Any]:
-    """What the flags give, for `jax.distributed.initialize`."""
+    """Return what the flags give, for `jax.distributed.initialize`."""
     if coordinator is None or processes is None or process is None:
         raise UserError("many hosts want --coordinator=HOST:PORT, --processes=N and --process=I, all three")
     host, _, port = coordinator.rpartition(":")
@@ -118,7 +118,7 @@ def in_a_cluster() -> bool:
 
 
 def _reach(coordinator: str, seconds: int, apart: str) -> None:
-    """Waits until process 0 listens: JAX, which doesn't come back from a wait in vain, then has none before it."""
+    """Wait until process 0 listens: JAX, which doesn't come back from a wait in vain, then has none before it."""
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + seconds
     while True:
@@ -132,7 +132,7 @@ def _reach(coordinator: str, seconds: int, apart: str) -> None:
 
 
 def _last_words(line: str) -> None:
-    """What a process beside this one says if this one ends without a word; nothing if ``line`` is empty.
+    """Set what a process beside this one says if this one ends without a word; nothing if ``line`` is empty.
 
     So it ends when JAX's coordination service gives up on another: from a thread of its own, past all exceptions.
     """
@@ -165,7 +165,7 @@ def is_first() -> bool:
 
 
 def barrier() -> None:
-    """Waits until all processes are here; each must come by the same number of times."""
+    """Wait until all processes are here; each must come by the same number of times."""
     if several():
         _state().client.wait_at_barrier(f"gan_jax/{next(_meetings)}", _PATIENCE * 1000)
 
@@ -181,7 +181,7 @@ def first_goes_first() -> Iterator[None]:
 
 
 def broadcast(value: Any) -> Any:
-    """What process 0 has for ``value``, of JSON: a decision that all must take alike."""
+    """Return what process 0 has for ``value``, of JSON: a decision that all must take alike."""
     if not several():
         return value
     key = f"gan_jax/{next(_decisions)}"
@@ -198,7 +198,7 @@ class Calls:
         self._number, self._sent = next(_decisions), False
 
     def due(self, step: int, told: str, at: int) -> str:
-        """What one was told of, or nothing; the same in all processes.
+        """Return what one was told of, or nothing; the same in all processes.
 
         Args:
           step: that after which this process looks.
@@ -228,14 +228,14 @@ class Calls:
 
 
 def leave_if_lost(error: Exception) -> None:
-    """Ends this process, with one line, if ``error`` says that another can't be reached."""
+    """End this process, with one line, if ``error`` says that another can't be reached."""
     reason = " ".join(str(error).split())
     if several() and any(word in reason.lower() for word in _OF_OTHERS):
         leave(_LINE.replace("gone", f"gone ({reason[:200]})", 1), _GONE)
 
 
 def leave(line: str, code: int) -> NoReturn:
-    """Ends this process with a last line, at once in a run of several: a shutdown of JAX would wait for the others."""
+    """End this process with a last line, at once in a run of several: a shutdown of JAX would wait for the others."""
     if _watcher is None:
         print(line, file=sys.stderr, flush=True)
         sys.exit(code)

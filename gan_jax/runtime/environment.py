@@ -8,7 +8,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def prepare() -> None:
-    """Sets the process up for training: before JAX is first used.
+    """Set the process up for training, before JAX is first used.
 
     - Compiled programs are kept on disk, in ``$JAX_COMPILATION_CACHE_DIR`` or the user's cache directory; nowhere if
       that can't be written, or if this user has no home.
@@ -29,7 +29,7 @@ def prepare() -> None:
 
 
 def give_back() -> None:
-    """Returns free memory to the system."""
+    """Return free memory to the system."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

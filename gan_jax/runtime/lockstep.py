@@ -71,7 +71,7 @@ class _Machine:
         self.device_axis, self.shards, self.each, self.count = device_axis, shards, each, count
 
     def run(self, closed: Any, values: Sequence[_Value]) -> list[_Value]:
-        """The results of a closed jaxpr."""
+        """Return the results of a closed jaxpr."""
         return _Program(self, closed).run(values)
 
     def once(self, function: Callable[..., Sequence[Array]], shared: Sequence[Any]) -> list[Array]:
@@ -152,7 +152,7 @@ class _Program:
         self.later: dict[Any, int] = {}  # how many equations yet to run, and results, read a variable
 
     def run(self, values: Sequence[_Value]) -> list[_Value]:
-        """The results of the jaxpr, from its arguments."""
+        """Return the results of the jaxpr, from its arguments."""
         jaxpr = self.closed.jaxpr
         equations, outvars = _merged(jaxpr)
         for atoms in (*(equation.invars for equation in equations), outvars):
@@ -197,7 +197,7 @@ class _Program:
         return known[atom]
 
     def evaluate(self, equation: Any, known: dict[Any, Any]) -> None:
-        """Adds the results of an equation."""
+        """Add the results of an equation."""
         arrays = [self.array(atom, known) for atom in equation.invars]
         with equation.ctx.manager:
             results = equation.primitive.bind(*arrays, **equation.primitive.get_bind_params(equation.params))
@@ -209,7 +209,7 @@ class _Program:
             self.later[var] -= 1
 
     def need(self, wanted: Sequence[Any]) -> None:
-        """Computes those of the variables that are pending, and what they depend on."""
+        """Compute those of the variables that are pending, and what they depend on."""
         chosen, looked_at, queue = set(), set(), list(wanted)
         while queue:
             var = queue.pop()
@@ -250,7 +250,7 @@ def _variables(atoms: Sequence[Any]) -> list[Any]:
 
 
 def _live(jaxpr: Any) -> list[Any]:
-    """The equations that its results depend on."""
+    """Return the equations that the results of ``jaxpr`` depend on."""
     wanted, kept = set(_variables(jaxpr.outvars)), []
     for equation in reversed(jaxpr.eqns):
         if not wanted.isdisjoint(equation.outvars):
@@ -260,7 +260,7 @@ def _live(jaxpr: Any) -> list[Any]:
 
 
 def _merged(jaxpr: Any) -> tuple[list[Any], list[Any]]:
-    """The live equations, equal ones as one, and the results.
+    """Return the live equations, equal ones as one, and the results.
 
     XLA would merge them too, but when depends on the number of devices, and it simplifies by how many read a value: it
     divides by a scalar that several read, and multiplies by the reciprocal of one that is read once.
@@ -296,7 +296,7 @@ def _with_keys(arrays: Sequence[Any], kinds: Sequence[Any]) -> list[Any]:
 
 
 def _inner(equation: Any) -> list[Any]:
-    """The jaxprs in an equation's parameters, closed."""
+    """Return the jaxprs in an equation's parameters, closed."""
     found = []
     for parameter in equation.params.values():
         for x in parameter if isinstance(parameter, tuple | list) else (parameter,):
@@ -358,7 +358,7 @@ def _axis_index(machine: _Machine, equation: Any, values: Sequence[_Value]) -> l
 
 
 def _scan(machine: _Machine, equation: Any, values: Sequence[_Value]) -> list[_Value]:
-    """A loop whose body speaks: a loop of the body in lockstep."""
+    """Run a loop whose body speaks: a loop of the body in lockstep."""
     params, closed = equation.params, equation.params["jaxpr"]
     end = _as_within(equation.invars, closed.jaxpr.invars)  # constants and carry; scanned ones have an axis more
     begin = end - _as_within(equation.outvars, closed.jaxpr.outvars)
@@ -388,7 +388,7 @@ def _as_within(outer: Sequence[Any], inner: Sequence[Any]) -> int:
 
 
 def _cond(machine: _Machine, equation: Any, values: Sequence[_Value]) -> list[_Value]:
-    """A choice, the same for all shards, with a branch that speaks."""
+    """Make a choice, the same for all shards, with a branch that speaks."""
     index, *operands = values
     if index.varies:
         raise NotImplementedError("a choice of each shard's own, with a collective operation in it")

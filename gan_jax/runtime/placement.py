@@ -32,7 +32,7 @@ def shard_index(batch_size: int, devices: int, shards: int = 0) -> np.ndarray:
 
 
 def all_devices() -> list[jax.Device]:
-    """The devices of all processes of this run, those of each next to each other.
+    """Return the devices of all processes of this run, those of each next to each other.
 
     Raises:
       UserError: the processes have different numbers of them.
@@ -60,7 +60,7 @@ def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
 
 
 def local_index(batch_size: int, devices: Sequence[jax.Device], shards: int = 0) -> np.ndarray:
-    """The rows of `shard_index` that are those of this process's devices."""
+    """Return the rows of `shard_index` that are those of this process's devices."""
     here = [device.process_index == jax.process_index() for device in devices]
     parts = shard_index(batch_size, len(devices), shards)
     rows: np.ndarray = parts.reshape(len(devices), -1, parts.shape[1])[here].reshape(-1, parts.shape[1])
@@ -96,7 +96,7 @@ def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """The leaves of ``tree``, copied to every device, as `compile_chunk`'s program wants its state and data."""
+    """Copy the leaves of ``tree`` to every device, as `compile_chunk`'s program wants its state and data."""
     return _put(tree, devices, jax.sharding.PartitionSpec())
 
 
@@ -118,5 +118,5 @@ def _put(tree: Any, devices: Sequence[jax.Device], spec: jax.sharding.PartitionS
 
 
 def on_first(tree: Any) -> Any:
-    """The copy of ``tree`` that lies on this process's first device: for work that one device does alone."""
+    """Return the copy of ``tree`` that lies on this process's first device: for work that one device does alone."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

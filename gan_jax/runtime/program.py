@@ -75,7 +75,7 @@ class Chunk:
         self.compiled: Any = None
 
     def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
-        """``steps`` steps from ``state``, which is donated."""
+        """Make ``steps`` steps from ``state``, which is donated."""
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
             with progress.elapsed("compiling"):
@@ -86,7 +86,7 @@ class Chunk:
 
 
 def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.Device], shards: int = 0) -> Chunk:
-    """The training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
+    """Return the training program: ``chunk(state, steps, data, share) -> (state, metrics)``.
 
     Args:
       gan: what to train.
@@ -194,7 +194,7 @@ class Population:
         self.chunk = Chunk(mapped, capacity, (), _options(devices))
 
     def put(self, states: Sequence[GANState]) -> list[Any]:
-        """The trials' states on their devices; empty slots repeat the last."""
+        """Put the trials' states on their devices; empty slots repeat the last."""
         filled = [*states, *(states[-1] for _ in range(len(self.devices) * self.slots - len(states)))]
         rows = [filled[slot :: self.slots] for slot in range(self.slots)]
         stacked = [jax.tree.map(lambda *leaves: np.stack(leaves), *row) for row in rows]
@@ -205,7 +205,7 @@ class Population:
     def __call__(
         self, states: list[Any], steps: int, data: Any, share: Any, live: Collection[int] | None = None
     ) -> tuple[list[Any], list[Any]]:
-        """``steps`` steps of the trials from ``states``, which are donated.
+        """Make ``steps`` steps of the trials from ``states``, which are donated.
 
         Where they take turns, slots without a ``live`` trial (numbers; all if None) are left out.
 
@@ -220,7 +220,7 @@ class Population:
         return [state for state, _ in done], [metrics for _, metrics in done]
 
     def state(self, states: list[Any], number: int) -> GANState:
-        """A copy of one trial's, alone on its device."""
+        """Return a copy of one trial's state, alone on its device."""
         device, slot = divmod(number, self.slots)
         tree, place = (states[0], (0, slot)) if self.together else (states[slot], (0,))
         copy: GANState = jax.tree.map(lambda x: jnp.copy(x.addressable_data(device)[place]), tree)
@@ -256,7 +256,9 @@ def measured(
 
 
 def _chosen(fetch: Fetch, share: Any, state: GANState, capacity: int, *, in_shards: bool = False) -> Any:
-    """What is chosen for each of the ``capacity`` steps from ``state``, arrays ``[capacity, ...]``; None: as they come.
+    """Return what is chosen for each of the ``capacity`` steps from ``state``.
+
+    These are arrays ``[capacity, ...]``; None: as they come.
 
     To find images in their order takes a loop until all are found, and at each turn of such a loop a GPU waits for its
     host: all steps together take as many turns as one. A CPU doesn't wait, and would find far more than it needs.
@@ -285,7 +287,7 @@ def _repeat(
     *,
     halts: bool,
 ) -> tuple[GANState, Metrics]:
-    """``steps`` times ``step``, each of what is ``chosen`` for it, and the metrics as arrays ``[capacity]``.
+    """Repeat ``step`` ``steps`` times, each of what is ``chosen`` for it, and return the metrics as ``[capacity]``.
 
     ``metrics`` has their shapes. If it ``halts``, no step is made from what isn't finite.
     """

@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devices: int) -> Cost:
-    """What XLA says of the compiled ``chunk``, its loop over steps counted once.
+    """Return what XLA says of the compiled ``chunk``, its loop over steps counted once.
 
     XLA counts the body of the loop over D's early steps once too; by as much as that is too little, by the FLOPs of
     the update before compilation with one and two D steps, its figures are raised.
@@ -93,7 +93,7 @@ def matmul_rate(devices: Sequence[jax.Device], dtype: Any) -> float:
 def figures(
     cost: Cost, rates: Sequence[float], images_per_step: int, devices: Sequence[jax.Device], dtype: Any
 ) -> dict[str, Any]:
-    """The run's figures by name, those of `cost` beside the speed ``rates`` (images/s, of each dispatch)."""
+    """Return the run's figures by name, those of `cost` beside the speed ``rates`` (images/s, of each dispatch)."""
     low, median, high = np.percentile(rates, (25, 50, 75)) if len(rates) else (0.0, 0.0, 0.0)
     achieved, roof = cost.flops * median / images_per_step, matmul_rate(devices, dtype)
     stats = placement.local_devices(devices)[0].memory_stats() or {}

@@ -39,10 +39,11 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """A `Stop` that hears SIGTERM, SIGINT and, unless it is ignored (by ``nohup``), SIGHUP. For a process' main thread.
+    """Yield a `Stop` that hears SIGTERM, SIGINT and, unless it is ignored (by ``nohup``), SIGHUP.
 
-    They are heard by a thread: handlers of Python's own wait until the main one comes back from a compiled program, or
-    from compiling it, which may take minutes. Stdout and stderr are `_Lasting` meanwhile.
+    It is for a process' main thread. Signals are heard by a thread: handlers of Python's own wait until the main one
+    comes back from a compiled program, or from compiling it, which may take minutes. Stdout and stderr are `_Lasting`
+    meanwhile.
     """
     stop, (heard, told) = Stop(), socket.socketpair()
     told.setblocking(False)
@@ -66,7 +67,7 @@ def listening() -> Iterator[Stop]:
 
 @contextmanager
 def _lasting_output(stop: Stop | None) -> Iterator[None]:
-    """Makes stdout and stderr `_Lasting`, beneath what lies on top (`gan_jax.util.progress.plain_output`)."""
+    """Make stdout and stderr `_Lasting`, beneath what lies on top (`gan_jax.util.progress.plain_output`)."""
     streams: tuple[Any, Any] = sys.stdout, sys.stderr
     beneath = [getattr(stream, "beneath", stream) for stream in streams]
     lasting = [cast(TextIO, _Lasting(stream, stop)) for stream in beneath]
@@ -140,7 +141,7 @@ def _listen(heard: socket.socket, stop: Stop) -> None:
 
 
 def end(code: int, text: str) -> None:
-    """Ends the process from any of its threads, whatever the others do."""
+    """End the process from any of its threads, whatever the others do."""
     _say(text)
     with suppress(OSError):
         sys.stdout.flush()

@@ -12,7 +12,7 @@ Sweep = list[dict[str, Any]]
 
 
 def sweep(key: str, values: Iterable[Any]) -> Sweep:
-    """A trial for each of the ``values`` of ``key``."""
+    """Return a trial for each of the ``values`` of ``key``."""
     return [{key: value} for value in values]
 
 
@@ -22,7 +22,7 @@ def product(sweeps: Sequence[Sweep]) -> Sweep:
 
 
 def zipped(sweeps: Sequence[Sweep]) -> Sweep:
-    """The first trials of all in one, then the second ones, and so on.
+    """Merge the first trials of all in one, then the second ones, and so on.
 
     Raises:
       ValueError: they aren't of one length.

@@ -122,7 +122,7 @@ class _Jobs:
         return failed
 
     def job(self, part: Sequence[planning.Trial]) -> "submitit.Job[None]":
-        """The job that has ``part`` already, from an earlier start of the same command, or a new one."""
+        """Return the job that has ``part`` already, from an earlier start of the same command, or a new one."""
         name = part[0].name
         if name in self.submitted:
             job = _KINDS[self.executor.cluster](self.folder, self.submitted[name])

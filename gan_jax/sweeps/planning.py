@@ -59,13 +59,13 @@ class Trial:
 
 
 def refuse_a_run(path: Path) -> None:
-    """Raises `UserError` if ``path`` is the workdir of a run, whose report a sweep would replace by its own."""
+    """Raise `UserError` if ``path`` is the workdir of a run, whose report a sweep would replace by its own."""
     if (path / "config.json").exists():
         raise UserError(f"{path} holds a run: give another --workdir")
 
 
 def trial_name(number: int) -> str:
-    """What the workdir of a trial is called."""
+    """Return what the workdir of a trial is called."""
     return f"{number:03d}"
 
 
@@ -122,7 +122,7 @@ def grouped(members: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def split(members: Sequence[Trial], devices: Sequence[jax.Device]) -> list[list[Trial]]:
-    """Populations: trials that one program trains, as many as the devices' memory holds."""
+    """Return populations: trials that one program trains, as many as the devices' memory holds."""
     populations = []
     for group in grouped(members):
         room = max(1, placement.memory(devices) // (_COPIES * group[0].nbytes())) * len(devices)
@@ -154,7 +154,7 @@ def in_step(population: Sequence[Trial]) -> list[tuple[list[Trial], list[Trial]]
 
 
 def describe(members: Sequence[Trial], populations: Sequence[Sequence[Trial]], devices: Sequence[jax.Device]) -> str:
-    """The plan, in words."""
+    """Return the plan, in words."""
     kind = placement.kind(devices)
     lines = [f"{counted(members, 'trial')}, {counted(populations, 'program')}, {len(devices)} x {kind}"]
     for number, population in enumerate(populations):

@@ -153,10 +153,11 @@ class Population:
             run.attend(step, self.program.state(self.states, number))
 
     def compiled(self, begun: Sequence[GANState], feed: Any) -> program.Population:
-        """The program; whether a device's trials make their steps at once is by the config, or by measurement.
+        """Return the program.
 
-        What was measured is kept beside the data, for all sweeps there: the two differ by rounding, and the same sweep
-        shall come out the same twice.
+        Whether a device's trials make their steps at once is by the config, or by measurement. What was measured is
+        kept beside the data, for all sweeps there: the two differ by rounding, and the same sweep shall come out the
+        same twice.
         """
 
         def compile(together: bool) -> program.Population:
@@ -219,7 +220,7 @@ class Population:
                 self.leave(number, "diverged", str(run.apart(error, self.program.state(self.states, number))))
 
     def leave(self, number: int, verdict: str, why: str) -> None:
-        """Ends a trial before its last step."""
+        """End a trial before its last step."""
         print(f"\n{self.members[number].name}: {why}", file=sys.stderr)
         run = self.runs.pop(number)
         run.workdir.save_summary({"verdict": verdict, "why": why})
@@ -227,7 +228,7 @@ class Population:
         run.logs.finish({})
 
     def tell(self, step: int) -> None:
-        """Prints what an evaluation after ``step`` found of each trial; of many, of those with the lowest FIDs."""
+        """Print what an evaluation after ``step`` found of each trial; of many, of those with the lowest FIDs."""
         judged = {number: run for number, run in self.runs.items() if run.figures}
         chosen = sorted(sorted(judged, key=lambda number: min(judged[number].fid, default=0.0))[:LISTED])
         for place, number in enumerate(chosen):
@@ -238,7 +239,7 @@ class Population:
             progress.say(f"{'':<14}and {len(judged) - len(chosen)} more")
 
     def shown(self) -> str:
-        """What a progress bar shows of all trials."""
+        """Return what a progress bar shows of all trials."""
         now = [run.now for run in self.runs.values() if run.now]
         if not now:
             return ""
@@ -250,8 +251,9 @@ class Population:
 
 
 def together(kept: Sequence[Checkpoints], begun: Sequence[GANState]) -> tuple[int, list[GANState]]:
-    """The last step that all have a whole checkpoint of, and their states after it; step 0 and the states ``begun`` if
-    there was none. Later checkpoints are removed, damaged ones put aside.
+    """Return the last step that all have a whole checkpoint of, and their states after it.
+
+    If there was none, it is step 0, and the states ``begun``. Later checkpoints are removed, damaged ones put aside.
 
     Raises:
       UserError: there were such steps, but at each a checkpoint is damaged.

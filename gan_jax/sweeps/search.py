@@ -104,7 +104,7 @@ class _Lock:
         self._journal, self._file = journal, -1
 
     def acquire(self) -> bool:
-        """Waits until no other process writes."""
+        """Wait until no other process writes."""
         self._file = os.open(self._journal, os.O_RDWR | os.O_CREAT, 0o666)
         with suppress(OSError):  # a file system without locks, of which `Workdir.locked` has warned
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -125,7 +125,7 @@ def _drop_torn(journal: Path) -> None:
 
 
 def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
-    """The study in ``path``, begun if there is none."""
+    """Return the study in ``path``, begun if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.mkdir(parents=True, exist_ok=True)
     journal = path / "study.journal"
@@ -151,7 +151,7 @@ def _study(config: ConfigDict, path: Path, objective: str) -> optuna.Study:
 
 
 def _generation(study: optuna.Study, space: Space, trials: int, population: int, seed: int) -> dict[int, optuna.Trial]:
-    """The trials to train next, by number: those that a killed process left, and new ones up to a full generation."""
+    """Return the trials to train next, by number: what a killed process left, and new ones up to a full generation."""
     known = study.get_trials(deepcopy=False)
     asked = {}
     for trial in known:
@@ -179,7 +179,7 @@ def _filled(trial: optuna.Trial, space: Space) -> optuna.Trial:
 
 
 def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """That of one trial: it remembers nothing, so a resumed search draws what an unbroken one does."""
+    """Return the sampler of one trial: it remembers nothing, so a resumed search draws what an unbroken one does."""
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -189,7 +189,7 @@ def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
 
 
 def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> population.Observe:
-    """Reports every evaluation to Optuna, and says why a trial is pruned, if it is."""
+    """Report every evaluation to Optuna, and say why a trial is pruned, if it is."""
 
     def observe(member: planning.Trial, step: int, figures: Mapping[str, float]) -> str | None:
         trial = trials[int(member.name)]
@@ -218,7 +218,7 @@ def _tell(study: optuna.Study, member: planning.Trial, objective: str) -> None:
 
 
 def _figure(figures: Mapping[str, Any], objective: str) -> tuple[str, float]:
-    """The objective among ``figures``, with its whole name."""
+    """Return the objective among ``figures``, with its whole name."""
     for name, value in figures.items():
         if name.partition("[")[0] == objective:
             return name, float(value)

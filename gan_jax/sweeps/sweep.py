@@ -81,7 +81,7 @@ def train(
 
 
 def job(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, numbers: Sequence[int]) -> None:
-    """The part of a sweep that a process of its own trains (`gan_jax.sweeps.jobs`).
+    """Train the part of a sweep that is for a process of its own (`gan_jax.sweeps.jobs`).
 
     Args:
       config: what all trials of the sweep have in common, references and all.
@@ -93,7 +93,7 @@ def job(config: ConfigDict, trials: Sequence[dict[str, Any]], path: Path, number
 
 
 def conclude(trials: Mapping[str, dict[str, Any]], path: Path, planned: int = 0) -> list[dict[str, Any]]:
-    """Writes ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; returns the rows.
+    """Write ``sweep.csv`` and ``report.html`` of the ``trials`` in ``path``, overrides by name; return the rows.
 
     ``planned`` is how many there will be, if more are to come.
     """
@@ -115,7 +115,7 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path, planned: int = 0)
 
 
 def _check_data(member: Trial, devices: Sequence[jax.Device]) -> None:
-    """Raises `UserError` if the data of ``member`` doesn't do for it: now, not when the programs before are done."""
+    """Raise `UserError` if the data of ``member`` doesn't do for it: now, not when the programs before are done."""
     try:
         dataset = build.build_dataset(member.config, member.workdir.cache)
         build.build_evaluator(member.config, member.gan, dataset, member.workdir.cache, devices)
@@ -124,7 +124,7 @@ def _check_data(member: Trial, devices: Sequence[jax.Device]) -> None:
 
 
 def _figures(workdir: Workdir) -> dict[str, Any]:
-    """Final figures of a trial, and the best FID on the way, however it ended, with its step."""
+    """Return the final figures of a trial, and the best FID on the way, however it ended, with its step."""
     summary = workdir.summary() or {"verdict": "not finished"}
     found = {name: value for name, value in summary.items() if isinstance(value, int | float | str)}
     for name, (value, step) in monitors.best(workdir.records()).items():

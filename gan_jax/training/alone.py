@@ -83,7 +83,10 @@ class Alone:
         self._compiling += time.perf_counter() - begin
 
     def _shares(self, pace: Pace) -> Generator[Any]:
-        """The shares of all dispatches. The next stage begins when its first is asked for: all before it is done."""
+        """Yield the shares of all dispatches.
+
+        The next stage begins when its first is asked for: all before it is done.
+        """
         step = self.first
         while True:
             with closing(self.feed.shares(chunks(self.config, step, pace, self.until))) as shares:

@@ -22,7 +22,7 @@ class Means:
         self._sums: dict[str, tuple[float, int]] = {name: (total, n) for name, (total, n) in (kept or {}).items()}
 
     def add(self, first: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """Adds arrays ``[n]``, of the steps from ``first`` on."""
+        """Add arrays ``[n]``, of the steps from ``first`` on."""
         for name, values in metrics.items():
             every = self._every.get(name, 1)
             own = values[-first % every :: every]
@@ -32,7 +32,7 @@ class Means:
                 self._sums[name] = float(summed), count + len(own)
 
     def take(self) -> dict[str, float]:
-        """The mean of each metric over the steps that had it; none of what no step had. Begins anew."""
+        """Return the mean of each metric over the steps that had it; none of what no step had. Begin anew."""
         means = {name: total / count for name, (total, count) in self._sums.items()}
         self._sums = {}
         return means

@@ -94,7 +94,7 @@ class Run:
         self.begin = self.clock()
 
     def of_stage(self, records: monitors.Records) -> monitors.Records:
-        """The records of this stage's steps: figures of two resolutions don't compare."""
+        """Return the records of this stage's steps: figures of two resolutions don't compare."""
         return [record for record in records if record["step"] > self.stage.begin] if self.stage.begin else records
 
     def enter(self, stage: stages.Stage, gan: GAN, evaluator: Evaluator) -> None:
@@ -115,11 +115,11 @@ class Run:
         return time.perf_counter() - self.evaluator.preparing
 
     def pause(self, step: int, state: GANState, pending: Pending) -> str:
-        """What is due after ``step`` steps; ``state`` lies on one device. Metrics first: no bad state is ever saved.
+        """Do what is due after ``step`` steps; ``state`` lies on one device. Metrics first: no bad state is ever saved.
 
         Failing writes are tried again, and what fails for too long is left in ``trouble``.
 
-        Returns what a progress bar shows.
+        Return what a progress bar shows.
 
         Raises:
           DivergedError: see `report`.
@@ -159,12 +159,12 @@ class Run:
             self.over = step if waited >= patience else 0
 
     def persist(self, what: str, write: Callable[[], object]) -> None:
-        """Writes with patience."""
+        """Write with patience."""
         if self.trouble is None:
             self.trouble = insist(write, f"{what} of {self.workdir.path}", lambda: self.stop.asked)
 
     def save(self, step: int, state: GANState, wait: bool = False) -> None:
-        """A checkpoint, if the state is finite; the log is on disk before it."""
+        """Save a checkpoint, if the state is finite; the log is on disk before it."""
         if not _finite(state):
             raise DivergedError(f"the state after step {step} is not finite")
         self.logs.sync()
@@ -187,7 +187,7 @@ class Run:
             self.lost = True
 
     def attend(self, step: int, state: GANState) -> None:
-        """Saves ``state``, all of whose metrics were reported, now: here or, if need be, in the fallback.
+        """Save ``state``, all of whose metrics were reported, now: here or, if need be, in the fallback.
 
         Raises:
           UserError: the workdir can't be written any more.
@@ -220,7 +220,7 @@ class Run:
         )
 
     def apart(self, error: DivergedError, state: GANState) -> DivergedError:
-        """Keeps a state that is not finite in ``diverged/``; returns ``error`` with what is wrong in it."""
+        """Keep a state that is not finite in ``diverged/``; return ``error`` with what is wrong in it."""
         leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(jax.device_get(state)).items()}
         step = int(leaves["step"])
         bad = [name for name, leaf in leaves.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
@@ -241,10 +241,12 @@ class Run:
         return DivergedError(f"{error}; {found}; {kept}")
 
     def report(self, pending: Pending, figures: dict[str, float] | None = None) -> str:
-        """Checks a chunk's metrics, each step's, and logs them where that is due, and at the last with ``figures``, if
-        these are given. A line has the means of all steps since the line before it (`gan_jax.training.means.Means`).
+        """Check a chunk's metrics, each step's, and log them where that is due.
 
-        Returns what a progress bar shows.
+        At the last step they are logged with ``figures``, if these are given. A line has the means of all steps since
+        the line before it (`gan_jax.training.means.Means`).
+
+        Return what a progress bar shows.
 
         Raises:
           DivergedError: a metric, or the state before the chunk, is no longer finite.
@@ -288,13 +290,13 @@ class Run:
         return [*stops, pending.count] if last and pending.count not in stops else stops
 
     def diverged(self, name: str, step: int) -> str:
-        """What is said when a metric, or the state, is no longer finite."""
+        """Return what is said when a metric, or the state, is no longer finite."""
         good = self.checkpoints.latest()
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return f"{name} is not finite at step {step}: the training diverged; {kept} in {self.workdir.checkpoints}"
 
     def draw(self, step: int, state: GANState) -> None:
-        """Saves the grid of the fixed samples; of an autoencoder also unseen images beside their reconstructions."""
+        """Save the grid of the fixed samples; of an autoencoder also unseen images beside their reconstructions."""
         rows = self.config.sample.rows
         names = self.workdir.class_names(self.gan.classes)
         captions = visualize.captions(self.labels[::rows], names)
@@ -312,9 +314,9 @@ class Run:
         self.logs.flush()
 
     def finish(self, resources: dict[str, Any]) -> str:
-        """The animation, and the figures of the whole run; those of its last step are the last logged ones.
+        """Write the animation, and the figures of the whole run; those of its last step are the last logged ones.
 
-        Returns the verdict and why, and FID beside that of fresh images, in one line.
+        Return the verdict and why, and FID beside that of fresh images, in one line.
         """
         self.workdir.save_animation()
         records = self.workdir.records()

@@ -115,7 +115,7 @@ def train(
 
 
 def changed_leaves(config: ConfigDict, parts: Sequence[Part], workdir: Workdir) -> list[str]:
-    """The keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
+    """Return the keys that ``config`` has otherwise than the run in ``workdir``, all of them leaves of the state.
 
     Raises:
       UserError: one of them isn't; names it.
@@ -137,7 +137,7 @@ def changed_leaves(config: ConfigDict, parts: Sequence[Part], workdir: Workdir) 
 
 
 def _program(gan: GAN, hyper: Hyperparams) -> tuple[GAN, Any]:
-    """What a change of which makes another program."""
+    """Return what makes another program when it changes."""
     return gan, jax.tree.structure(hyper)
 
 
@@ -154,7 +154,7 @@ def _without_patience(config: ConfigDict, workdir: Workdir) -> str:
 
 
 def _ending(config: ConfigDict, workdir: Workdir) -> str:
-    """What a run is that has ended, in words."""
+    """Return, in words, what a run is that has ended."""
     if workdir.made() is None:
         summary = workdir.summary() or {}
         verdict, why = summary.get("verdict", "ended"), summary.get("why", "summary.json has no steps")
@@ -217,7 +217,7 @@ def _attempt(
 
 
 def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
-    """Prepares another attempt from the last checkpoint, with another order of the data and other noise.
+    """Prepare another attempt from the last checkpoint, with another order of the data and other noise.
 
     Raises:
       DivergedError: there were too many already.
@@ -245,7 +245,7 @@ def describe(
     path: Path,
     resumed: int | None,
 ) -> str:
-    """What a run says of itself at its start."""
+    """Return what a run says of itself at its start."""
     part = at(parts, resumed or 0)
     own, dataset = part.config, part.dataset
     kind = f"{len(devices)} x {placement.kind(devices)} ({placement.platform(devices)})"

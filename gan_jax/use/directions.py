@@ -135,10 +135,10 @@ def picture(
 
 
 def _first_weights(run: "Trained") -> np.ndarray:
-    """The matrix ``[outputs, D]`` of the layers that a code meets first: all affine ones of styles, or the first.
+    """Return the matrix ``[outputs, D]`` of the layers that a code meets first.
 
-    It is the derivative of what they make, by the code: so equalised rates, spectral norms and labels beside the code
-    need no care.
+    These are all affine ones of styles, or the first. The matrix is the derivative of what they make, by the code: so
+    equalised rates, spectral norms and labels beside the code need no care.
     """
     gan, network = run.gan, run.gan.generator
     network = network.clone(remat=False) if hasattr(network, "remat") else network

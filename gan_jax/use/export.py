@@ -169,7 +169,7 @@ def restored(folder: Path) -> GANState:
 
 
 def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
-    """The model card."""
+    """Return the model card."""
     config, shape = run.config, "x".join(map(str, run.gan.image_shape))
     known = read_json(run.workdir / "data.json") or {}
     data = f"{known.get('name', 'unknown')}, {known.get('images', 0):,} images"
@@ -217,7 +217,7 @@ def _built_in(gan: GAN, options: Mapping[str, Any]) -> str:
 
 
 def _judged(run: "Trained") -> dict[str, float]:
-    """The figures of the evaluation at this step, if there was one."""
+    """Return the figures of the evaluation at this step, if there was one."""
     lines = [line for line in run.metrics() if line.get("step") == run.step and "eval_samples" in line]
     found = lines[-1] if lines else {}
     return {name: value for name, value in found.items() if name.partition("[")[0] in _FIGURES}

@@ -70,7 +70,7 @@ def _exported(folder: Path, config: ConfigDict, step: int | str | None) -> Resto
 
 
 def _place(place: Workdir, step: int | str | None) -> tuple[Path, int | None]:
-    """The folder of the checkpoint, and its number; None: the newest there."""
+    """Return the folder of the checkpoint, and its number; None: the newest there."""
     if step == BEST:
         if not place.best.is_dir():
             raise UserError(f"no best checkpoint in {place.best}: evaluations keep one, unless checkpoint.best is none")
@@ -139,7 +139,7 @@ def labels(
 
 
 def _classes(text: str, names: list[str], whose: str) -> list[int]:
-    """The numbers of the classes that ``text`` names, with ``+`` between them."""
+    """Return the numbers of the classes that ``text`` names, with ``+`` between them."""
     by_name = {name: number for number, name in enumerate(names)}
     if not any(name.isdecimal() for name in names):
         by_name |= {str(number): number for number in by_name.values()}

@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
     local: bool
 
     def do_GET(self) -> None:
-        """The page, what it needs to know, the report."""
+        """Answer with the page, what it needs to know, or the report."""
         path = urlparse(self.path).path
         if not self._is_ours():
             return
@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
-        """A picture, or the code of one."""
+        """Answer with a picture, or the code of one."""
         url = urlparse(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         if not self._is_ours():

@@ -149,7 +149,7 @@ class _Graph:
         return outputs[0]
 
     def name(self, value: Any) -> str:
-        """The name of a value; an array becomes a constant."""
+        """Return the name of a value; an array becomes a constant."""
         if isinstance(value, str):
             return value
         array = np.asarray(value)
@@ -169,14 +169,14 @@ class _Graph:
         return f"v{self._count}"
 
     def shape(self, shape: Sequence[Any]) -> str:
-        """A shape as a tensor, computed where it has the batch in it."""
+        """Return a shape as a tensor, computed where it has the batch in it."""
         if all(isinstance(n, int) for n in shape):
             return self.ints(shape)
         parts = [self.ints([n]) if isinstance(n, int) else self._dimension(n) for n in shape]
         return self.node("Concat", parts, axis=0)
 
     def _dimension(self, dimension: Any) -> str:
-        """A dimension ``a batch + c`` as a tensor ``[1]``."""
+        """Return a dimension ``a batch + c`` as a tensor ``[1]``."""
         at = [int(dimension._evaluate(dict.fromkeys(dimension._get_vars(), n))) for n in (1, 2, 3)]
         slope = at[1] - at[0]
         if at[2] - at[1] != slope:

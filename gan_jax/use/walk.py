@@ -81,7 +81,10 @@ def walk(
 
 
 def _splines(points: np.ndarray, loop: bool) -> Any:
-    """``times [n] -> [n, cells, ...]``: through points ``[cells, K, ...]`` at times 0, 1, ..., K - 1 (K: the first)."""
+    """Return splines, ``times [n] -> [n, cells, ...]``, through points ``[cells, K, ...]``.
+
+    They pass these at times 0, 1, ..., K - 1 (K: the first).
+    """
     if points.shape[1] == 1:
         return lambda times: np.repeat(points[:, 0][None], len(times), 0)
     ends = points[:, :1] if loop else points[:, :0]
@@ -90,7 +93,7 @@ def _splines(points: np.ndarray, loop: bool) -> Any:
 
 
 def _circles(points: np.ndarray, loop: bool) -> Any:
-    """The same, on the great circle from each point to the next."""
+    """Return the same as `_splines`, on the great circle from each point to the next."""
     following = np.roll(points, -1, 1)
     each = jax.jit(jax.vmap(slerp))
     last = points.shape[1] - (0 if loop else 1)

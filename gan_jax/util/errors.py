@@ -26,13 +26,13 @@ def unknown_name(what: str, name: str, valid: Iterable[str], near: Sequence[str]
 
 
 def either(names: Iterable[str]) -> str:
-    """``'a', 'b' or 'c'``."""
+    """Return ``'a', 'b' or 'c'``."""
     *others, last = map(repr, names)
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def listed(things: Iterable[object], most: int = _SHOWN, between: str = ", ", long: int = _LONG) -> str:
-    """The first ``most`` of any number of things, each in at most ``long`` characters: ``a, b, c, and 5 more``."""
+    """Return the first ``most`` of some things, each in at most ``long`` characters: ``a, b, c, and 5 more``."""
     texts = [clipped(str(thing), long) for thing in things]
     rest = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
     return between.join([*texts[:most], *rest])

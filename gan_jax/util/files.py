@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], T], sync: bool = Fa
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a file to read, and nothing else: a named pipe would wait for a writer for ever, a device do anything.
+    """Open a file to read, and nothing else: a named pipe would wait for a writer for ever, a device do anything.
 
     Raises:
       OSError: there is none, it can't be read, or it is a pipe, a socket, a device or a folder.
@@ -70,7 +70,10 @@ def refusal(directory: Path) -> str:
 
 
 def keep(write: Callable[[], T], what: str, hint: str = "") -> T | None:
-    """What ``write`` returns; where it can't write, a warning that ``what`` isn't kept, with a ``hint``, and None."""
+    """Return what ``write`` returns, or None where it can't write.
+
+    Then a warning says that ``what`` isn't kept, with a ``hint``.
+    """
     try:
         return write()
     except OSError as error:
@@ -79,7 +82,7 @@ def keep(write: Callable[[], T], what: str, hint: str = "") -> T | None:
 
 
 def insist(write: Callable[[], object], what: str, hurried: Callable[[], object]) -> OSError | None:
-    """Calls ``write`` until it succeeds, for `PATIENCE` seconds (a disk is full, or away), and says so.
+    """Call ``write`` until it succeeds, for `PATIENCE` seconds (a disk is full, or away), and say so.
 
     Args:
       write: may be called again after an OSError.
@@ -115,16 +118,16 @@ class Appended:
         self._waiting = b""
 
     def add(self, data: bytes) -> None:
-        """Takes ``data`` for the next `flush`."""
+        """Take ``data`` for the next `flush`."""
         self._waiting += data
 
     def flush(self) -> None:
-        """Writes what waits; raises an OSError if it can't, and may be called again."""
+        """Write what waits; raise an OSError if it can't, after which it may be called again."""
         while self._waiting:
             self._waiting = self._waiting[self._file.write(self._waiting) :]
 
     def sync(self) -> None:
-        """Waits until all lies on the disk."""
+        """Wait until all lies on the disk."""
         self.flush()
         os.fsync(self._file.fileno())
 
@@ -146,14 +149,14 @@ class Appended:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays to a file ``.npz``."""
+    """Write named arrays to a file ``.npz``."""
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def write_images(
     path: Path, shape: Sequence[int], batches: Iterable[np.ndarray], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes images uint8 ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
+    """Write images uint8 ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
 
     Args:
       path: the file.
@@ -177,7 +180,7 @@ def write_images(
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """What `write_arrays` wrote, or None if the file isn't there or is damaged."""
+    """Return what `write_arrays` wrote, or None if the file isn't there or is damaged."""
     try:
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -186,7 +189,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def read_json(path: Path) -> Any:
-    """What lies in ``path``, or None if it isn't there or can't be read."""
+    """Return what lies in ``path``, or None if it isn't there or can't be read."""
     try:
         return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
@@ -194,6 +197,6 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Replaces ``path`` in one step."""
+    """Replace ``path`` in one step."""
     text = json.dumps(value, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()), sync=True)

@@ -46,7 +46,7 @@ ALIASES = {
 
 
 def unknown_key(key: str, known: Collection[str]) -> UserError:
-    """What is said of a ``key`` that isn't among the ``known`` ones: which may be meant."""
+    """Return what is said of a ``key`` that isn't among the ``known`` ones: which may be meant."""
     near = likely(key, known)
     if near:
         return UserError(f"unknown config key {key!r}; did you mean {either(near)}?")

@@ -35,7 +35,7 @@ def program() -> str:
 
 
 def path(text: str, what: str) -> Path:
-    """The path ``text``, a ``~`` at its start read as shells do; ``what`` names it.
+    """Return the path ``text``, a ``~`` at its start read as shells do; ``what`` names it.
 
     Raises:
       UserError: it starts at a home directory, and none is known here.
@@ -47,7 +47,7 @@ def path(text: str, what: str) -> Path:
 
 
 def run(file: str, what: str) -> dict[str, Any]:
-    """The names that the Python ``file`` defines; ``what`` it is, for errors.
+    """Return the names that the Python ``file`` defines; ``what`` it is, for errors.
 
     Raises:
       UserError: it can't be run.
@@ -102,7 +102,7 @@ def source(text: str) -> Path | None:
 
 
 def function(text: str, what: str, argument: str) -> Callable[[Any], Any]:
-    """The function that ``FILE.py:function`` or ``package.module:function`` names.
+    """Return the function that ``FILE.py:function`` or ``package.module:function`` names.
 
     Args:
       text: its name.
@@ -149,7 +149,10 @@ _files: dict[tuple[str, bytes], ModuleType] = {}  # by place and content
 
 
 def _module(text: str, what: str) -> ModuleType:
-    """The file or module in which ``text`` lies; a file is run once in a process, and again when it has changed."""
+    """Return the file or module in which ``text`` lies.
+
+    A file is run once in a process, and again when it has changed.
+    """
     place, _ = parts(text)
     if not _is_file(place):
         try:
@@ -177,7 +180,7 @@ def _module(text: str, what: str) -> ModuleType:
 
 
 def failed(what: str, error: BaseException, file: str = "") -> UserError:
-    """What is said where code of the user's own fails: ``config file mine.py, line 3: NameError: name 'x' is ...``.
+    """Return what is said where the user's own code fails: ``config file mine.py, line 3: NameError: name 'x' is ...``.
 
     Args:
       what: failed, in words; that with a ``file``, if it is one.
@@ -199,7 +202,7 @@ def failed(what: str, error: BaseException, file: str = "") -> UserError:
 
 
 def one_line(error: BaseException) -> str:
-    """What ``error`` says, without line breaks."""
+    """Return what ``error`` says, without line breaks."""
     return clipped(" ".join(str(error).split()), 2000) or type(error).__name__
 
 

@@ -14,7 +14,10 @@ _LOG = 10.0  # seconds between two lines of a bar in a file
 
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
-    """A bar of tqdm's with these ``options`` on stderr; where that is no terminal, a line every `_LOG` seconds."""
+    """Return a bar of tqdm's with these ``options`` on stderr.
+
+    Where that is no terminal, it is a line every `_LOG` seconds.
+    """
     from tqdm import (
         tqdm,  # not before `gan_jax.runtime.distributed.start`, which says whether this process has any bars
     )
@@ -97,7 +100,7 @@ class _Lines:
 
 
 def say(text: str) -> None:
-    """Prints a line on stdout beside the bars that are shown."""
+    """Print a line on stdout beside the bars that are shown."""
     from tqdm import tqdm
 
     tqdm.write(text)
@@ -105,8 +108,10 @@ def say(text: str) -> None:
 
 @contextmanager
 def elapsed(what: str, delay: float = 2.0) -> Iterator[None]:
-    """Shows for how long ``what`` has been going on, once that is ``delay`` seconds: for work that can't tell how much
-    of it is done."""
+    """Show for how long ``what`` has been going on, once that is ``delay`` seconds.
+
+    It is for work that can't tell how much of it is done.
+    """
     ended = Event()
 
     def show() -> None:

@@ -63,7 +63,7 @@ class TensorBoard:
         self._file.close()
 
     def _add(self, **values: Any) -> None:
-        """A record of TensorBoard's: length, its checksum, the event, its checksum."""
+        """Add a record of TensorBoard's: length, its checksum, the event, its checksum."""
         data = self._event(wall_time=time.time(), **values).SerializeToString()
         head = struct.pack("<Q", len(data))
         parts = head, struct.pack("<I", self._checksum(head)), data, struct.pack("<I", self._checksum(data))
