@@ -21,7 +21,7 @@ from gan_jax.runtime import environment
 
 
 def config_of(case: str, batch: int, shards: int = 0) -> ConfigDict:
-    """A case with another batch, in ``shards`` logical shards."""
+    """Return a case with another batch, in ``shards`` logical shards."""
     config = case_config("b" if case == "plain" else case)
     if case == "plain":
         config.generator.norm = config.discriminator.norm = "none"

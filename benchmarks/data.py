@@ -116,7 +116,7 @@ def options(**changed: Any) -> data.Options:
 
 
 def drawn(place: Path, count: int = 4000) -> Path:
-    """A folder of drawn images."""
+    """Draw a folder of images."""
     place.mkdir()
     images, _ = shapes.draw(64, 0, count)
     for i, image in enumerate(images):

@@ -94,7 +94,7 @@ def features(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]
 
 
 def distances(count: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """The figures on ``count`` given features of 2048 numbers, and on as many reals."""
+    """Return what computes the figures on ``count`` given features of 2048 numbers, and on as many reals."""
     import torch
     from torch_fidelity import metric_fid, metric_kid, metric_prc
 

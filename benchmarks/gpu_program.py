@@ -123,7 +123,7 @@ def prepare() -> None:
 
 
 def compiled(config: ConfigDict, devices: int = 1) -> jax.stages.Compiled:
-    """The optimised program of ``config`` on so many H100s. Exits if JAX has no compiler for them here."""
+    """Return the optimised program of ``config`` on so many H100s. Exit if JAX has no compiler for them here."""
     config = config.copy_and_resolve_references()
     gan, feed, state = parts(config)
     try:

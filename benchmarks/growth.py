@@ -63,12 +63,12 @@ def axes() -> dict[str, list[tuple[int, ConfigDict, int]]]:
 
 
 def devices(count: int) -> tuple[int, ConfigDict, int]:
-    """The same batch for each of so many."""
+    """Return the point of so many devices, each with the same batch."""
     return count, config(batch=32 * count), count
 
 
 def config(data: str = "mnist5k", side: int = 28, batch: int = 32, widths: tuple[int, ...] = (128, 64)) -> ConfigDict:
-    """The DCGAN so large."""
+    """Return the config of the DCGAN so large."""
     made: ConfigDict = dcgan.get_config(data)
     made.data.image_size = side
     made.batch_size, made.generator.widths, made.discriminator.widths = batch, widths, widths[::-1]
@@ -98,7 +98,7 @@ def measured(points: list[tuple[int, ConfigDict, int]], repeats: int) -> list[di
 
 
 def picture(found: dict[str, list[dict[str, Any]]], title: str) -> str:
-    """An SVG of a panel each."""
+    """Return an SVG of a panel each."""
     parts = [panel(name, rows, 30 + i * (_PANEL + 60)) for i, (name, rows) in enumerate(found.items())]
     width, height = len(parts) * (_PANEL + 60) + 10, _PANEL + 90
     style = "text{font:12px system-ui,sans-serif;fill:#374151}polyline{fill:none;stroke-width:2}"

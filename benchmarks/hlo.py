@@ -22,7 +22,7 @@ class Instruction:
     line: str
 
     def attribute(self, pattern: str) -> str:
-        """What the group in ``pattern`` is in the line, or nothing."""
+        """Return what the group in ``pattern`` is in the line, or nothing."""
         found = re.search(pattern, self.line)
         return found[1] if found else ""
 

@@ -40,7 +40,7 @@ def size(path: Path) -> int:
 
 
 def look(pid: int, workdir: Path) -> dict[str, float]:
-    """What the process holds now."""
+    """Return what the process holds now."""
     place = Path(f"/proc/{pid}")
     pages = int((place / "statm").read_text().split()[1])
     kept = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()]
@@ -56,7 +56,7 @@ def look(pid: int, workdir: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a line every few seconds, and at last the range of the second half."""
+    """Print a line every few seconds, and at last the range of the second half."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between looks")

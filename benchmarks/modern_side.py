@@ -66,7 +66,10 @@ class Modern(Torch):
         return inputs, (self._drawn(count), y)
 
     def _drawn(self, count: int) -> tuple[Any, ...]:
-        """What G takes: latents; of StyleGAN2 others to mix styles with, from which layer on, and layers' noise."""
+        """Draw what G takes.
+
+        That is latents; of StyleGAN2 others to mix styles with, from which layer on, and layers' noise.
+        """
         config = self.ours.config
         normal, uniform = (partial(draw, device=self.device) for draw in (torch.randn, torch.rand))
         z = normal(count, config.latent_dim)

@@ -130,7 +130,7 @@ def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
 
 
 def _events(place: Path) -> Iterator[tuple[float, str, float]]:
-    """Starts and durations in ns, and names between."""
+    """Yield starts and durations in ns, and names between."""
     for path in place.rglob("*.xplane.pb"):
         for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
             for line in plane.lines:
@@ -139,7 +139,7 @@ def _events(place: Path) -> Iterator[tuple[float, str, float]]:
 
 
 def profile_torch(theirs: Torch, steps: int) -> dict[str, float]:
-    """A step's milliseconds of each kind."""
+    """Return a step's milliseconds of each kind."""
     theirs.run(steps)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as traced:
         theirs.run(steps)
@@ -151,7 +151,7 @@ def profile_torch(theirs: Torch, steps: int) -> dict[str, float]:
 
 
 def report(ours: list[tuple[Operation, float]], theirs: dict[str, float], gflops: float, gbps: float) -> str:
-    """The two tables; rates in GFLOP/s and GB/s."""
+    """Return the two tables; rates in GFLOP/s and GB/s."""
 
     def row(title: str, some: list[tuple[Operation, float]], beside: str = "") -> str:
         least = sum(1e3 * (o.gflop / gflops if o.gflop else o.bytes / 1e9 / gbps) for o, _ in some)

@@ -22,7 +22,7 @@ STEPS = 4  # in a turn
 
 
 def variants(case: str) -> dict[str, ConfigDict]:
-    """The case without R1, with it, and with its finite difference."""
+    """Return the case without R1, with it, and with its finite difference."""
     found = {name: case_config(case) for name in ("without", "exact", "finite difference")}
     for name in ("exact", "finite difference"):
         found[name].terms.r1.update({"weight": 10.0, "finite_difference": name != "exact"})

@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def steps(name: str, trials: int, repeats: int) -> dict[str, float]:
-    """Steps a second, all trials together, and both populations' ratio to the sequence."""
+    """Measure steps a second, all trials together, and both populations' ratio to the sequence."""
     config, devices = CONFIGS[name](), jax.local_devices()[:1]
     program = Program(config, devices)
     network, feed, one = program.gan, program.feed, program.chunk

@@ -85,7 +85,7 @@ def named_config(name: str) -> ConfigDict:
 
 
 def parts(config: ConfigDict) -> tuple[GAN, Feed, GANState]:
-    """The GAN of ``config``, its data on one device, and the shapes of its state: what a program is compiled of."""
+    """Return what a program is compiled of: the GAN of ``config``, its data on one device, and its state's shapes."""
     gan, hyper = build.build_gan(config)
     feed = build.build_feed(config, gan, build.build_dataset(config, None), jax.devices()[:1])
     return gan, feed, jax.eval_shape(lambda: init_state(gan, 0, hyper))
@@ -114,14 +114,14 @@ class Program:
         self.state = placement.replicated(state, devices)
 
     def run(self, steps: int) -> Metrics:
-        """Makes ``steps`` steps in one dispatch, waits for them and returns their metrics, ``[feed.capacity]``."""
+        """Make ``steps`` steps in one dispatch, wait for them and return their metrics, ``[feed.capacity]``."""
         self.state, metrics = self.chunk(self.state, steps, self.feed.data, self.feed.nothing)
         jax.block_until_ready((self.state, metrics))
         return metrics
 
 
 def with_devices(count: int, module: str, *arguments: str) -> Any:
-    """What ``python -m module arguments`` prints as JSON where a CPU is ``count`` devices.
+    """Return what ``python -m module arguments`` prints as JSON where a CPU is ``count`` devices.
 
     A process of its own, because the threads of one with more devices than cores get into each other's way: on 2 cores
     a step on the first of 8 takes 1.7 times as long.

@@ -72,7 +72,7 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 def main() -> None:
-    """Runs what is missing, then prints the table of what is there."""
+    """Run what is missing, then print the table of what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/results"))
     parser.add_argument("--table", choices=TABLES, default="digits")
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def few(options: argparse.Namespace) -> list[str]:
-    """Flags for a part of the Earth's tiles, in a file that is written here."""
+    """Return flags for a part of the Earth's tiles, in a file that is written here."""
     if options.table != "few":
         return []
     path = options.workdir / f"earth_{_FEW}.npz"
@@ -111,7 +111,7 @@ def few(options: argparse.Namespace) -> list[str]:
 
 
 def run(name: str, call: list[str], seed: int, workdir: Path) -> None:
-    """Runs one, or what is missing of it, and adds up the time that it takes."""
+    """Run one, or what is missing of it, and add up the time that it takes."""
     place = workdir / f"{name}_{seed}"
     flags = [f"--config=configs/{call[0]}", f"--workdir={place}", *call[1:], *([f"--config.seed={seed}"] * (seed > 0))]
     if (place / "summary.json").exists():
@@ -144,7 +144,7 @@ def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float], f
 
 
 def row(call: str, runs: list[tuple[dict[str, Any], list[float], float]]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     final, best = ([of(fids) for _, fids, _ in runs] for of in (lambda fids: fids[-1], min))
     minutes = statistics.median(time for *_, time in runs) / 60
     recall = statistics.median(v for s, *_ in runs for k, v in s.items() if k.startswith("recall["))
@@ -156,13 +156,13 @@ def row(call: str, runs: list[tuple[dict[str, Any], list[float], float]]) -> str
 
 
 def spread(values: list[float]) -> str:
-    """The median, and from where to where if there are several."""
+    """Return the median, and from where to where the values go if there are several."""
     middle = f"{statistics.median(values):.1f}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.1f} to {max(values):.1f})"
 
 
 def table(rows: list[str]) -> str:
-    """The rows under their head."""
+    """Return the rows under their head."""
     columns = "steps", "CPU minutes", "FID at the end", "best FID", "precision / recall", "verdict"
     head = f"| `python launch.py --config=` | {' | '.join(columns)} |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows]) + "\n"

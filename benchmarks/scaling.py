@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measured(counts: list[int], batch: int, repeats: int, same: list[str]) -> list[dict[str, Any]]:
-    """A row for each number of devices, whose processes get the ``same`` flags."""
+    """Return a row for each number of devices, whose processes get the ``same`` flags."""
     turns: list[dict[int, Any]] = [{} for _ in range(repeats)]
     for turn, count in progress.bar([*product(turns, counts)], desc="processes"):
         turn[count] = with_devices(count, "benchmarks.scaling", *same, f"--only={count}")
@@ -118,7 +118,7 @@ def seconds(config: ConfigDict, count: int, batch: int, shards: int) -> dict[str
 
 
 def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], Any]:
-    """A function that makes a chunk of steps, compiled."""
+    """Return a function that makes a chunk of steps, compiled."""
     config.parallel.logical_shards = shards
     program, steps = Program(config, jax.devices()[:count]), config.steps_per_dispatch
     program.run(steps)
@@ -126,7 +126,7 @@ def stepper(config: ConfigDict, count: int, shards: int) -> Callable[[], Any]:
 
 
 def on_paper(config: ConfigDict, batch: int) -> dict[str, Any]:
-    """Sums over devices in a step for 8 H100s, each with ``batch`` images, and what `MACHINES` make of them.
+    """Return the sums over devices in a step for 8 H100s, each with ``batch`` images, and what `MACHINES` make of them.
 
     A ring adds up n bytes on D devices by sending 2 (D - 1) / D n from each.
     """

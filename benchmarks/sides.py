@@ -52,11 +52,11 @@ class Side:
         self.precision, self.figures = precision, dict[str, Any]()
 
     def run(self, steps: int) -> None:
-        """Makes ``steps`` steps and waits for them."""
+        """Make ``steps`` steps and wait for them."""
         raise NotImplementedError
 
     def first(self) -> list[list[float]]:
-        """The losses of D and of G in the first `CHECKED` steps, ``[[d, g], ...]``; takes ``compile_seconds`` too."""
+        """Return the losses of D and of G in the first `CHECKED` steps, ``[[d, g], ...]``; take ``compile_seconds``."""
         raise NotImplementedError
 
     def turn(self, steps: int) -> float:
@@ -78,7 +78,7 @@ class Side:
         return max(_resident("VmHWM") - resident, 0.0)
 
     def count(self) -> tuple[float, float]:
-        """The FLOPs and bytes of a step of eager PyTorch, the mean over a cycle."""
+        """Return the FLOPs and bytes of a step of eager PyTorch, the mean over a cycle."""
         with Counter() as count:
             self.run(self.cycle)
         return count.flops / self.cycle, count.bytes / self.cycle
@@ -143,7 +143,7 @@ _DRAWN = ("latents", "penalty")
 
 
 def matmul_precision(precision: str) -> Any:
-    """What JAX compiles in: on GPUs its default for float32 is TF32, elsewhere it is as the trainer has it."""
+    """Return the context that JAX compiles in: on GPUs its default for float32 is TF32, elsewhere the trainer's."""
     exact = {"float32": "float32", "tf32": "tensorfloat32"}.get(precision) if on_gpu() else None
     return jax.default_matmul_precision(exact)
 
@@ -235,7 +235,7 @@ class Torch(Side):
             self._wait()
 
     def _told(self, label: torch.Tensor) -> tuple[Any, ...]:
-        """What a step takes behind the noise: labels ``[d_steps, B]``."""
+        """Return what a step takes behind the noise: labels ``[d_steps, B]``."""
         return (label if self.ours.gan.classes else None,)
 
     def _noise(self) -> Any:
@@ -301,7 +301,7 @@ class Torch(Side):
 
 
 def torch_side(ours: Ours, precision: str, mode: str = "") -> Torch:
-    """The `Torch` for networks like ``ours``."""
+    """Return the `Torch` for networks like ``ours``."""
     from benchmarks.modern_side import MODELS, Modern  # which is a `Torch`
 
     kind = Modern if ours.config.model in MODELS else Torch
@@ -309,7 +309,7 @@ def torch_side(ours: Ours, precision: str, mode: str = "") -> Torch:
 
 
 def name_of(mode: str | None) -> str:
-    """A mode of `Torch`, or ours if None, in the table."""
+    """Return the name of a mode of `Torch`, or of ours if None, in the table."""
     if mode is None:
         return Ours.name
     return f"PyTorch compile, {mode}" if mode else "PyTorch eager"
@@ -370,7 +370,7 @@ class Apart(Side):
         self.living.discard(self)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        """What the process says; raises `SideError` if it fails, ends, or takes longer than ``patience``."""
+        """Return what the process says; raise `SideError` if it fails, ends, or takes longer than ``patience``."""
         try:
             self._here.send((method, arguments))
             late = not self._here.poll(self.patience)
@@ -387,7 +387,7 @@ class Apart(Side):
 
 
 def _serve(connection: Any, config: ConfigDict, precision: str, mode: str | None, steps: int) -> None:
-    """What the process of an `Apart` does."""
+    """Do what the process of an `Apart` does."""
     os.setpgid(0, 0)
     settle()
     side: Side | None = None
@@ -428,7 +428,7 @@ def networks(ours: Ours) -> tuple[tuple[torch.nn.Module, torch.nn.Module], Any]:
 
 
 def settle() -> None:
-    """Sets a process up to measure in."""
+    """Set a process up to measure in."""
     environment.prepare()
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -440,7 +440,7 @@ class SideError(Exception):
 
 @contextmanager
 def failing(row: dict[str, Any]) -> Iterator[None]:
-    """Makes of an error a line of the table; where it came from goes to stderr."""
+    """Turn an error into a line of the table; where it came from goes to stderr."""
     try:
         yield
     except SideError as error:
@@ -458,7 +458,7 @@ class Counter(TorchDispatchMode):
     flops: float = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called for every operation."""
+        """Run an operation and count it; this is called for every one."""
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket in flop_registry:
             self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)

@@ -13,7 +13,7 @@ _FEATURES = "tensorflow_datasets.core.features"
 def write(
     root: Path, name: str, splits: Mapping[str, Sequence[bytes]], labels: Mapping[str, Sequence[int]] | None
 ) -> None:
-    """Writes the data set ``name`` below ``root``, version 1.0.0.
+    """Write the data set ``name`` below ``root``, version 1.0.0.
 
     Args:
       root: what becomes ``data.dir``.

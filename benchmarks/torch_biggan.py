@@ -174,7 +174,7 @@ def _places(net: nn.Module) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 @torch.no_grad()
 def copy_to_torch(variables: Any, net: nn.Module) -> None:
-    """Overwrites everything in ``net`` with the variables of our module; all of these must have their place."""
+    """Overwrite everything in ``net`` with the variables of our module; all of these must have their place."""
     taken = 0
     for place, layer in _places(net):
         ours: dict[str, np.ndarray] = {}

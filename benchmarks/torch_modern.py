@@ -127,7 +127,7 @@ class Trainer:
         )
 
     def step(self, real: Tensor, inputs: tuple[Any, ...], path: tuple[tuple[Any, ...], Tensor] | None = None) -> Found:
-        """A step of both.
+        """Make a step of both.
 
         Args:
           real: images.
@@ -147,7 +147,7 @@ class Trainer:
         return Found(d_loss.detach(), g_loss.detach(), real_logits.detach(), fake_logits.detach())
 
     def discriminator_step(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A penalty takes the gradient of the very pass that the loss is of."""
+        """Make a step of D, whose penalties take the gradient of the very pass that the loss is of."""
         logits, penalties = [], torch.zeros((), device=real.device)
         for images, penalty in ((real, self.r1), (fake, self.r2)):
             weight = penalty.now(self.steps)

@@ -67,7 +67,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """The filter, then every second pixel."""
+    """Apply the filter, then take every second pixel."""
     return F.conv2d(x, filters(x), stride=2, padding=1, groups=x.shape[1])
 
 

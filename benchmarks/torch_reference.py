@@ -294,8 +294,10 @@ class Trainer:
         own: Tensor | None = None,
         label: Tensor | None = None,
     ) -> Found:
-        """A D step for each ``real[i]``, ``z[i]``, ``mix[i]`` (of WGAN-GP) and ``label[i]`` (which networks of classes
-        are told), then a G step on the last fakes, or on those of latents of its ``own``.
+        """Make a D step for each ``real[i]``, ``z[i]``, ``mix[i]`` and ``label[i]``, then a G step.
+
+        ``mix`` is of WGAN-GP; networks of classes are told ``label``. The G step is on the last fakes, or on those of
+        latents of its ``own``.
 
         Running statistics: G's are updated only by the pass that makes the fakes of its step; D's by the real and then
         the fake pass of each of D's steps, and not by G's step.
@@ -352,7 +354,7 @@ class Trainer:
         return (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
 
     def figures(self, found: Found) -> dict[str, float]:
-        """What our step's metrics are, of the step just made, which ``found`` this."""
+        """Return our step's metrics of the step just made, which ``found`` this."""
         real_logits, fake_logits = found.real_logits, found.fake_logits
         boundary = {
             "least_squares": sum(self.labels[:2]) / 2,
@@ -438,7 +440,7 @@ def kernel_to_torch(layer: Any, kernel: np.ndarray) -> np.ndarray:
 
 
 def to_ours(net: nn.Module) -> dict[str, Any]:
-    """The variables of our module, from a PyTorch network without spectral normalisation."""
+    """Return the variables of our module, from a PyTorch network without spectral normalisation."""
     params: dict[str, dict[str, np.ndarray]] = {}
     stats: dict[str, dict[str, np.ndarray]] = {}
     for name, layer in weighted_layers(net):
@@ -454,7 +456,7 @@ def to_ours(net: nn.Module) -> dict[str, Any]:
 
 @torch.no_grad()
 def copy_to_torch(variables: Any, net: nn.Module) -> None:
-    """Overwrites everything in ``net`` with the variables of our module."""
+    """Overwrite everything in ``net`` with the variables of our module."""
     for name, layer in weighted_layers(net):
         ours = {key: np.array(a) for of in variables.values() if name in of for key, a in of[name].items()}
         targets = {"bias": layer.bias}

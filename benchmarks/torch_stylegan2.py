@@ -36,7 +36,7 @@ def filters(x: Tensor) -> Tensor:
 
 
 def filtered(x: Tensor, *, down: int = 1, pad: int = 0, gain: float = 1.0) -> Tensor:
-    """A border of zeros, the filter, each ``down``-th pixel: ``[N, C, H, W]``."""
+    """Add a border of zeros, apply the filter, and take each ``down``-th pixel: ``[N, C, H, W]``."""
     return F.conv2d(x, gain * filters(x), stride=down, padding=pad, groups=x.shape[1])
 
 

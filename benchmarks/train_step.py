@@ -146,7 +146,7 @@ def each(function: Callable[[Any], Any], arguments: Sequence[Any], together: boo
 
 
 def end_all() -> None:
-    """Ends all processes."""
+    """End all processes."""
     for side in list(Apart.living):
         side.end()
 
@@ -162,7 +162,7 @@ class Ready(NamedTuple):
 def made(
     config: ConfigDict, wanted: Sequence[tuple[str, str | None]], steps: int, apart: float | None = None
 ) -> tuple[list[dict[str, Any]], dict[int, Side]]:
-    """A row for each of those ``wanted``, and which of them are to be timed.
+    """Return a row for each of those ``wanted``, and which of them are to be timed.
 
     Args:
       config: of the case.
@@ -232,13 +232,13 @@ def take_turns(rows: list[dict[str, Any]], sides: dict[int, Side], repeats: int,
 
 
 def difference(found: list[list[float]], expected: list[list[float]]) -> float:
-    """The largest, relative to what is expected where that is above 1; NaN counts as infinite."""
+    """Return the largest difference, relative to what is expected where that is above 1; NaN counts as infinite."""
     a, b = np.asarray(found), np.asarray(expected)
     return float(np.nan_to_num(np.abs(a - b) / np.maximum(np.abs(b), 1), nan=np.inf).max())
 
 
 def arithmetic(rows: list[dict[str, Any]], sides: dict[int, Side]) -> None:
-    """Counts the operations of PyTorch's eager step: its FLOPs for all rows, its bytes for its own."""
+    """Count the operations of PyTorch's eager step: its FLOPs for all rows, its bytes for its own."""
     for i in [i for i, side in sides.items() if side.name == "PyTorch eager"]:
         with failing(rows[i]):
             flops, size = sides[i].count()
@@ -277,7 +277,7 @@ def best_seconds(call: Callable[[], Any], repeats: int = 6) -> float:
 
 
 def finish(rows: list[dict[str, Any]], roofs: dict[str, float], copy: float) -> None:
-    """Adds to the rows what follows from their times."""
+    """Add to the rows what follows from their times."""
     timed = [row for row in rows if row["milliseconds"] and "error" not in row]
     for row in timed:
         low, row["ms"], high = (float(x) for x in np.percentile(row["milliseconds"], (25, 50, 75)))

@@ -105,7 +105,7 @@ def launched(workdir: Path, cache: Path) -> tuple[float, float, float, float]:
 
 
 def _read(screen: int) -> bytes:
-    """What has come, or nothing once the other side is closed, of which Linux makes an error."""
+    """Return what has come, or nothing once the other side is closed, of which Linux makes an error."""
     try:
         return os.read(screen, 4096)
     except OSError:

@@ -74,7 +74,7 @@ _SMALL_DATA = (*SMALL, "earth128")
 
 
 def _auto(side: int, devices: int) -> _Preset:
-    """What the authors' code chooses for images of ``side`` on so many devices."""
+    """Return what the authors' code chooses for images of ``side`` on so many devices."""
     batch = max(min(devices * min(4096 // side, 32), 64), devices)
     channels = 32768 if side >= 512 else 16384
     rate, r1 = 0.002 if side >= 1024 else 0.0025, 0.0002 * side**2 / batch
