@@ -50,7 +50,7 @@ _STREAMED = 1248  # batches, for the peak memory
 
 
 def main() -> None:
-    """Measures, prints a table, and writes all figures as JSON."""
+    """Measure, print a table, and write all figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the figures, .json")
     parser.add_argument("--folder", type=Path, help="a folder of images; drawn ones if not given")

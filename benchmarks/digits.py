@@ -24,7 +24,7 @@ from gan_jax.util import progress
 
 
 def main() -> None:
-    """Trains PyTorch's and saves the picture."""
+    """Train PyTorch's, and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True, help="a finished run of configs/dcgan.py")
     parser.add_argument("--out", type=Path, required=True, help="the picture, .png")

@@ -29,7 +29,7 @@ BATCH = 50
 
 
 def main() -> None:
-    """Measures, prints and saves a table."""
+    """Measure, print and save a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("fidelity.json"))
     parser.add_argument("--images", type=int, default=100)

@@ -97,7 +97,7 @@ class Step:
 
 
 def main() -> None:
-    """Compiles and prints."""
+    """Compile and print."""
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default="a,c1024,d", help="as of benchmarks.train_step, or configs: dcgan:shapes64")

@@ -29,7 +29,7 @@ _DEVICES = (1, 2, 4, 8)
 
 
 def main() -> None:
-    """Measures, draws and saves."""
+    """Measure, draw and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("growth.svg"))
     parser.add_argument("--repeats", type=int, default=3)

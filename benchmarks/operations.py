@@ -71,7 +71,7 @@ class Operation:
 
 
 def main() -> int:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", default="a", choices=CASES)
     parser.add_argument("--steps", type=int, default=10)

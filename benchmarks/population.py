@@ -37,7 +37,7 @@ LAUNCHED = {"gan": 500, "dcgan": 20}  # steps of a launched run
 
 
 def main() -> None:
-    """Measures, prints and saves."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("population.json"))
     parser.add_argument("--trials", default="4,16,64")

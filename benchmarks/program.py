@@ -72,7 +72,7 @@ def cycle(config: ConfigDict) -> int:
 
 
 def named_config(name: str) -> ConfigDict:
-    """Of a case, or of ``configs/``, with its data behind a colon or without: ``dcgan:shapes64``. Exits if none is."""
+    """Of a case, or of ``configs/``, with its data behind a colon or without: ``dcgan:shapes64``. Exit if none is."""
     if name in CASES:
         return case_config(name)
     file, _, data = name.partition(":")

@@ -40,7 +40,7 @@ MACHINES = {"8 x H100, NVLink 4": (450e9, 989e12, 20e-6), "TPU v5e pod, ICI": (2
 
 
 def main() -> None:
-    """Measures, prints and saves."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="dcgan", help="as launch.py's, without configs/ and .py: dcgan:shapes64")
     parser.add_argument("--batch", type=int, default=32, help="for each device")

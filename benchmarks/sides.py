@@ -84,7 +84,7 @@ class Side:
         return count.flops / self.cycle, count.bytes / self.cycle
 
     def end(self) -> None:
-        """Lets go of what it holds outside this process."""
+        """Let go of what it holds outside this process."""
 
 
 class Ours(Side):
@@ -361,7 +361,7 @@ class Apart(Side):
         return flops, size
 
     def end(self) -> None:
-        """Kills the process and those that it started, as PyTorch's compiler does."""
+        """Kill the process and those that it started, as PyTorch's compiler does."""
         assert self._process.pid
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

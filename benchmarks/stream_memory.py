@@ -14,7 +14,7 @@ from gan_jax.data.stream import Reader, read
 
 
 def main() -> None:
-    """Streams, and prints."""
+    """Stream, and print."""
     path, steps = Path(sys.argv[1]), int(sys.argv[2])
     count = path.stat().st_size // (64 * 64 * 3)
     images = Stored(path, (count, 64, 64, 3))

@@ -164,7 +164,7 @@ def residual_discriminator(
 
 
 def normalized(net: nn.Module) -> None:
-    """Divides every weight by its largest singular value."""
+    """Divide every weight by its largest singular value."""
     for layer in list(net.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(layer, "weight", Spectral(layer.weight[0].numel(), len(layer.weight)))

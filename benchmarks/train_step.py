@@ -73,7 +73,7 @@ _COPIED = 2**28  # bytes of the array that is copied
 
 
 def main() -> int:
-    """Measures, prints and saves."""
+    """Measure, print and save."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch is on the same GPU
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default="a,b,c,d,e")
@@ -215,7 +215,7 @@ def made(
 
 
 def take_turns(rows: list[dict[str, Any]], sides: dict[int, Side], repeats: int, steps: int) -> None:
-    """Measures the memory of each, counts, and times ``repeats`` turns of ``steps`` steps."""
+    """Measure the memory of each, count, and time ``repeats`` turns of ``steps`` steps."""
     for i, side in sides.items():
         with failing(rows[i]):
             side.run(1)

@@ -39,7 +39,7 @@ _LAUNCH = (sys.executable, "launch.py", "--config=configs/dcgan.py")
 
 
 def main() -> None:
-    """Measures, prints and saves."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("trainer.json"))
     parser.add_argument("--repeats", type=int, default=3)

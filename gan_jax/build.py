@@ -203,7 +203,7 @@ _traced: set[Any] = set()  # of which a step is known to work: trials of a sweep
 
 
 def check_batch(config: ConfigDict, devices: int = 1) -> None:
-    """Refuses a batch size that so many devices can't share.
+    """Refuse a batch size that so many devices can't share.
 
     Raises:
       UserError: names the sizes, or the numbers of devices, that can be.
@@ -218,7 +218,7 @@ def check_batch(config: ConfigDict, devices: int = 1) -> None:
 
 
 def _check_classes(config: ConfigDict, family: Any) -> None:
-    """Refuses classes that no player is told of; those of the user's own may have no key ``conditional``."""
+    """Refuse classes that no player is told of; those of the user's own may have no key ``conditional``."""
     players = ("generator", "discriminator")
     told = [player for player in players if config[player].get("conditional", "none") != "none"]
     fields = [{f.name for f in dataclasses.fields(getattr(family, player.capitalize()))} for player in players]
@@ -331,7 +331,7 @@ def image_options(config: ConfigDict) -> data.Options:
 
 
 def enable_float64(config: ConfigDict) -> None:
-    """Switches JAX to 64-bit mode if ``compute_dtype`` is float64. For a program's start: it holds for the process."""
+    """Switch JAX to 64-bit mode if ``compute_dtype`` is float64. For a program's start: it holds for the process."""
     if config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
 

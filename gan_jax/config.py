@@ -410,7 +410,7 @@ def changed(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 
 def check_held(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Refuses overrides that don't hold once all are set, as two of keys that are one by a reference.
+    """Refuse overrides that don't hold once all are set, as two of keys that are one by a reference.
 
     Raises:
       UserError: names the first such key.

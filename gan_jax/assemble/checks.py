@@ -34,7 +34,7 @@ def chosen(what: str, name: str, known: Mapping[str, Any]) -> Any:
 
 
 def check_call(where: str, name: str, function: Callable[..., Any], call: tuple[int, Collection[str]]) -> None:
-    """Refuses a function of the user's own that can't be called with so many arguments and these numbers by name."""
+    """Refuse a function of the user's own that can't be called with so many arguments and these numbers by name."""
     first, numbers = call
     try:
         signature = inspect.signature(function)
@@ -48,7 +48,7 @@ def check_call(where: str, name: str, function: Callable[..., Any], call: tuple[
 
 
 def check_keys(where: str, values: Mapping[str, Any], known: Collection[str], every: bool = False) -> None:
-    """Refuses keys that aren't known, what is no number where one is wanted, and, of ``every``, those missing."""
+    """Refuse keys that aren't known, what is no number where one is wanted, and, of ``every``, those missing."""
     for key, value in values.items():
         if key not in known:
             raise unknown_name(f"key of {where}:", key, known)
@@ -59,7 +59,7 @@ def check_keys(where: str, values: Mapping[str, Any], known: Collection[str], ev
 
 
 def check_number(key: str, value: Any) -> None:
-    """Refuses what is no number."""
+    """Refuse what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{key} must be a number, not {clipped(repr(value))}")
 

@@ -73,7 +73,7 @@ def frozen(config: ConfigDict, player: str, names: Collection[str]) -> list[str]
 
 
 def check_frozen(config: ConfigDict, player: str, names: Collection[str]) -> None:
-    """Refuses patterns of ``config.freeze`` that match none of the parameters' dotted ``names``, or all of them.
+    """Refuse patterns of ``config.freeze`` that match none of the parameters' dotted ``names``, or all of them.
 
     Raises:
       UserError: names the pattern, and the nearest names.

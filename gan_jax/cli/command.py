@@ -131,7 +131,7 @@ def step_of(text: str | None) -> int | str | None:
 
 
 def check_flags(mode: str, given: Collection[str]) -> None:
-    """Refuses flags, by name, that ``mode`` (one of `gan_jax.cli.modes.MODES`) doesn't read."""
+    """Refuse flags, by name, that ``mode`` (one of `gan_jax.cli.modes.MODES`) doesn't read."""
     for flag in given:
         if flag not in MODES[mode].reads:
             *others, last = (name for name, other in MODES.items() if flag in other.reads)
@@ -140,8 +140,10 @@ def check_flags(mode: str, given: Collection[str]) -> None:
 
 
 def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict | None = None) -> None:
-    """Refuses keys of a config on the command line (``overrides``, by name) that ``mode`` takes from the run's own,
-    or that don't hold in ``config``."""
+    """Refuse keys of a config on the command line that ``mode`` takes from the run's own, or that don't hold.
+
+    The keys are those of ``overrides``. Whether they hold is asked of ``config``, if there is one.
+    """
     for key in overrides:
         allowed = MODES[mode].changes
         if allowed is not None and key not in allowed:

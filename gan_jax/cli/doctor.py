@@ -109,8 +109,10 @@ def _kept(config: ConfigDict | None, workdir: Path) -> Iterator[tuple[str, str]]
 
 
 def self_test() -> str:
-    """Trains a tiny GAN for one step, and compares what it saved with what it had. Returns what went wrong, if
-    anything did."""
+    """Train a tiny GAN for one step, and compare what it saved with what it had.
+
+    Return what went wrong, if anything did.
+    """
     config = default()
     config.steps, config.batch_size, config.latent_dim, config.model = 1, 8 * jax.local_device_count(), 4, "mlp"
     for player in ("generator", "discriminator"):

@@ -129,7 +129,7 @@ _READ = (
 
 
 def main(argv: list[str]) -> None:
-    """Hands the parsed flags over to their mode."""
+    """Hand the parsed flags over to their mode."""
     path = config_flags.get_config_filename(flags.FLAGS["config"]) if _CONFIG.value is not None else None
     if _WORKDIR.value:
         workdir = named.path(_WORKDIR.value, "--workdir")

@@ -69,7 +69,7 @@ def _codes(run: Any, request: Request) -> list[Any]:
 
 
 def _refuse(request: Request, given: str, others: tuple[str, ...]) -> None:
-    """Refuses flags beside ``given``, which says what they would."""
+    """Refuse flags beside ``given``, which says what they would."""
     for name in others:
         if getattr(request, name):
             raise UserError(f"--{given}={getattr(request, given)} says what is drawn: leave out --{name}")

@@ -89,7 +89,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
 
 @cache
 def _heif() -> bool:
-    """Teaches Pillow to read HEIC, if the package for it is installed; says whether."""
+    """Teach Pillow to read HEIC, if the package for it is installed; say whether."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif

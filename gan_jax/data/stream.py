@@ -99,8 +99,11 @@ def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:
 
 
 def _close_soon() -> None:
-    """Has grain kill workers that don't end: most wait for a reader of what they still sent, and it waits 25 s for
-    each of them. There is nothing to lose in a process that only reads."""
+    """Have grain kill workers that don't end.
+
+    Most wait for a reader of what they still sent, and it waits 25 s for each of them. There is nothing to lose in a
+    process that only reads.
+    """
     closing = sys.modules.get("grain._src.python.dataset.transformations.process_prefetch")
     if closing is not None:
         closing._PROCESS_KILL_TIMEOUT_S = _PATIENCE  # type: ignore[attr-defined]

@@ -94,7 +94,7 @@ def trained(dataset: Dataset, cache: Path | None) -> Trained:
 
 
 def fit(images: Any, labels: np.ndarray, classes: int, seed: int = 0) -> Variables:
-    """Trains a classifier by the recipe: 300 Adam steps of 128 images, in an order that ``seed`` decides.
+    """Train a classifier by the recipe: 300 Adam steps of 128 images, in an order that ``seed`` decides.
 
     Args:
       images: uint8, indexed by arrays of numbers, ``[N, H, W, C]``.

@@ -106,7 +106,7 @@ class Embedding(nn.Module):
 
 
 def check_conditional(conditional: str, classes: int, valid: tuple[str, ...]) -> None:
-    """Refuses what can't be.
+    """Refuse what can't be.
 
     Raises:
       ValueError: ``conditional`` is none of those valid, or there are no classes to tell.

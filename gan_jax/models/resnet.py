@@ -118,7 +118,7 @@ def summed_up(x: Array, pooling: str) -> Array:
 
 
 def check_attention(side: int, sides: Sequence[int]) -> None:
-    """Refuses attention behind maps of a side that no block makes.
+    """Refuse attention behind maps of a side that no block makes.
 
     Raises:
       ValueError: names those that there are.

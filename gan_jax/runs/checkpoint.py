@@ -117,7 +117,7 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def check(self, wait: bool = False) -> None:
-        """Asks how the last `save` ended; whether it has, if not told to ``wait``.
+        """Ask how the last `save` ended; if not told to ``wait``, only once it has ended.
 
         Raises:
           OSError: it could not be written.
@@ -179,7 +179,7 @@ class Checkpoints:
         )
 
     def put_aside(self, step: int, reason: str) -> None:
-        """Says that the checkpoint of ``step`` is damaged, and moves it out of the way, if it may."""
+        """Say that the checkpoint of ``step`` is damaged, and move it out of the way, if it may."""
         where = ""
         if self._keep is not None and self._aside is not None:
             self._aside.mkdir(parents=True, exist_ok=True)
@@ -284,7 +284,7 @@ def _signed(leaves: dict[str, str], log: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare(theirs: dict[str, str], ours: dict[str, str], step: int, directory: Path) -> None:
-    """Refuses a checkpoint of other leaves.
+    """Refuse a checkpoint of other leaves.
 
     Raises:
       UserError: names the first that differ, with both shapes.

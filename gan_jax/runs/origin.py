@@ -29,7 +29,7 @@ class Origin(NamedTuple):
 
 
 def check(text: str, shapes: GANState) -> None:
-    """Refuses a run, or ``RUN@STEP``, that isn't there, or has nothing for a state of these ``shapes``.
+    """Refuse a run, or ``RUN@STEP``, that isn't there, or has nothing for a state of these ``shapes``.
 
     Raises:
       UserError: says which, before anything else is done. Only the list of arrays is read.

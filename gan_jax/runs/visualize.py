@@ -55,7 +55,7 @@ def save_png(picture: np.ndarray, path: Path) -> None:
 
 
 def check_ending(path: Path) -> None:
-    """Refuses what `save_images` can't write, before the images are made.
+    """Refuse what `save_images` can't write, before the images are made.
 
     Raises:
       UserError: ``path`` ends in neither .npz nor .png, and isn't a folder's name without an ending.

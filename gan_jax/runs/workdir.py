@@ -92,7 +92,7 @@ class Workdir:
             os.close(file)
 
     def check(self, config: ConfigDict, allowed: Collection[str] = (), alone: bool = True) -> None:
-        """Refuses a directory that holds a run with other settings, if anything came of that, or a sweep.
+        """Refuse a directory that holds a run with other settings, if anything came of that, or a sweep.
 
         A run may get other ``steps`` than it had, if it hasn't made more and is `open_ended`: what it did so far is
         what it would have done. It may be looked at in other ways, too (`gan_jax.config.OBSERVING`).
@@ -301,8 +301,10 @@ class Workdir:
         raise UserError(f"{self._changes}, the history of the run's config, is damaged: restore it")
 
     def record_changes(self, config: ConfigDict, step: int | None) -> list[dict[str, Any]]:
-        """Remembers, and returns, what was changed, now that the run goes on with ``config`` from the checkpoint of
-        ``step``; None: from its beginning."""
+        """Remember, and return, what was changed, now that the run goes on with ``config``.
+
+        It goes on from the checkpoint of ``step``; None: from its beginning.
+        """
         before, known = None if step is None else self._config_at(step), self.changes()
         self.history = [change for change in known if step is not None and change["step"] < step]
         if step is not None and before is None:  # it can't be read
@@ -416,7 +418,7 @@ class Workdir:
             return []
 
     def add_rollback(self, rollback: dict[str, Any]) -> None:
-        """Remembers that the run went back: ``to`` that step, to go on with that ``seed``."""
+        """Remember that the run went back: ``to`` that step, to go on with that ``seed``."""
         self._write_json(self._rollbacks, [*self.rollbacks(rollback["to"]), rollback])
 
     def move(self, other: "Workdir", config: ConfigDict, logs: "Logs") -> None:

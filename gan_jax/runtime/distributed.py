@@ -96,7 +96,7 @@ def _checked(coordinator: str | None, processes: int | None, process: int | None
 
 
 def _check_number(processes: int | None) -> None:
-    """Refuses a number of processes that isn't process 0's, which would wait for others than come."""
+    """Refuse a number of processes that isn't process 0's, which would wait for others than come."""
     key, client = "gan_jax/processes", _state().client
     if _state().process_id == 0:
         client.key_value_set(key, str(processes))

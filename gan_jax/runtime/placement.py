@@ -80,7 +80,7 @@ def memory(devices: Sequence[jax.Device]) -> int:
 
 
 def check_memory(tree: Any, devices: Sequence[jax.Device]) -> None:
-    """Refuses what can't be, before anything is allocated.
+    """Refuse what can't be, before anything is allocated.
 
     Raises:
       UserError: ``tree`` (of arrays or their shapes) is larger than the memory of a device, or, on a CPU, than each

@@ -155,7 +155,7 @@ def _are_known(options: tuple[tuple[str, str | bool], ...]) -> bool:
 
 
 def forget() -> None:
-    """Lets go of all compiled programs: each has up to thousands of mappings, and Linux ends a process of 65,530."""
+    """Let go of all compiled programs: each has up to thousands of mappings, and Linux ends a process of 65,530."""
     jax.clear_caches()
     gc.collect()
 

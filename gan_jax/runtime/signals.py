@@ -156,5 +156,5 @@ def _say(text: str) -> None:
 
 
 def _silence(descriptor: int) -> None:
-    """Lets what is written there go nowhere."""
+    """Let what is written there go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -55,7 +55,7 @@ def search(
     stop: Stop | None = None,
     fallback: Path | None = None,
 ) -> FrozenTrial | None:
-    """Trains ``trials`` trials of ``config``, ``population`` of them at a time, from where they are.
+    """Train ``trials`` trials of ``config``, ``population`` of them at a time, from where they are.
 
     Trials are proposed by multivariate TPE, each with a seed of its own that is a function of the config's seed and the
     trial's number; those that run count as bad ones, so a generation spreads out. A trial ends early if its best
@@ -111,12 +111,12 @@ class _Lock:
         return True
 
     def release(self) -> None:
-        """Lets others write."""
+        """Let others write."""
         os.close(self._file)
 
 
 def _drop_torn(journal: Path) -> None:
-    """Cuts off a last line that a killed process, or a full disk, left without an end: the next would be glued to it.
+    """Cut off a last line that a killed process, or a full disk, left without an end: the next would be glued to it.
 
     Optuna takes no notice of it either, as long as nothing follows.
     """
@@ -205,7 +205,7 @@ def _judge(trials: Mapping[int, optuna.Trial], objective: str) -> population.Obs
 
 
 def _tell(study: optuna.Study, member: planning.Trial, objective: str) -> None:
-    """Says how a trial ended, as its summary has it."""
+    """Say how a trial ended, as its summary has it."""
     summary = member.workdir.summary() or {}
     if summary.get("verdict") == "pruned":
         study.tell(int(member.name), state=TrialState.PRUNED)

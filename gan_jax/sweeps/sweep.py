@@ -36,7 +36,7 @@ def sweep(
     stop: Stop | None = None,
     fallback: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains all ``trials`` of ``config``, from where they are to their ends.
+    """Train all ``trials`` of ``config``, from where they are to their ends.
 
     Args:
       config: what they have in common.
@@ -67,7 +67,7 @@ def train(
     stop: Stop | None = None,
     fallback: Path | None = None,
 ) -> None:
-    """Trains those of ``members`` that aren't finished, program by program; ``observe`` may end one early."""
+    """Train those of ``members`` that aren't finished, program by program; ``observe`` may end one early."""
     populations = split(members, devices)
     print(describe(members, populations, devices))
     ready = [(number, part) for number, population in enumerate(populations, 1) for part in in_step(population)]

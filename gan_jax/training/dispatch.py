@@ -53,7 +53,7 @@ class Pace:
         self.begin(most)
 
     def begin(self, most: int) -> None:
-        """Begins anew, with another program: a dispatch of it can make so many steps."""
+        """Begin anew, with another program: a dispatch of it can make so many steps."""
         self._most = most
         self._number, self._done = 0, 0.0  # dispatches so far, and when the last one was done
         self.steps = min(self._asked or 1, most)

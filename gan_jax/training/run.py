@@ -98,7 +98,7 @@ class Run:
         return [record for record in records if record["step"] > self.stage.begin] if self.stage.begin else records
 
     def enter(self, stage: stages.Stage, gan: GAN, evaluator: Evaluator) -> None:
-        """Goes on with another stage, once all of the one before was logged. The clock stands until `go_on`."""
+        """Go on with another stage, once all of the one before was logged. The clock stands until `go_on`."""
         self._spent = self.clock() - self.begin
         self.stage, self.gan, self.evaluator = stage, gan, evaluator
         self.labels = row_labels(gan, self.config.sample.rows**2, self.config.sample.rows)
@@ -107,7 +107,7 @@ class Run:
         self.rates.clear()
 
     def go_on(self) -> None:
-        """Lets the clock go on."""
+        """Let the clock go on."""
         self.begin = self.clock() - self._spent
 
     def clock(self) -> float:

@@ -92,7 +92,7 @@ def parts(config: ConfigDict, cache: Path | None, devices: Sequence[jax.Device])
 
 
 def check(found: Sequence[Part]) -> None:
-    """Refuses what doesn't do for the data or the memory of a stage: now, not when those before are done.
+    """Refuse what doesn't do for the data or the memory of a stage: now, not when those before are done.
 
     Raises:
       UserError: names the stage, if there are several.

@@ -45,7 +45,7 @@ def train(
     fallback: Path | None = None,
     change: bool = False,
 ) -> GANState | None:
-    """Trains what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
+    """Train what ``config`` says in the directory ``path``, from its last checkpoint if there is one, to the end.
 
     Args:
       config: see `gan_jax.config`.

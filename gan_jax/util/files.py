@@ -20,9 +20,9 @@ PATIENCE = 300.0  # seconds for which a write that fails is tried again
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], T], sync: bool = False) -> T:
-    """Lets ``write`` fill a temporary file beside ``path``, then renames it: readers see the old or the new, whole.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it: readers see the old or the new, whole.
 
-    With ``sync`` this holds even where the machine dies. Returns what ``write`` returns.
+    With ``sync`` this holds even where the machine dies. Return what ``write`` returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process' number, which one on another host or in another container may have, too.

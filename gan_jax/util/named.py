@@ -59,7 +59,7 @@ def run(file: str, what: str) -> dict[str, Any]:
 
 
 def check_regular(what: str, file: str) -> None:
-    """Refuses what isn't a file, and may never end, such as a named pipe; ``what`` it is."""
+    """Refuse what isn't a file, and may never end, such as a named pipe; ``what`` it is."""
     if Path(file).exists() and not Path(file).is_file():
         raise UserError(f"{what} is {'a folder' if Path(file).is_dir() else 'no regular file'}: give a file")
 

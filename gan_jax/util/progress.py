@@ -68,7 +68,7 @@ class _Plain:
 
 @contextmanager
 def plain_output() -> Iterator[None]:
-    """Lets all that the process prints be plain text that can be shown."""
+    """Let all that the process prints be plain text that can be shown."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_Plain(stream) for stream in before)
     try:
@@ -79,7 +79,7 @@ def plain_output() -> Iterator[None]:
 
 @contextmanager
 def others_bars() -> Iterator[None]:
-    """Lets bars be shown that another package draws by itself."""
+    """Let bars be shown that another package draws by itself."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (getattr(stream, "beneath", stream) for stream in before)
     try:
