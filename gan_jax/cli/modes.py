@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
@@ -141,10 +141,12 @@ def _evaluate(request: Request) -> None:
             figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
         if request.by_class and drawn is not None:
             figures |= evaluator.by_class(drawn)
-        _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor)
+        further, intervals = evaluator.confidence(figures, drawn) if drawn else ({}, {})
+        figures = _beside("fid", figures, further)
+        _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor, intervals)
         described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
         described |= {"sampling": str(how)} if str(how) else {}
-        found = {**described, "floor": evaluator.floor, **figures}
+        found = {**described, "floor": evaluator.floor, "intervals": intervals, **figures}
         keep(partial(place.save_evaluation, found), f"the figures in {workdir}")  # one may read runs of others
     if drawn is not None:
         picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
@@ -158,15 +160,26 @@ def _evaluate(request: Request) -> None:
         print(f"report: {page}")
 
 
-def _print_figures(head: str, figures: Mapping[str, float], floor: Mapping[str, float]) -> None:
-    """Print an evaluation, beside what fresh images come to."""
+def _beside(name: str, figures: Mapping[str, float], further: Mapping[str, float]) -> dict[str, float]:
+    """``figures`` with ``further`` ones behind that of this name, by whatever features."""
+    found: dict[str, float] = {}
+    for key, value in figures.items():
+        found |= {key: value} | (dict(further) if key.partition("[")[0] == name else {})
+    return found
+
+
+def _print_figures(
+    head: str, figures: Mapping[str, float], floor: Mapping[str, float], intervals: Mapping[str, Sequence[float]]
+) -> None:
+    """Prints an evaluation, beside its intervals and what fresh images come to."""
     print(head)
     width = max(60, *map(len, figures))
-    if floor:
-        print(f"{'':{width}}{'samples':>12}{'fresh images':>15}")
+    if floor or intervals:
+        print(f"{'':{width}}{'samples':>12}{'95 % interval' if intervals else '':>22}{'fresh images':>15}")
     for name, value in figures.items():
         fresh = f"{floor[name]:15.5g}" if name in floor else ""
-        print(f"{name:{width}}{value:12.5g}{fresh}")
+        interval = "{:.4g} to {:.4g}".format(*intervals[name]) if name in intervals else ""
+        print(f"{name:{width}}{value:12.5g}{interval:>{22 if intervals else 0}}{fresh}".rstrip())
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:

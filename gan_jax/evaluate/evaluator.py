@@ -18,7 +18,7 @@ from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
-from gan_jax.evaluate import metrics, monitors
+from gan_jax.evaluate import confidence, metrics, monitors
 from gan_jax.evaluate.extractors import Extractor, too_few, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
@@ -230,6 +230,22 @@ class Evaluator:
             found["class_entropy"] = monitors.class_entropy(logits)
             found["class_distance"] = monitors.class_distance(self._data.classes, logits.argmax(1))
         return found
+
+    def confidence(self, figures: dict[str, float], drawn: Drawn) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """What takes longer than a run's evaluations may (`gan_jax.evaluate.confidence`), of what `draw` gave.
+
+        Returns:
+          FID as of infinitely many samples, if these suffice, and the 95 % intervals of ``figures`` and of it, by name.
+        """
+        real = confidence.rooted(self._moments)
+        known = {name.partition("[")[0]: value for name, value in figures.items() if "[" in name}
+        found = confidence.fid_infinity(real, drawn[0])
+        further = {} if found is None else {"fid_infinity": found}
+        intervals = confidence.intervals(known | further, real, self.real, drawn[:2])
+        return (
+            {self.named(name): value for name, value in further.items()},
+            {self.named(name): list(interval) for name, interval in intervals.items()},
+        )
 
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""

@@ -6,7 +6,7 @@ Each takes features as arrays ``[N, d]``, made by whatever extractor; figures of
 from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from gan_jax.util import progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
+MeanCovariance = tuple[np.ndarray, np.ndarray]
 _SEED = 2020  # torch-fidelity's
 SPLITS = 10  # of the samples for an Inception score
+SUBSETS = 100  # for KID
 _ROWS = 1000  # of a matrix of distances that are made at a time
 
 
@@ -84,15 +86,31 @@ def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarr
     The trace of the root is the sum of the roots of the eigenvalues of ``C1^(1/2) C2 C1^(1/2)``, which is symmetric: no
     general matrix root, no imaginary parts, nothing added to the diagonal where samples are fewer than features.
     """
-    values, vectors = jnp.linalg.eigh(jnp.asarray(covariance1, jnp.float64))
-    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
-    between = jnp.linalg.eigvalsh(root @ covariance2 @ root)
+    return frechet_from_root(root(covariance1), (mean1, covariance1), (mean2, covariance2))
+
+
+@_in_float64
+def root(covariance: np.ndarray) -> np.ndarray:
+    """The symmetric root ``[d, d]`` of a covariance."""
+    values, vectors = jnp.linalg.eigh(jnp.asarray(covariance, jnp.float64))
+    return np.asarray((vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T)
+
+
+@_in_float64
+def frechet_from_root(
+    root1: np.ndarray, one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
+) -> float:
+    """`frechet_distance` of two pairs of mean and covariance, where the first's `root` is at hand."""
+    (mean1, covariance1), (mean2, covariance2) = one, other
+    between = jnp.linalg.eigvalsh(jnp.asarray(root1) @ covariance2 @ root1)
     trace = jnp.trace(covariance1) + jnp.trace(covariance2) - 2 * jnp.sqrt(jnp.maximum(between, 0)).sum()
     return float(jnp.square(jnp.asarray(mean1) - mean2).sum() + trace)
 
 
 @_in_float64
-def kernel_distance(real: np.ndarray, fake: np.ndarray, subsets: int = 100, size: int = 1000) -> tuple[float, float]:
+def kernel_distance(
+    real: np.ndarray, fake: np.ndarray, subsets: int = SUBSETS, size: int = 1000
+) -> tuple[float, float]:
     """KID (Binkowski et al. 2018, arXiv:1801.01401): unbiased squared MMD of the kernel ``(x.y / d + 1)^3``.
 
     Args:
@@ -120,7 +138,7 @@ def _mmd(x: Any, y: Any) -> Any:
 
     def kernel(a: Any, b: Any) -> Any:
         # In float32, whose rounding averages out over n^2 pairs, and which is ten times as fast on CPUs.
-        return (_products(a, b).astype(jnp.float64) / x.shape[1] + 1) ** 3
+        return (products(a, b).astype(jnp.float64) / x.shape[1] + 1) ** 3
 
     def off_diagonal(k: Any) -> Any:
         return (k.sum(dtype=jnp.float64) - jnp.trace(k, dtype=jnp.float64)) / (n * (n - 1))
@@ -188,6 +206,60 @@ def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: 
     }
 
 
+class Pairs(NamedTuple):
+    """Which reals and fakes are near to each other, by their numbers.
+
+    Attributes:
+      reals: how many there are.
+      near: reals, fakes and squared distances, where a real is no farther from a fake than that one's last neighbour.
+      covered: reals and fakes, where the fake is in the real's ball of the larger k.
+      precise: fakes in a real's ball of the smaller k.
+    """
+
+    reals: int
+    near: tuple[np.ndarray, np.ndarray, np.ndarray]
+    covered: tuple[np.ndarray, np.ndarray]
+    precise: np.ndarray
+
+
+def manifold_pairs(
+    real: np.ndarray, fake: np.ndarray, ks: tuple[int, int], count: int
+) -> tuple[tuple[np.ndarray, np.ndarray], Pairs]:
+    """What `manifold_metrics` are made of: the ``count`` nearest fakes of each fake, and `Pairs`.
+
+    Args:
+      real, fake: features ``[N, d]``, ``[M, d]``, more of each than ``ks``.
+      ks: of the reals' balls.
+      count: of neighbours; at most all others.
+
+    Returns:
+      Squared distances and numbers of the neighbours, ``[M, count]``, nearest first; and the pairs.
+    """
+    x, y = _centred(real, fake)
+    count = min(count, len(y) - 1)
+    squared, numbers = [], []
+    for start in range(0, len(y), _ROWS):
+        rows = _distances(y[start : start + _ROWS], y)
+        own = start + jnp.arange(len(rows))
+        values, index = jax.lax.top_k(-rows.at[jnp.arange(len(rows)), own].set(jnp.inf), count)
+        squared.append(-np.asarray(values))
+        numbers.append(np.asarray(index))
+    neighbours = np.concatenate(squared), np.concatenate(numbers)
+    reach = neighbours[0][:, -1]
+    near, covered, precise = [], [], []
+    for start in range(0, len(x), _ROWS):
+        rows = x[start : start + _ROWS]
+        distances, radii = np.asarray(_distances(rows, y)), _radii(rows, x, ks)
+        r, f = np.nonzero(distances <= reach)
+        near.append((start + r, f, distances[r, f]))
+        r, f = np.nonzero(distances < radii[:, 1:])
+        covered.append((start + r, f))
+        precise.append(np.flatnonzero((distances <= radii[:, :1]).any(0)))
+    joined = tuple(np.concatenate(part) for part in zip(*near, strict=True))
+    own_balls = tuple(np.concatenate(part) for part in zip(*covered, strict=True))
+    return neighbours, Pairs(len(x), joined, own_balls, np.unique(np.concatenate(precise)))  # type: ignore[arg-type]
+
+
 def nearest(queries: np.ndarray, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the k of ``points`` ``[N, d]`` nearest to each of ``queries`` ``[M, d]``.
 
@@ -217,10 +289,10 @@ def _blocks(features: Any, bar: Any) -> Iterator[Any]:
 @jax.jit
 def _distances(a: Any, b: Any) -> Any:
     """Squared, ``[len(a), len(b)]``, from 0 up."""
-    return jnp.maximum(jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1) - 2 * _products(a, b), 0)
+    return jnp.maximum(jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1) - 2 * products(a, b), 0)
 
 
-def _products(a: Any, b: Any) -> Any:
+def products(a: Any, b: Any) -> Any:
     """All scalar products, in full float32 on GPUs and TPUs too."""
     return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
 

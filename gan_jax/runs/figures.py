@@ -1,6 +1,7 @@
 """Figures of runs in words: what each is called, what it means, and which belong together."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 _QUALITY, _COLLAPSE, _LOSSES, _OUTPUT, _RUN = "Quality", "Collapse", "Losses and terms", "D's output", "The run"
@@ -8,6 +9,7 @@ _OTHER = "Other"
 # By name: what it is called, where it stands, and what it means.
 _KNOWN: dict[str, tuple[str, str, str]] = {
     "fid": ("FID", _QUALITY, "Fréchet distance of features to the real images'; lower is better"),
+    "fid_infinity": ("FID, infinite samples", _QUALITY, "without the bias that few samples have"),
     "fid_current": ("FID, newest weights", _QUALITY, "of weights that aren't averaged"),
     "kid": ("KID", _QUALITY, "kernel distance of features, without bias; lower is better"),
     "kid_std": ("KID, standard deviation", _QUALITY, "over subsets"),
@@ -62,6 +64,7 @@ class Row(NamedTuple):
       key: as the log has it.
       name: in words.
       value: at the end.
+      interval: in which 95 % of other samples of the same generator would have it.
       best: of all evaluations, and at which step.
       fresh: what as many fresh images come to.
       what: it means.
@@ -70,6 +73,7 @@ class Row(NamedTuple):
     key: str
     name: str
     value: str
+    interval: str = ""
     best: str = ""
     fresh: str = ""
     what: str = ""
@@ -114,12 +118,15 @@ def _group(name: str) -> str:
     return _KNOWN[name][1] if name in _KNOWN else _LOSSES if name[:2] in ("d_", "g_") else _OTHER
 
 
-def grouped(summary: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, list[Row]]:
+def grouped(
+    summary: Mapping[str, Any], floor: Mapping[str, Any], intervals: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, list[Row]]:
     """Return rows of ``summary``'s figures, those that belong together under one head.
 
     Args:
       summary: values by key; ``best_fid[...]`` and ``best_fid_step[...]`` go with ``fid[...]``.
       floor: what as many fresh images come to, by the same keys.
+      intervals: two ends each, by the same keys.
     """
     groups: dict[str, list[Row]] = {name: [] for name in _ORDER}
     alone = not features(summary)
@@ -133,7 +140,8 @@ def grouped(summary: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, l
         best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
         fresh = shown(floor[key]) if key in floor else ""
         told = named(key) + (key[len(name) :] if alone else "")
-        groups[_group(name)].append(Row(key, told, shown(value), best_text, fresh, what))
+        interval = " to ".join(f"{end:.4g}" for end in intervals[key]) if key in intervals else ""
+        groups[_group(name)].append(Row(key, told, shown(value), interval, best_text, fresh, what))
     order = list(_KNOWN)
     for rows in groups.values():
         rows.sort(key=lambda row: order.index(bare(row.key)) if bare(row.key) in order else len(order))

@@ -135,8 +135,9 @@ def _evaluations(workdir: Workdir) -> dict[str, list[Row]]:
     """Each ``--mode=evaluate``, a table."""
     found = {}
     for evaluation in workdir.evaluations():
-        floor = evaluation.get("floor", {})
-        rows = [row for group in grouped(_without(evaluation, "floor"), floor).values() for row in group]
+        floor, intervals = evaluation.get("floor", {}), evaluation.get("intervals", {})
+        groups = grouped(_without(evaluation, "floor", "intervals"), floor, intervals)
+        rows = [row for group in groups.values() for row in group]
         sampling = evaluation.get("sampling", "")
         found[f"step {evaluation['step']:,}{f', {sampling}' if sampling else ''}"] = rows
     return found
