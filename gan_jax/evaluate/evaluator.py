@@ -140,13 +140,21 @@ class Evaluator:
         return metrics.moments(self.real)
 
     @cached_property
+    def _nearness(self) -> float | None:
+        return monitors.nearness(self.real, self._data.test)
+
+    @cached_property
     def floor(self) -> dict[str, float]:
         """What as many fresh images as samples come to, by name (`gan_jax.evaluate.floor`), and ``images``: of how many
         test images that is said."""
         if self._extractor is None:
             return {}
         found = floor(self.real, self._data.test, self._data.test_logits, self.samples)
-        return {name if name in ("images", "duplicates") else self.named(name): value for name, value in found.items()}
+        found |= {} if self._nearness is None else {"memorised": monitors.NEAREST}
+        return {
+            name if name in ("images", "duplicates", "memorised") else self.named(name): value
+            for name, value in found.items()
+        }
 
     @cached_property
     def itself(self) -> dict[str, float]:
@@ -226,6 +234,8 @@ class Evaluator:
             quality["fid_current"] = metrics.frechet_distance(*self._moments, *metrics.moments(current))
         found |= {self.named(name): value for name, value in quality.items()}
         found["duplicates"] = monitors.duplicates(self.real, fake)
+        if self._nearness is not None:
+            found["memorised"] = monitors.memorised(self.real, fake, self._nearness)
         if self.extractor.classes and logits.shape[1] > 1:
             found["class_entropy"] = monitors.class_entropy(logits)
             found["class_distance"] = monitors.class_distance(self._data.classes, logits.argmax(1))

@@ -13,11 +13,16 @@ GROWTH = 100
 FEWEST_UPDATES = 500  # of G, before anything else is said
 MAX_DUPLICATES, MAX_CLASS_DISTANCE = 0.3, 0.45  # of the way from what draws from the data have to 1
 MAX_ACCURACY = 0.98  # of D on both real and fake
+MAX_MEMORISED = 0.1  # ten times what fresh images have; more is a warning beside the verdict
 FALLING = 0.95  # a lowest FID of the last fifth that is below this part of the lowest before: G still learns
 RISEN = 1.5  # the last FID over the lowest
 _LAST = 0.2  # share of the steps that is looked at
 _TWIN = 0.1  # of a large distance to the nearest other: what is nearer is the same picture, not one that is alike
 
+NEAREST = 0.01  # share of the test images that are said to be nearer to the data than samples should be
+_FEWEST_TESTS = 100  # that have such a share
+
+_SAID = ("d_loss", "g_loss", "class_distance", "duplicates", "memorised", "d_accuracy_real", "d_accuracy_fake")
 Records = Sequence[Mapping[str, float]]  # of ``metrics.jsonl``, in order
 
 
@@ -38,6 +43,30 @@ def duplicates(real: np.ndarray, fake: np.ndarray) -> float:
     among_reals = among_reals[among_reals >= _TWIN * np.quantile(among_reals, 0.9)]
     among_fakes = nearest(fake[:size], fake[:size], 2)[0][:, 1]
     return float((among_fakes <= np.quantile(among_reals, 0.01)).mean())
+
+
+def nearness(real: np.ndarray, test: np.ndarray) -> float | None:
+    """Distance to the nearest real that all but 1 % of the test images exceed; None if these are fewer than 100.
+
+    Args:
+      real, test: features ``[N, d]``, ``[T, d]``.
+    """
+    if len(test) < _FEWEST_TESTS:
+        return None
+    return float(np.quantile(nearest(test, real, 1)[0][:, 0], NEAREST))
+
+
+def memorised(real: np.ndarray, fake: np.ndarray, limit: float) -> float:
+    """Share of fakes nearer to a real than all but 1 % of the test images: about .01 of fresh ones, 1 of copies.
+
+    Meehan et al. 2020 (arXiv:2004.05675, section 2) compare the same distances of samples and of test images to
+    training images, by ranks. Here copies count alone: samples that lie farther off than test images make up for none.
+
+    Args:
+      real, fake: features ``[N, d]``, ``[M, d]``.
+      limit: what `nearness` gives.
+    """
+    return float((nearest(fake, real, 1)[0][:, 0] < limit).mean())
 
 
 def class_entropy(logits: np.ndarray) -> float:
@@ -101,6 +130,8 @@ def verdict(
     - ``past its best``: the last FID is half as large again as the lowest;
     - ``healthy``: none of these.
 
+    Whichever holds, the figures begin with a warning if `memorised` is more than .1.
+
     Args:
       records: each with its ``step``; losses and accuracies are means since the one before.
       updates: of G, up to the last.
@@ -132,7 +163,12 @@ def verdict(
         found = "healthy"
     beside = {name: f" (draws from the data {value:.3g})" for name, value in (data or {}).items()}
     said = ", ".join(f"{name.replace('_', ' ')} {value:.3g}{beside.get(name, '')}" for name, value in known.items())
-    return found, f"{said} (means of the last fifth of the steps)"
+    share = known.get("memorised", 0.0)
+    warning = (
+        f"warning: {100 * share:.0f} % of the samples are nearer to a training image than 99 % of the test images are: "
+        "learnt by heart? see neighbours/ after --mode=evaluate; "
+    )
+    return found, f"{warning if share > MAX_MEMORISED else ''}{said} (means of the last fifth of the steps)"
 
 
 def _parted(records: Records) -> tuple[Records, Records]:
@@ -145,7 +181,7 @@ def _means(early: Records, late: Records) -> dict[str, float]:
     """Means over the steps of the ``late`` records; of what none of them has, the last before."""
     steps = np.diff([early[-1]["step"] if early else 0, *(r["step"] for r in late)])  # that each line is of
     known = {}
-    for name in ("d_loss", "g_loss", "class_distance", "duplicates", "d_accuracy_real", "d_accuracy_fake"):
+    for name in _SAID:
         found = [(r[name], n) for r, n in zip(late, steps, strict=True) if name in r]
         found = found or [(r[name], 1) for r in early if name in r][-1:]
         if found:

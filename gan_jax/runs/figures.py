@@ -20,6 +20,11 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "inception_score": ("inception score", _QUALITY, "sure of each sample's class, of many classes; higher is better"),
     "inception_score_std": ("inception score, standard deviation", _QUALITY, "over parts"),
     "duplicates": ("duplicates", _COLLAPSE, "share of samples with a twin among the samples"),
+    "memorised": (
+        "memorised",
+        _COLLAPSE,
+        "share of samples nearer to a training image than 99 % of test images; fresh ones have .01",
+    ),
     "class_entropy": ("class entropy", _COLLAPSE, "of the samples' classes, 1 if all are alike frequent"),
     "class_distance": ("class distance", _COLLAPSE, "of the samples' classes from the data's, 0 to 1"),
     "d_loss": ("D's loss", _LOSSES, ""),

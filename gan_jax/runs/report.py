@@ -24,7 +24,7 @@ _APART = ("floor", "verdict", "why", "resources")  # of the summary, shown elsew
 # Columns of a sweep's trials on its page; sweep.csv has all.
 _SHOWN = (
     *("verdict", "fid", "best_fid", "best_fid_step", "kid", "precision", "recall", "coverage", "inception_score"),
-    *("duplicates", "class_distance", "d_loss", "g_loss", "steps"),
+    *("duplicates", "memorised", "class_distance", "d_loss", "g_loss", "steps"),
 )
 _CLASSES = 50  # that are listed
 _ARRAYS = 200  # likewise, not taken from another run
@@ -41,6 +41,7 @@ _CURVES = {
     "KID": ("kid",),
     "Precision and recall": ("precision", "recall", "coverage"),
     "Collapse": ("duplicates", "class_distance"),
+    "Learnt by heart": ("memorised",),
 }
 # A chart each on a sweep's page, where the lines are the trials'.
 _COMPARED = (
