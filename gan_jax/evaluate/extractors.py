@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.data import Dataset
-from gan_jax.evaluate import classifier, inception, vgg
+from gan_jax.evaluate import classifier, dinov2, inception, vgg
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
@@ -48,10 +48,11 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
     Args:
       name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
-        ``inception:FILE`` or a function of the user's, ``FILE.py:function`` or ``package.module:function``, from uint8
-        images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
+        ``inception:FILE``, ``inception-clean`` with a file or without, ``dinov2:FILE`` or a function of the user's,
+        ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX traces it,
+        to features ``[n, d]``.
       dataset: what the classifier is trained on.
-      cache: where trained classifiers are kept, and the weights of ``inception`` are looked for if no file is named.
+      cache: where trained classifiers are kept, and the weights of Inception are looked for if no file is named.
 
     Raises:
       UserError: there is no such extractor, its weights are missing, it fails on images of this shape, or the data set
@@ -70,19 +71,27 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         return lambda: _classifier(dataset, cache)
     if name == "random":
         return _random
-    if kind == "inception":
+    if kind in ("inception", "inception-clean"):
         file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
-        variables = inception.load(file)
-        own_name = f"inception:{_digest(variables)[:8]}"
-        return lambda: Extractor(own_name, inception.Inception().apply, variables)  # type: ignore[arg-type]
+        return _network(kind, inception.Inception(clean=kind != "inception"), inception.load(file))
+    if kind == "dinov2":
+        if not rest:
+            raise UserError("eval.features=dinov2 needs a file of weights: write eval.features=dinov2:FILE")
+        module, weights, size = dinov2.load(named.path(rest, "eval.features"))
+        return _network(f"dinov2:{size}", module, weights)
     if named.is_function(name):
         apply = _users(name, dataset.image_shape)
         own = Extractor(_short(name), apply, {}, pure=False)
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, random, inception, inception:FILE, "
-        "FILE.py:function, package.module:function"
+        "inception-clean, inception-clean:FILE, dinov2:FILE, FILE.py:function, package.module:function"
     )
+
+
+def _network(name: str, module: Any, variables: Any) -> Callable[[], Extractor]:
+    named_by_weights = f"{name}:{_digest(variables)[:8]}"
+    return lambda: Extractor(named_by_weights, module.apply, variables)
 
 
 def automatic(dataset: Dataset) -> str:

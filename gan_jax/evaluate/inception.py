@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from gan_jax.evaluate import pil
 from gan_jax.evaluate.torch_weights import read_state_dict
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError
@@ -29,11 +30,19 @@ _URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{
 
 
 class Inception(nn.Module):
-    """uint8 images ``[B, H, W, 1 or 3]`` -> features ``[B, 2048]`` and logits without bias ``[B, 1008]``, float32."""
+    """uint8 images ``[B, H, W, 1 or 3]`` -> features ``[B, 2048]`` and logits without bias ``[B, 1008]``, float32.
+
+    Attributes:
+      clean: whether images are resized as by clean-fid (Parmar et al. 2022, arXiv:2104.11222), which loses nothing to
+        aliasing: Pillow's bicubic filter of each channel in float32. Else as in FID's graph, TensorFlow 1's bilinear.
+    """
+
+    clean: bool = False
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        x = resize(jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3)), _SIDE)
+        x = jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3))
+        x = jnp.clip(pil.resize(x, _SIDE), 0, 255) if self.clean else resize(x, _SIDE)
         x = (x - 128) / 128
         x = _Conv(32, (3, 3), 2, name="Conv2d_1a_3x3")(x)
         x = _Conv(32, (3, 3), name="Conv2d_2a_3x3")(x)

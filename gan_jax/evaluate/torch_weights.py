@@ -1,10 +1,11 @@
-"""Weights from files of PyTorch, read without it: nothing but arrays is unpickled."""
+"""Weights from files of PyTorch and of safetensors, read without them: nothing but arrays is unpickled."""
 
 import collections
 import io
+import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,33 @@ from gan_jax.util.errors import UserError
 from gan_jax.util.files import read_regular
 
 
+def read_weights(path: Path) -> Mapping[str, np.ndarray]:
+    """The arrays of a file ``.safetensors``, or of one that ``torch.save`` wrote.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds anything but arrays.
+    """
+    if path.suffix != ".safetensors":
+        return read_state_dict(path)
+    return _read(path, _read_safetensors)
+
+
 def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
     """Read the arrays of a file that ``torch.save`` wrote, by PyTorch before or since 1.6, without PyTorch.
 
     Raises:
       UserError: the file is missing, damaged, or holds anything but arrays.
     """
+    return _read(path, lambda data: _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data))
+
+
+def _read(path: Path, decode: Callable[[bytes], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
     try:
         data = read_regular(path)
     except OSError as error:
         raise UserError(f"cannot read the weights in {path}: {error.strerror}") from error
     try:
-        state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
+        state = decode(data)
         return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
     except Exception as error:  # of damaged bytes, the decoders raise anything
         raise UserError(f"cannot read the weights in {path}: {' '.join(str(error).split())}") from error
@@ -38,6 +54,27 @@ _TYPES = {
     "IntStorage": "<i4",
     "HalfStorage": "<f2",
 }
+
+
+# Of safetensors; BF16 is the upper half of a float.
+_SAFE_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+
+
+def _read_safetensors(data: bytes) -> dict[str, Any]:
+    """Of a length of 8 bytes, a header in JSON of so many, and the arrays, each where its header says."""
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + size]), memoryview(data)[8 + size :]
+    header.pop("__metadata__", None)
+    found = {}
+    for name, told in header.items():
+        begin, end = told["data_offsets"]
+        if not 0 <= begin <= end <= len(body):
+            raise ValueError("a weight lies outside the file")
+        flat = np.frombuffer(body[begin:end], _SAFE_TYPES[told["dtype"]])
+        if told["dtype"] == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        found[name] = flat.reshape(told["shape"])
+    return found
 
 
 class _Unpickler(pickle._Unpickler):
