@@ -77,6 +77,11 @@ _CLASSIFIERS = flags.DEFINE_integer(
     "classifiers", 0, "How many classifiers of each kind to train for GAN-train and GAN-test, in evaluation.", 0
 )
 _BY_CLASS = flags.DEFINE_boolean("by_class", False, "Whether an evaluation judges each class by itself, too.")
+_PPL = flags.DEFINE_string(
+    "ppl",
+    None,
+    "Also the perceptual path length in an evaluation, by lpips:VGG.pth,LPIPS.pth, lpips:VGG.pth or random.",
+)
 _SWEEP = flags.DEFINE_string(
     "sweep",
     None,
@@ -122,7 +127,7 @@ _CHANGE = flags.DEFINE_boolean(
 _READ = (
     *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _CODES, _SAMPLING),
     *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT, _YES),
-    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS),
+    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS, _PPL),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM, _TRACK),
 )

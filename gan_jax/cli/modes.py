@@ -96,7 +96,6 @@ def alone(
 
 def _evaluate(request: Request) -> None:
     import jax
-    import numpy as np
 
     from gan_jax import build, evaluate, stages
     from gan_jax.runs import visualize
@@ -106,7 +105,7 @@ def _evaluate(request: Request) -> None:
     from gan_jax.use import loading
     from gan_jax.util.files import keep
 
-    workdir, out, count, classifiers = request.workdir, request.out, request.num_samples, request.classifiers
+    workdir, out, count = request.workdir, request.out, request.num_samples
     if count is not None and count < FEWEST_SAMPLES:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     if out is not None and out.suffix.lower() != ".png":
@@ -123,26 +122,13 @@ def _evaluate(request: Request) -> None:
     # What is known of a run's data is that of its first stage.
     first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
     place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
+    distance = _path_distance(request.ppl, config)
     for how in hows:
         evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
-        if classifiers:
-            reason = _no_classes(
-                gan.classes, dataset.classes, len(dataset.test_images), evaluator.extractor is not None
-            )
-            if reason:
-                raise UserError(f"--classifiers={classifiers}: GAN-train and GAN-test need {reason}")
-        if request.by_class and not (gan.classes and evaluator.extractor):
-            lacking = "a GAN of classes" if not gan.classes else "features: set eval.features, e.g. to random"
-            raise UserError(f"--by_class: the FID of each class needs {lacking}")
+        _check_evaluation(request, gan.classes, dataset, evaluator.extractor is not None)
         drawn = evaluator.draw(state) if evaluator.extractor else None
-        figures = evaluator.figures(state, drawn)
-        if classifiers and drawn is not None:
-            labels = evaluator.labels(np.arange(len(drawn[2])))
-            figures |= evaluate.gan_train(dataset, drawn[2], labels, classifiers)
-        if request.by_class and drawn is not None:
-            figures |= evaluator.by_class(drawn)
-        further, intervals = evaluator.confidence(figures, drawn) if drawn else ({}, {})
-        figures = _beside("fid", figures, further)
+        figures, intervals = _judged(request, evaluator, state, drawn, dataset)
+        figures |= evaluator.path_lengths(state, distance) if distance else {}
         _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor, intervals)
         described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
         described |= {"sampling": str(how)} if str(how) else {}
@@ -158,6 +144,51 @@ def _evaluate(request: Request) -> None:
             print(f"each sample before the train images nearest to it: {shown}")
     if page := keep(lambda: write_report(place), f"the report in {workdir}"):
         print(f"report: {page}")
+
+
+def _check_evaluation(request: Request, classes: int, dataset: Any, features: bool) -> None:
+    """Refuses what the GAN or its data has not, before anything is drawn."""
+    if request.classifiers:
+        reason = _no_classes(classes, dataset.classes, len(dataset.test_images), features)
+        if reason:
+            raise UserError(f"--classifiers={request.classifiers}: GAN-train and GAN-test need {reason}")
+    if request.by_class and not (classes and features):
+        lacking = "a GAN of classes" if not classes else "features: set eval.features, e.g. to random"
+        raise UserError(f"--by_class: the FID of each class needs {lacking}")
+
+
+def _path_distance(named_by: str | None, config: ConfigDict) -> Any:
+    """By what path lengths are measured, if they are asked for."""
+    from gan_jax.evaluate import perceptual
+
+    if named_by is None:
+        return None
+    if config.compute_dtype not in ("float32", "float64"):
+        raise UserError(
+            f"--ppl: steps of 1e-4 are lost in this run's compute_dtype, {config.compute_dtype}: "
+            "leave it out, or evaluate a run of float32"
+        )
+    return perceptual.of_paths(named_by, lambda file: named.path(file, "--ppl"), config.data.image_size)
+
+
+def _judged(
+    request: Request, evaluator: Any, state: Any, drawn: Any, dataset: Any
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Figures of what was ``drawn``, and intervals about them."""
+    import numpy as np
+
+    from gan_jax import evaluate
+
+    figures = evaluator.figures(state, drawn)
+    if drawn is None:
+        return figures, {}
+    if request.classifiers:
+        labels = evaluator.labels(np.arange(len(drawn[2])))
+        figures |= evaluate.gan_train(dataset, drawn[2], labels, request.classifiers)
+    if request.by_class:
+        figures |= evaluator.by_class(drawn)
+    further, intervals = evaluator.confidence(figures, drawn)
+    return _beside("fid", figures, further), intervals
 
 
 def _beside(name: str, figures: Mapping[str, float], further: Mapping[str, float]) -> dict[str, float]:
@@ -316,7 +347,7 @@ MODES: dict[str, Mode] = {
     "evaluate": Mode(
         _evaluate,
         "Judge the images: FID and its like, in the report.",
-        (*_RUN, "num_samples", "sampling", "classifiers", "by_class", *HOSTS),
+        (*_RUN, "num_samples", "sampling", "classifiers", "by_class", "ppl", *HOSTS),
         changes=("eval.features", "data.dir"),
     ),
     "augment": Mode(_augment, "Draw images of the data as D sees them.", ("out", "seed", "num_samples", *HOSTS)),

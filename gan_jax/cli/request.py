@@ -57,6 +57,7 @@ class Request:
     sampling: str | None = None
     classifiers: int = 0
     by_class: bool = False
+    ppl: str | None = None
     sweep: str | None = None
     search: str | None = None
     trials: int = 64

@@ -18,10 +18,11 @@ from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
-from gan_jax.evaluate import confidence, metrics, monitors
+from gan_jax.evaluate import confidence, metrics, monitors, ppl
 from gan_jax.evaluate.extractors import Extractor, too_few, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
+from gan_jax.evaluate.perceptual import Distance
 from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.evaluate.standing import drawn_with
 from gan_jax.keys import FEWEST_SAMPLES
@@ -288,6 +289,20 @@ class Evaluator:
                 moments = *metrics.moments(real), *metrics.moments(fake)
                 found[self.named(f"fid_of_{name}")] = metrics.frechet_distance(*moments)
         return {self.named("fid_within"): float(np.mean(list(found.values()))), **found} if found else {}
+
+    def path_lengths(self, state: GANState, distance: Distance) -> dict[str, float]:
+        """The perceptual path length (`gan_jax.evaluate.ppl`) in each space of the GAN, of as many pairs as samples.
+
+        Drawn as usual, whatever options of sampling the other figures are of.
+        """
+        variables, labels = state.ema, self.labels(np.arange(self.samples))
+        told: dict[str, Any] = {"distance": (distance.apply, distance.variables), "seed": state.seed}
+        return {
+            f"ppl_{space}[{distance.name}]": ppl.path_length(
+                self._gan, variables, labels, space=space, devices=self._devices, **told
+            )
+            for space in ppl.spaces(self._gan)
+        }
 
     def labels(self, numbers: np.ndarray) -> np.ndarray:
         """Return the labels of the samples ``numbers``, as frequent as in the train images."""

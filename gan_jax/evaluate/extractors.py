@@ -90,7 +90,7 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
 
 def _network(name: str, module: Any, variables: Any) -> Callable[[], Extractor]:
-    named_by_weights = f"{name}:{_digest(variables)[:8]}"
+    named_by_weights = f"{name}:{digest(variables)[:8]}"
     return lambda: Extractor(named_by_weights, module.apply, variables)
 
 
@@ -124,7 +124,7 @@ def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
 
 def _random() -> Extractor:
     variables = vgg.weights()
-    return Extractor(f"random:vgg16:{_digest(variables)[:8]}", vgg.apply, variables)
+    return Extractor(f"random:vgg16:{digest(variables)[:8]}", vgg.apply, variables)
 
 
 def _short(name: str) -> str:
@@ -152,7 +152,8 @@ def _users(name: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tup
     return apply
 
 
-def _digest(variables: Any) -> str:
+def digest(variables: Any) -> str:
+    """Return a hash of weights, by which figures are named."""
     hashed = hashlib.blake2b(digest_size=12)
     for leaf in jax.tree.leaves(variables):
         hashed.update(np.ascontiguousarray(leaf).tobytes())

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.evaluate import vgg
-from gan_jax.evaluate.extractors import Extractor
+from gan_jax.evaluate.extractors import Extractor, digest
 from gan_jax.evaluate.torch_weights import read_state_dict
 from gan_jax.util.errors import UserError
 
 Array = jax.Array
 _SIDE = 256  # pixels of a side at most that VGG sees
+_FEWEST = 16  # that it can see
 _SMALLEST = 8  # of the pyramid of pixels
 # Mean and standard deviation of ImageNet's channels (torchvision), for pixels from 0 to 255.
 _MEAN, _DEVIATION = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
@@ -66,6 +67,30 @@ def lpips(weights: Path, weighing: Path | None = None) -> Distance:
     return Distance(f"pixels and {kind} by {weights.name}", _lpips, (_vgg(read_state_dict(weights), weights), own))
 
 
+def of_paths(named: str, read: Callable[[str], Path], side: int) -> Distance:
+    """Return LPIPS alone (`between`), for path lengths, by what ``--ppl`` names.
+
+    Args:
+      named: ``lpips:VGG.pth,LPIPS.pth``, ``lpips:VGG.pth`` or ``random``.
+      read: gives the path of a file as the user wrote it.
+      side: of the images.
+
+    Raises:
+      UserError: it is none of these, a file isn't what it should be, or images are too small for VGG16.
+    """
+    kind, _, rest = named.partition(":")
+    files = [read(part) for part in rest.split(",") if part]
+    if not (named == "random" or (kind == "lpips" and 1 <= len(files) <= 2)):
+        raise UserError(f"--ppl={named}: write lpips:VGG.pth,LPIPS.pth, lpips:VGG.pth or random")
+    if side < _FEWEST:
+        raise UserError(
+            f"--ppl: VGG16 needs images of {_FEWEST} pixels a side or more, and these have {side}: leave it out"
+        )
+    found = lpips(*files) if files else random()
+    short = "lpips" if len(files) == 2 else "vgg16" if files else "random:vgg16"
+    return Distance(f"{short}:{digest(found.variables)[:8]}", between, found.variables)
+
+
 def of_features(extractor: Extractor) -> Distance:
     """Return pixels and the squared distance of features, over the mean square of those of the other image."""
 
@@ -94,15 +119,23 @@ def _halved(x: Array) -> Array:
 
 
 def _lpips(variables: Any, x: Array, y: Array) -> Array:
+    return _pixels((), x, y) + between(variables, x, y)
+
+
+def between(variables: Any, x: Array, y: Array) -> Array:
+    """LPIPS alone, ``[N]``, of images ``[N, H, W, C]`` from as many others, or from one, floats from 0 to 255.
+
+    Sides of 512 and more are halved down to 256 and more.
+    """
     layers, weighing = variables
-    total = _pixels((), x, y)
     both = jnp.concatenate([x, y])
     while min(both.shape[1:3]) >= 2 * _SIDE:
         both = _halved(both)
     both = (jnp.broadcast_to(both, (*both.shape[:3], 3)) - _MEAN) / _DEVIATION
+    total = jnp.zeros(len(x))
     for number, maps in enumerate(vgg.blocks(layers, both)):
         unit = maps / (jnp.sqrt(jnp.square(maps).sum(-1, keepdims=True) + 1e-20) + 1e-10)
-        square = jnp.square(unit[:-1] - unit[-1:])
+        square = jnp.square(unit[: len(x)] - unit[len(x) :])
         total += (square @ weighing[number] if weighing else square.sum(-1)).mean((1, 2))
     return total
 

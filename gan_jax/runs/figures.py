@@ -19,6 +19,9 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "coverage": ("coverage", _QUALITY, "share of real images with a sample among their neighbours"),
     "inception_score": ("inception score", _QUALITY, "sure of each sample's class, of many classes; higher is better"),
     "inception_score_std": ("inception score, standard deviation", _QUALITY, "over parts"),
+    "ppl_z": ("path length in z", _QUALITY, "LPIPS along a path in latent space, over eps²; lower is smoother"),
+    "ppl_w": ("path length in w", _QUALITY, "likewise in w"),
+    "ppl_w_end": ("path length in w, ends", _QUALITY, "likewise, at the begin of each path"),
     "duplicates": ("duplicates", _COLLAPSE, "share of samples with a twin among the samples"),
     "memorised": (
         "memorised",
@@ -96,8 +99,13 @@ def bare(key: str) -> str:
 
 def features(keys: Any) -> str:
     """Return what stands in the brackets of all ``keys`` that have some, if it is the same; else nothing."""
-    found = {key[key.index("[") + 1 : key.rindex("]")] for key in keys if "[" in key}
+    found = {key[key.index("[") + 1 : key.rindex("]")] for key in keys if "[" in key and not _apart(key)}
     return found.pop() if len(found) == 1 else ""
+
+
+def _apart(key: str) -> bool:
+    """Whether a figure is measured by a network of its own, which its name must say."""
+    return key.startswith("ppl_")
 
 
 def named(key: str) -> str:
@@ -144,7 +152,7 @@ def grouped(
         at = summary.get(f"best_fid_step{key.removeprefix('fid')}")
         best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
         fresh = shown(floor[key]) if key in floor else ""
-        told = named(key) + (key[len(name) :] if alone else "")
+        told = named(key) + (key[len(name) :] if alone or _apart(key) else "")
         interval = " to ".join(f"{end:.4g}" for end in intervals[key]) if key in intervals else ""
         groups[_group(name)].append(Row(key, told, shown(value), interval, best_text, fresh, what))
     order = list(_KNOWN)

@@ -55,6 +55,7 @@ def picture(path: Path) -> np.ndarray:
             [DCGAN, "--num_samples=5"],
             "--mode=train takes no --num_samples, which is for sample, evaluate and augment: leave it out",
         ),
+        ([DCGAN, "--ppl=random"], "--mode=train takes no --ppl, which is for evaluate: leave it out"),
         (["--mode=sample", "--workdir=/nowhere", "--fallback=x"], "--mode=sample takes no --fallback, which is for"),
         ([DCGAN, "--config.optimizer.generator.learn_rate=1"], "did you mean 'optimizer.generator.learning_rate'?"),
         (
