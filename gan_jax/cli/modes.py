@@ -202,7 +202,7 @@ def _beside(name: str, figures: Mapping[str, float], further: Mapping[str, float
 def _print_figures(
     head: str, figures: Mapping[str, float], floor: Mapping[str, float], intervals: Mapping[str, Sequence[float]]
 ) -> None:
-    """Prints an evaluation, beside its intervals and what fresh images come to."""
+    """Print an evaluation, beside its intervals and what fresh images come to."""
     print(head)
     width = max(60, *map(len, figures))
     if floor or intervals:

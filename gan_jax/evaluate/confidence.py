@@ -99,7 +99,7 @@ def _about(name: str, value: float, width: float) -> tuple[float, float]:
 
 
 def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Standard errors of figures over samples, by name.
+    """Return standard errors of figures over samples, by name.
 
     - FID and the Inception score: the standard deviation of 50 bootstrap resamples (Efron & Tibshirani 1993, ch. 6);
     - precision and density, which are means over samples: what infinitely many resamples give, s / N^.5;
@@ -120,7 +120,7 @@ def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarra
 
 
 def _bootstrap(figure: Callable[[np.ndarray], float], samples: np.ndarray) -> float:
-    """Standard deviation of ``figure`` over resamples of the rows of ``samples``."""
+    """Return standard deviation of ``figure`` over resamples of the rows of ``samples``."""
     rng = np.random.default_rng(0)
     resamples = progress.bar(range(RESAMPLES), desc="resamples", unit="one", delay=2, leave=False)
     return float(np.std([figure(samples[rng.integers(0, len(samples), len(samples))]) for _ in resamples], ddof=1))

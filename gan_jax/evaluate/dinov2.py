@@ -103,7 +103,7 @@ def interpolated(positions: Array, side: int) -> Array:
 
 
 def load(path: Path) -> tuple[ViT, dict[str, Any], str]:
-    """The network, its variables, and its name, from a file of DINOv2's weights, ``.pth`` or ``.safetensors``.
+    """Return the network, its variables, and its name, from a file of DINOv2's weights, ``.pth`` or ``.safetensors``.
 
     Raises:
       UserError: the file is missing or isn't one; names the first weight that lacks, is too many or of another shape.
@@ -135,7 +135,7 @@ def load(path: Path) -> tuple[ViT, dict[str, Any], str]:
 
 
 def _module(state: Mapping[str, np.ndarray], path: Path) -> ViT:
-    """The network whose sizes ``state`` tells."""
+    """Return the network whose sizes ``state`` tells."""
     for name in ("cls_token", "pos_embed"):
         if name not in state or state[name].ndim != 3:
             raise UserError(f"{path} has no weight {name!r}: it isn't DINOv2's; {_WANTED}")

@@ -243,7 +243,7 @@ class Evaluator:
         return found
 
     def confidence(self, figures: dict[str, float], drawn: Drawn) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """What takes longer than a run's evaluations may (`gan_jax.evaluate.confidence`), of what `draw` gave.
+        """Return what takes longer than a run's evaluations may (`gan_jax.evaluate.confidence`), of what `draw` gave.
 
         Returns:
           FID as of infinitely many samples, if these suffice, and the 95 % intervals of ``figures`` and of it, by name.
@@ -291,7 +291,7 @@ class Evaluator:
         return {self.named("fid_within"): float(np.mean(list(found.values()))), **found} if found else {}
 
     def path_lengths(self, state: GANState, distance: Distance) -> dict[str, float]:
-        """The perceptual path length (`gan_jax.evaluate.ppl`) in each space of the GAN, of as many pairs as samples.
+        """Return the perceptual path length (`gan_jax.evaluate.ppl`) in each space of the GAN, by name; of ``samples`` pairs.
 
         Drawn as usual, whatever options of sampling the other figures are of.
         """

@@ -91,7 +91,7 @@ def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarr
 
 @_in_float64
 def root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric root ``[d, d]`` of a covariance."""
+    """Return the symmetric root ``[d, d]`` of a covariance."""
     values, vectors = jnp.linalg.eigh(jnp.asarray(covariance, jnp.float64))
     return np.asarray((vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T)
 
@@ -225,7 +225,7 @@ class Pairs(NamedTuple):
 def manifold_pairs(
     real: np.ndarray, fake: np.ndarray, ks: tuple[int, int], count: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], Pairs]:
-    """What `manifold_metrics` are made of: the ``count`` nearest fakes of each fake, and `Pairs`.
+    """Return what `manifold_metrics` are made of: the ``count`` nearest fakes of each fake, and `Pairs`.
 
     Args:
       real, fake: features ``[N, d]``, ``[M, d]``, more of each than ``ks``.

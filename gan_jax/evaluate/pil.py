@@ -34,7 +34,7 @@ def _whole(x: Array) -> Array:
 
 
 def weights(size: int, side: int) -> np.ndarray:
-    """What each of ``side`` new pixels takes of ``size`` old ones: float32 ``[side, size]``, rows of sum 1."""
+    """Return what each of ``side`` new pixels takes of ``size`` old ones: float32 ``[side, size]``, rows of sum 1."""
     scale = size / side
     wide = max(scale, 1.0)
     centre = (np.arange(side) + 0.5) * scale
@@ -48,7 +48,7 @@ def weights(size: int, side: int) -> np.ndarray:
 
 
 def cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """The kernel of Keys 1981 (eq. 4): 1 at 0, 0 at other whole numbers and from 2 on."""
+    """Return the kernel of Keys 1981 (eq. 4): 1 at 0, 0 at other whole numbers and from 2 on."""
     x = np.abs(x)
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))

@@ -38,7 +38,7 @@ def path_length(
     space: str = "z",
     devices: Sequence[jax.Device] | None = None,
 ) -> float:
-    """The mean over as many pairs as there are labels.
+    """Return the mean over as many pairs as there are labels.
 
     Args:
       gan: the static half.
@@ -65,7 +65,7 @@ def path_length(
 
 
 def trimmed(values: np.ndarray) -> float:
-    """The mean of all values but the outliers."""
+    """Return the mean of all values but the outliers."""
     low = np.percentile(values, _LEFT_OUT, method="lower")
     high = np.percentile(values, 100 - _LEFT_OUT, method="higher")
     return float(values[(values >= low) & (values <= high)].mean())

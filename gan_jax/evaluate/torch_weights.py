@@ -16,7 +16,7 @@ from gan_jax.util.files import read_regular
 
 
 def read_weights(path: Path) -> Mapping[str, np.ndarray]:
-    """The arrays of a file ``.safetensors``, or of one that ``torch.save`` wrote.
+    """Return the arrays of a file ``.safetensors``, or of one that ``torch.save`` wrote.
 
     Raises:
       UserError: the file is missing, damaged, or holds anything but arrays.
