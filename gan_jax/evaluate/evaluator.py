@@ -291,7 +291,7 @@ class Evaluator:
         return {self.named("fid_within"): float(np.mean(list(found.values()))), **found} if found else {}
 
     def path_lengths(self, state: GANState, distance: Distance) -> dict[str, float]:
-        """Return the perceptual path length (`gan_jax.evaluate.ppl`) in each space of the GAN, by name; of ``samples`` pairs.
+        """Return the perceptual path length (`gan_jax.evaluate.ppl`) in each space, of as many pairs as samples.
 
         Drawn as usual, whatever options of sampling the other figures are of.
         """
