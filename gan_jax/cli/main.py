@@ -82,6 +82,9 @@ _PPL = flags.DEFINE_string(
     None,
     "Also the perceptual path length in an evaluation, by lpips:VGG.pth,LPIPS.pth, lpips:VGG.pth or random.",
 )
+_REFERENCE = flags.DEFINE_string(
+    "reference", None, "Also the FID to statistics of other images, in a file that --mode=reference wrote."
+)
 _SWEEP = flags.DEFINE_string(
     "sweep",
     None,
@@ -127,7 +130,7 @@ _CHANGE = flags.DEFINE_boolean(
 _READ = (
     *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _CODES, _SAMPLING),
     *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT, _YES),
-    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS, _PPL),
+    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS, _PPL, _REFERENCE),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM, _TRACK),
 )
@@ -159,7 +162,8 @@ def main(argv: list[str]) -> None:
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
     values["step"] = command.step_of(_STEP.value)
     values |= {
-        name: named.path(values[name], f"--{name}") if values[name] else None for name in ("out", "fallback", "image")
+        name: named.path(values[name], f"--{name}") if values[name] else None
+        for name in ("out", "fallback", "image", "reference")
     }
     values["runs"] = tuple(named.path(run, "a run") for run in several)
     request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)

@@ -58,6 +58,7 @@ class Request:
     classifiers: int = 0
     by_class: bool = False
     ppl: str | None = None
+    reference: Path | None = None
     sweep: str | None = None
     search: str | None = None
     trials: int = 64

@@ -14,7 +14,7 @@ from gan_jax.evaluate import metrics
 from gan_jax.util import progress
 
 RESAMPLES = 50
-_WIDTH = 1.959964  # standard deviations to each side of 95 % of a normal distribution
+WIDTH = 1.959964  # standard deviations to each side of 95 % of a normal distribution
 _SIZES = 5  # of parts for `fid_infinity`: all samples, halves, ... fifths
 _SMALLEST = 5000 / 2048  # samples a feature in the smallest part: the fewest that Chong & Forsyth use
 _NEAR = 24  # neighbours of which, in a half of the samples, 3 are left but once in 50,000
@@ -90,7 +90,7 @@ def intervals(
     if "kid" in figures:  # is the mean of random subsets, and varies by chance too
         found["kid"] = float(np.hypot(found["kid"], figures.get("kid_std", 0.0) / metrics.SUBSETS**0.5))
     known = {name: found[name] for name in figures if name in found}
-    return {name: _about(name, figures[name], _WIDTH * error) for name, error in known.items()}
+    return {name: _about(name, figures[name], WIDTH * error) for name, error in known.items()}
 
 
 def _about(name: str, value: float, width: float) -> tuple[float, float]:
@@ -111,16 +111,16 @@ def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarra
     """
     samples, logits = fake
     size = min(len(features), len(samples))
-    found = {"fid": _bootstrap(real.distance, samples), "kid": _kernel_error(features[: len(samples)], samples)}
+    found = {"fid": bootstrap(real.distance, samples), "kid": _kernel_error(features[: len(samples)], samples)}
     if min(size, len(samples)) > _K_DENSITY:
         found |= _manifold_errors(features[:size], samples[:size])
     if logits.shape[1] > 1:
-        found["inception_score"] = _bootstrap(lambda drawn: metrics.inception_score(drawn)[0], logits)
+        found["inception_score"] = bootstrap(lambda drawn: metrics.inception_score(drawn)[0], logits)
     return found
 
 
-def _bootstrap(figure: Callable[[np.ndarray], float], samples: np.ndarray) -> float:
-    """Return standard deviation of ``figure`` over resamples of the rows of ``samples``."""
+def bootstrap(figure: Callable[[np.ndarray], float], samples: np.ndarray) -> float:
+    """Standard deviation of ``figure`` over resamples of the rows of ``samples``."""
     rng = np.random.default_rng(0)
     resamples = progress.bar(range(RESAMPLES), desc="resamples", unit="one", delay=2, leave=False)
     return float(np.std([figure(samples[rng.integers(0, len(samples), len(samples))]) for _ in resamples], ddof=1))

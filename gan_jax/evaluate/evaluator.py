@@ -23,6 +23,7 @@ from gan_jax.evaluate.extractors import Extractor, too_few, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
 from gan_jax.evaluate.perceptual import Distance
+from gan_jax.evaluate.reference import Reference
 from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.evaluate.standing import drawn_with
 from gan_jax.keys import FEWEST_SAMPLES
@@ -257,6 +258,24 @@ class Evaluator:
             {self.named(name): value for name, value in further.items()},
             {self.named(name): list(interval) for name, interval in intervals.items()},
         )
+
+    def reference(self, made: str) -> Reference:
+        """Statistics of the data's features, to share; ``made`` says how (`gan_jax.evaluate.reference.made_of`)."""
+        assert self.extractor is not None
+        return Reference(*self._moments, len(self.real), self._dataset.name, self.extractor.name, made)
+
+    def beside(self, reference: Reference, drawn: Drawn) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """FID to a ``reference`` of the same features, and as of infinitely many samples, and their 95 % intervals."""
+        real = confidence.rooted((reference.mean, reference.covariance))
+        found = {
+            "fid_reference": real.distance(drawn[0]),
+            "fid_reference_infinity": confidence.fid_infinity(real, drawn[0]),
+        }
+        known = {name: value for name, value in found.items() if value is not None}
+        width = confidence.WIDTH * confidence.bootstrap(real.distance, drawn[0])
+        own = {name: f"{self.named(name).removesuffix(']')}, {reference.name}]" for name in known}
+        intervals = {own[name]: [max(0.0, value - width), value + width] for name, value in known.items()}
+        return {own[name]: value for name, value in known.items()}, intervals
 
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""

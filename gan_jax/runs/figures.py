@@ -10,6 +10,8 @@ _OTHER = "Other"
 _KNOWN: dict[str, tuple[str, str, str]] = {
     "fid": ("FID", _QUALITY, "Fréchet distance of features to the real images'; lower is better"),
     "fid_infinity": ("FID, infinite samples", _QUALITY, "without the bias that few samples have"),
+    "fid_reference": ("FID to a reference", _QUALITY, "of --reference, in place of the run's own images"),
+    "fid_reference_infinity": ("FID to a reference, infinite samples", _QUALITY, "likewise"),
     "fid_current": ("FID, newest weights", _QUALITY, "of weights that aren't averaged"),
     "kid": ("KID", _QUALITY, "kernel distance of features, without bias; lower is better"),
     "kid_std": ("KID, standard deviation", _QUALITY, "over subsets"),
@@ -104,8 +106,8 @@ def features(keys: Any) -> str:
 
 
 def _apart(key: str) -> bool:
-    """Whether a figure is measured by a network of its own, which its name must say."""
-    return key.startswith("ppl_")
+    """Whether a figure is measured by a network, or data, of its own, which its name must say."""
+    return key.startswith(("ppl_", "fid_reference"))
 
 
 def named(key: str) -> str:

@@ -66,7 +66,7 @@ def picture(path: Path) -> np.ndarray:
         (
             [DCGAN, "--mode=simple"],
             "--mode=simple: value should be one of "
-            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|augment|compare|doctor|clean>",
+            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|reference|augment|compare|doctor|clean>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
@@ -75,6 +75,10 @@ def picture(path: Path) -> np.ndarray:
         (["--mode=sample", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
         (["--mode=evaluate", "--workdir=/nowhere/at/all"], "no run in /nowhere/at/all"),
         (["--mode=evaluate", "--workdir=/nowhere", "--out=x.npz"], "--out must end in .png in this mode"),
+        (
+            [DCGAN, "--mode=reference", "--out=x.png"],
+            "--out must end in .npz in this mode: it gets stat",
+        ),
         (["--mode=sample", "--seed=4294967296"], "--seed=4294967296"),
         (["--mode=sample", "--workdir=/nowhere", "--out=x.jpg"], "must end in .npz or .png"),
         (

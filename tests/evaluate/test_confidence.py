@@ -103,7 +103,7 @@ def test_errors_of_means_are_the_bootstraps() -> None:
     for name in ("precision", "density"):
         values = np.array([one[name] for one in alone])
         assert found[name] == pytest.approx(values.std() / 120**0.5, rel=1e-6)
-    drawn = confidence._bootstrap(lambda x: float(x.mean()), fake[:, 0])
+    drawn = confidence.bootstrap(lambda x: float(x.mean()), fake[:, 0])
     assert drawn == pytest.approx(fake[:, 0].std() / 120**0.5, rel=0.25)
 
 

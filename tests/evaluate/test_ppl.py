@@ -12,7 +12,7 @@ from flax import linen as nn
 from numpy.testing import assert_allclose
 
 from gan_jax import build
-from gan_jax.cli.modes import _path_distance
+from gan_jax.cli.evaluating import path_distance
 from gan_jax.core.gan import GAN
 from gan_jax.evaluate import Evaluator, perceptual, ppl
 from gan_jax.util.errors import UserError
@@ -147,6 +147,6 @@ def test_mistakes_are_one_line(named_by: str, changed: dict[str, Any], message: 
     config = small("gan")
     config.update_from_flattened_dict(changed)
     with pytest.raises(UserError) as error:
-        _path_distance(named_by, config)
+        path_distance(named_by, config)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_jax.cli import modes
+from gan_jax.cli import given
 from gan_jax.config import changed
 from gan_jax.config_files import load_config
 from gan_jax.evaluate import sample
@@ -85,7 +85,7 @@ def test_a_run_resumes_and_is_sampled_by_its_workdir_alone(file: Path, tmp_path:
     )
 
     moved = file.rename(tmp_path / "else.py")
-    for look in (lambda: drawn(path), lambda: modes._of_run(Workdir(path), {})):
+    for look in (lambda: drawn(path), lambda: given.of_run(Workdir(path), {})):
         with pytest.raises(
             UserError, match=rf"there is no file {file}, .* \(as it was: {path}/code/mine.*\): put it"
         ) as error:
@@ -122,7 +122,7 @@ def test_no_code_is_run_out_of_a_workdir(file: Path, tmp_path: Path) -> None:
         honest | {"eval": honest["eval"] | {"features": f"{inside}:features"}},
     ):
         (tmp_path / "run/config.json").write_text(json.dumps(plain))
-        for look in (lambda: loading.restore(place.path), lambda: modes._of_run(Workdir(place.path), {})):
+        for look in (lambda: loading.restore(place.path), lambda: given.of_run(Workdir(place.path), {})):
             with pytest.raises(
                 UserError, match=r"lies in the workdir .*, and no code is run out of a workdir: move it"
             ):

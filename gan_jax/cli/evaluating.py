@@ -1,0 +1,178 @@
+"""``--mode=evaluate`` and ``--mode=reference``: judging a run's images, and statistics to judge by."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_jax.cli.given import needed_config, of_run
+from gan_jax.cli.request import Request
+from gan_jax.keys import FEWEST_SAMPLES
+from gan_jax.util import named
+from gan_jax.util.errors import UserError
+
+
+def evaluate_run(request: Request) -> None:
+    """Judge the images of a run: figures, and the report."""
+    import jax
+
+    from gan_jax import build, evaluate, stages
+    from gan_jax.runs import visualize
+    from gan_jax.runs.report import write_report
+    from gan_jax.runs.workdir import Workdir
+    from gan_jax.use import export as exporting
+    from gan_jax.use import loading
+    from gan_jax.util.files import keep
+
+    workdir, out, count = request.workdir, request.out, request.num_samples
+    if count is not None and count < FEWEST_SAMPLES:
+        raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    if exporting.is_export(workdir):
+        raise UserError(f"{workdir} holds an exported generator, without a D: evaluate the run that it is of")
+    _, gan, state, step = loading.restore(workdir, request.step)
+    place = Workdir(workdir)
+    planned = stages.plan(of_run(place, request.overrides))
+    config = stages.that_made(planned, step).config
+    given = [None] if request.sampling is None else evaluate.sampling.several(request.sampling)
+    hows = [evaluate.sampling.of_evaluations(gan, config.eval, each) for each in given]
+    dataset = build.build_dataset(config, place.cache, reading=True)
+    # What is known of a run's data is that of its first stage.
+    first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
+    place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
+    distance = path_distance(request.ppl, config)
+    if request.reference is not None:
+        evaluate.reference.read(request.reference)  # before anything is drawn
+    for how in hows:
+        evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
+        _check_evaluation(request, gan.classes, dataset, evaluator.extractor is not None)
+        drawn = evaluator.draw(state) if evaluator.extractor else None
+        figures, intervals = _judged(request, evaluator, state, drawn, dataset)
+        figures |= evaluator.path_lengths(state, distance) if distance else {}
+        _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor, intervals)
+        described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
+        described |= {"sampling": str(how)} if str(how) else {}
+        found = {**described, "floor": evaluator.floor, "intervals": intervals, **figures}
+        keep(partial(place.save_evaluation, found), f"the figures in {workdir}")  # one may read runs of others
+    if drawn is not None:
+        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        if out is not None:
+            visualize.save_png(picture, out)
+        hint = "" if out else ": --out=FILE.png puts it elsewhere"
+        kept = keep(lambda: place.save_grid(step, picture, "neighbours"), f"the picture in {workdir}", hint)
+        if shown := out or kept:
+            print(f"each sample before the train images nearest to it: {shown}")
+    if page := keep(lambda: write_report(place), f"the report in {workdir}"):
+        print(f"report: {page}")
+
+
+def reference(request: Request) -> None:
+    """Write statistics of the data's features to a file."""
+    import jax
+
+    from gan_jax import build, evaluate
+    from gan_jax.runs.workdir import Workdir
+
+    place, config = Workdir(request.workdir), request.config
+    if config is None and place.holds_run():
+        config = of_run(place, request.overrides)
+    config = needed_config("a reference", config, ", or the --workdir of a run")
+    out = request.out or request.workdir.with_name(f"{request.workdir.name}_reference.npz")
+    if out.suffix.lower() != ".npz":
+        raise UserError(f"--out must end in .npz in this mode: it gets statistics, not {str(out)!r}")
+    gan, _ = build.build_gan(config)
+    dataset = build.build_dataset(config, place.cache, reading=True)
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices())
+    if evaluator.extractor is None:
+        raise UserError("a reference needs features: set --config.eval.features, e.g. to random or inception")
+    options: dict[str, Any] = dataclasses.asdict(build.image_options(config))
+    kept: dict[str, Any] = {name: options[name] for name in ("source", "image_size", "channels", "fit")}
+    made = evaluate.reference.made_of(dataset.image_shape, dataset.digest, kept)
+    found = evaluator.reference(made)
+    found.write(out)
+    print(f"{found.count:,} train images of {found.data} by {found.features}, named {found.name}: {out}")
+
+
+def _check_evaluation(request: Request, classes: int, dataset: Any, features: bool) -> None:
+    """Refuses what the GAN or its data has not, before anything is drawn."""
+    if request.classifiers:
+        reason = _no_classes(classes, dataset.classes, len(dataset.test_images), features)
+        if reason:
+            raise UserError(f"--classifiers={request.classifiers}: GAN-train and GAN-test need {reason}")
+    if request.reference is not None and not features:
+        raise UserError("--reference: a FID needs features: set --config.eval.features to those of the file")
+    if request.by_class and not (classes and features):
+        lacking = "a GAN of classes" if not classes else "features: set eval.features, e.g. to random"
+        raise UserError(f"--by_class: the FID of each class needs {lacking}")
+
+
+def path_distance(named_by: str | None, config: ConfigDict) -> Any:
+    """Return by what path lengths are measured, if they are asked for."""
+    from gan_jax.evaluate import perceptual
+
+    if named_by is None:
+        return None
+    if config.compute_dtype not in ("float32", "float64"):
+        raise UserError(
+            f"--ppl: steps of 1e-4 are lost in this run's compute_dtype, {config.compute_dtype}: "
+            "leave it out, or evaluate a run of float32"
+        )
+    return perceptual.of_paths(named_by, lambda file: named.path(file, "--ppl"), config.data.image_size)
+
+
+def _judged(
+    request: Request, evaluator: Any, state: Any, drawn: Any, dataset: Any
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Figures of what was ``drawn``, and intervals about them."""
+    import numpy as np
+
+    from gan_jax import evaluate
+
+    figures = evaluator.figures(state, drawn)
+    if drawn is None:
+        return figures, {}
+    if request.classifiers:
+        labels = evaluator.labels(np.arange(len(drawn[2])))
+        figures |= evaluate.gan_train(dataset, drawn[2], labels, request.classifiers)
+    if request.by_class:
+        figures |= evaluator.by_class(drawn)
+    further, intervals = evaluator.confidence(figures, drawn)
+    if request.reference is not None:
+        found = evaluate.reference.read(request.reference, evaluator.extractor.name)
+        others, about = evaluator.beside(found, drawn)
+        further, intervals = further | others, intervals | about
+    return _beside("fid", figures, further), intervals
+
+
+def _beside(name: str, figures: Mapping[str, float], further: Mapping[str, float]) -> dict[str, float]:
+    """``figures`` with ``further`` ones behind that of this name, by whatever features."""
+    found: dict[str, float] = {}
+    for key, value in figures.items():
+        found |= {key: value} | (dict(further) if key.partition("[")[0] == name else {})
+    return found
+
+
+def _print_figures(
+    head: str, figures: Mapping[str, float], floor: Mapping[str, float], intervals: Mapping[str, Sequence[float]]
+) -> None:
+    """Prints an evaluation, beside its intervals and what fresh images come to."""
+    print(head)
+    width = max(60, *map(len, figures))
+    if floor or intervals:
+        print(f"{'':{width}}{'samples':>12}{'95 % interval' if intervals else '':>22}{'fresh images':>15}")
+    for name, value in figures.items():
+        fresh = f"{floor[name]:15.5g}" if name in floor else ""
+        interval = "{:.4g} to {:.4g}".format(*intervals[name]) if name in intervals else ""
+        print(f"{name:{width}}{value:12.5g}{interval:>{22 if intervals else 0}}{fresh}".rstrip())
+
+
+def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
+    """What is missing for GAN-train, in words."""
+    if not told:
+        return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
+    if classes < 2 or not tests:
+        return "labelled test images of two classes or more"
+    return None if features else "features: set eval.features to classifier"
