@@ -158,7 +158,7 @@ def _beside(name: str, figures: Mapping[str, float], further: Mapping[str, float
 def _print_figures(
     head: str, figures: Mapping[str, float], floor: Mapping[str, float], intervals: Mapping[str, Sequence[float]]
 ) -> None:
-    """Prints an evaluation, beside its intervals and what fresh images come to."""
+    """Print an evaluation, beside its intervals and what fresh images come to."""
     print(head)
     width = max(60, *map(len, figures))
     if floor or intervals:
@@ -170,7 +170,7 @@ def _print_figures(
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:
-    """What is missing for GAN-train, in words."""
+    """Return what is missing for GAN-train, in words."""
     if not told:
         return "a GAN of classes: train configs/cgan.py, acgan.py or projection.py"
     if classes < 2 or not tests:

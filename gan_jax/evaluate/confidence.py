@@ -120,7 +120,7 @@ def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarra
 
 
 def bootstrap(figure: Callable[[np.ndarray], float], samples: np.ndarray) -> float:
-    """Standard deviation of ``figure`` over resamples of the rows of ``samples``."""
+    """Return standard deviation of ``figure`` over resamples of the rows of ``samples``."""
     rng = np.random.default_rng(0)
     resamples = progress.bar(range(RESAMPLES), desc="resamples", unit="one", delay=2, leave=False)
     return float(np.std([figure(samples[rng.integers(0, len(samples), len(samples))]) for _ in resamples], ddof=1))

@@ -44,7 +44,7 @@ class Reference:
         return f"{self.data}:{hashed.hexdigest()}"
 
     def write(self, path: Path) -> None:
-        """Writes it to a file ``.npz``."""
+        """Write it to a file ``.npz``."""
         texts: dict[str, Any] = {name: np.array(getattr(self, name)) for name in _TEXTS}
         numbers = {"mean": self.mean, "covariance": self.covariance, "count": np.array(self.count)}
         write_arrays(path, {"version": np.array(_VERSION), **numbers, **texts})
@@ -56,7 +56,7 @@ def made_of(shape: tuple[int, ...], digest: str, options: dict[str, Any]) -> str
 
 
 def read(path: Path, features: str | None = None) -> Reference:
-    """What `Reference.write` wrote to ``path``.
+    """Return what `Reference.write` wrote to ``path``.
 
     Args:
       path: see above.
