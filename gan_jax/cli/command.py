@@ -117,13 +117,13 @@ def run_name(path: str, mode: str = "train") -> str:
     return Path(file).stem + "".join(f"_{part}" for part in parts)
 
 
-def step_of(text: str | None) -> int | str | None:
-    """Return what ``--step`` says: a number, `gan_jax.use.loading.BEST`, or nothing.
+def step_of(text: str | None, mode: str = "") -> int | str | None:
+    """Return what ``--step`` says: a number, `gan_jax.use.loading.BEST`, in an evaluation ``all``, or nothing.
 
     Raises:
       UserError: it is something else.
     """
-    if text is None or text == "best":
+    if text is None or text == "best" or (text == "all" and mode == "evaluate"):
         return text
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f"--step must be a whole number from 0 up, or best, not {text!r}")

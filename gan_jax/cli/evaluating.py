@@ -1,8 +1,10 @@
 """``--mode=evaluate`` and ``--mode=reference``: judging a run's images, and statistics to judge by."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,27 +15,123 @@ from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 
+ALL = "all"  # of --step: every checkpoint that was kept
+_IN_TABLE = ("fid", "fid_infinity", "kid", "precision", "recall", "density", "coverage")
+_MOST_PICTURES = 50_000  # that --samples looks at
+
 
 def evaluate_run(request: Request) -> None:
-    """Judge the images of a run: figures, and the report."""
-    import jax
-
-    from gan_jax import build, evaluate, stages
-    from gan_jax.runs import visualize
-    from gan_jax.runs.report import write_report
+    """Judge the images of a run, of all its checkpoints, of a sweep's trials, or pictures of any origin."""
     from gan_jax.runs.workdir import Workdir
     from gan_jax.use import export as exporting
-    from gan_jax.use import loading
-    from gan_jax.util.files import keep
 
     workdir, out, count = request.workdir, request.out, request.num_samples
     if count is not None and count < FEWEST_SAMPLES:
         raise UserError(f"--num_samples={count}: an evaluation needs {FEWEST_SAMPLES} or more")
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    if request.samples is not None:
+        judge_pictures(request, request.samples)
+        return
     if exporting.is_export(workdir):
         raise UserError(f"{workdir} holds an exported generator, without a D: evaluate the run that it is of")
-    _, gan, state, step = loading.restore(workdir, request.step)
+    place = Workdir(workdir)
+    runs = place.trials() if place.holds_sweep() else [workdir]
+    several = [
+        (run, step) for run in runs for step in (Workdir(run).saved() if request.step == ALL else [request.step])
+    ]
+    if not several:
+        raise UserError(f"{workdir} holds no checkpoint: --step={ALL} evaluates those that were kept")
+    if len(several) == 1:
+        _evaluate(request, *several[0])
+        return
+    if out is not None:
+        raise UserError("--out gets the picture of one evaluation, and these are several: leave it out")
+    found: dict[str, dict[str, float]] = {}
+    for run, step in several:
+        if not Workdir(run).saved():
+            print(f"{run.name}: left out, it has no checkpoint")
+            continue
+        at, figures = _evaluate(request, run, step)
+        found[f"{run.name}, step {at:,}" if len(runs) > 1 else f"step {at:,}"] = figures
+    _print_table(found)
+
+
+def _steps(place: Any, asked: int | str | None) -> Sequence[int | str | None]:
+    steps: Sequence[int | str | None] = place.saved() if asked == ALL else [asked]
+    return steps
+
+
+def _print_table(found: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the figures that tell evaluations apart, a line each, in their order."""
+    names = list(dict.fromkeys(name for figures in found.values() for name in figures if "[" in name))
+    shown = [name for name in names if name.partition("[")[0] in _IN_TABLE]
+    features = {name[name.index("[") :] for name in shown}
+    heads = [name.partition("[")[0] if len(features) == 1 else name for name in shown]
+    width = max(map(len, found), default=0)
+    print(f"\n{'':{width}}" + "".join(f"{head:>{max(12, len(head) + 2)}}" for head in heads))
+    for label, figures in found.items():
+        cells = (f"{figures[name]:12.4g}" if name in figures else "" for name in shown)
+        print(f"{label:{width}}" + "".join(f"{c:>{max(12, len(h) + 2)}}" for c, h in zip(cells, heads, strict=True)))
+    judged = {label: figures[shown[0]] for label, figures in found.items() if shown and shown[0] in figures}
+    if judged and heads[0].startswith("fid"):
+        print(f"the lowest {heads[0]}: {min(judged, key=lambda label: judged[label])}")
+
+
+def judge_pictures(request: Request, pictures: Path) -> None:
+    """Judge pictures of any origin against the data of a config, or of a run."""
+    import jax
+    import numpy as np
+
+    from gan_jax import build, data, evaluate
+    from gan_jax.runs import visualize
+    from gan_jax.runs.workdir import Workdir
+
+    refused = [name for name in ("step", "sampling", "ppl") if getattr(request, name) is not None]
+    refused += [name for name in ("classifiers", "by_class") if getattr(request, name)]
+    if refused:
+        raise UserError(f"--{refused[0]} is of a generator, and --samples are pictures: leave it out")
+    place, config = Workdir(request.workdir), request.config
+    if config is None and place.holds_run():
+        config = of_run(place, request.overrides)
+    config = needed_config(
+        "an evaluation of --samples", config, ", or the --workdir of a run, whose data they are beside"
+    )
+    gan, _ = build.build_gan(config)
+    dataset = build.build_dataset(config, place.cache, reading=True)
+    kind = "npz" if pictures.suffix.lower() == ".npz" else "folder"
+    options = data.alone(build.image_options(config), kind, pictures)
+    found = data.load(options, place.cache, reading=True)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    count = min(len(found.train_images), request.num_samples or _MOST_PICTURES)
+    if count < FEWEST_SAMPLES:
+        raise UserError(f"--samples={pictures} has {count} pictures: an evaluation needs {FEWEST_SAMPLES} or more")
+    evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count)
+    if evaluator.extractor is None:
+        raise UserError("--samples needs features: set --config.eval.features, e.g. to random or inception")
+    drawn = evaluator.looked_at(np.asarray(found.train_images[np.arange(count)]))
+    figures, intervals = _with_intervals(request, evaluator, evaluator.of_samples(drawn), drawn)
+    _print_figures(f"{pictures}, {evaluator.description}", figures, evaluator.floor, intervals)
+    if request.out is not None:
+        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        visualize.save_png(picture, request.out)
+        print(f"each picture before the train images nearest to it: {request.out}")
+
+
+def _evaluate(request: Request, workdir: Path, asked: int | str | None) -> tuple[int, dict[str, float]]:
+    """Judge the images of a run at a checkpoint; returns its step, and the last figures."""
+    import jax
+
+    from gan_jax import build, evaluate, stages
+    from gan_jax.runs import visualize
+    from gan_jax.runs.report import write_report
+    from gan_jax.runs.workdir import Workdir
+    from gan_jax.use import loading
+    from gan_jax.util.files import keep
+
+    out, count = request.out, request.num_samples
+    _, gan, state, step = loading.restore(workdir, asked)
     place = Workdir(workdir)
     planned = stages.plan(of_run(place, request.overrides))
     config = stages.that_made(planned, step).config
@@ -67,6 +165,7 @@ def evaluate_run(request: Request) -> None:
             print(f"each sample before the train images nearest to it: {shown}")
     if page := keep(lambda: write_report(place), f"the report in {workdir}"):
         print(f"report: {page}")
+    return step, figures
 
 
 def reference(request: Request) -> None:
@@ -139,6 +238,15 @@ def _judged(
         figures |= evaluate.gan_train(dataset, drawn[2], labels, request.classifiers)
     if request.by_class:
         figures |= evaluator.by_class(drawn)
+    return _with_intervals(request, evaluator, figures, drawn)
+
+
+def _with_intervals(
+    request: Request, evaluator: Any, figures: dict[str, float], drawn: Any
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """``figures`` of ``drawn`` with those that take longer, and intervals about all."""
+    from gan_jax import evaluate
+
     further, intervals = evaluator.confidence(figures, drawn)
     if request.reference is not None:
         found = evaluate.reference.read(request.reference, evaluator.extractor.name)

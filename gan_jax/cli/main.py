@@ -32,7 +32,7 @@ _NUM_SAMPLES = flags.DEFINE_integer(
     "How many images to sample (default 100), to evaluate (10,000) or to augment (10).",
     lower_bound=1,
 )
-_STEP = flags.DEFINE_string("step", None, "Which checkpoint: a number, or best; default the last.")
+_STEP = flags.DEFINE_string("step", None, "Which checkpoint: a number, best, or, to evaluate, all; default the last.")
 _SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed gives the same bytes.", 0, 2**32 - 1)
 _SEEDS = flags.DEFINE_string(
     "seeds", None, "Of samples: the first image of each of these seeds, as 0-99,200; a file each in a folder."
@@ -85,6 +85,11 @@ _PPL = flags.DEFINE_string(
 _REFERENCE = flags.DEFINE_string(
     "reference", None, "Also the FID to statistics of other images, in a file that --mode=reference wrote."
 )
+_SAMPLES = flags.DEFINE_string(
+    "samples",
+    None,
+    "Pictures of any origin to evaluate, a folder or an .npz, beside the data of --config or --workdir.",
+)
 _SWEEP = flags.DEFINE_string(
     "sweep",
     None,
@@ -130,7 +135,7 @@ _CHANGE = flags.DEFINE_boolean(
 _READ = (
     *(_OUT, _NUM_SAMPLES, _STEP, _SEED, _SEEDS, _GRID, _LABEL, _LABELS, _SHIFT, _CODES, _SAMPLING),
     *(_ROWS, _COLS, _STYLES, _IMAGE, _FEATURES, _NUM_STEPS, _METHOD, _NUM_DIRECTIONS, _ONNX, _HOST, _PORT, _YES),
-    *(_SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS, _PPL, _REFERENCE),
+    *(_SAMPLES, _SECONDS, _FPS, _LOOP, _CLASSIFIERS, _BY_CLASS, _PPL, _REFERENCE),
     *(_SWEEP, _SEARCH, _TRIALS, _POPULATION, _OBJECTIVE, _EXECUTOR, _EXECUTOR_ARGS),
     *(_COORDINATOR, _PROCESSES, _PROCESS, _FALLBACK, _CHANGE, _INIT_FROM, _TRACK),
 )
@@ -160,10 +165,10 @@ def main(argv: list[str]) -> None:
         overrides = command.with_flag("track", who, overrides, _CONFIG.value, "log.track")
     command.check_overrides(_MODE.value, overrides, _CONFIG.value)
     values: dict[str, Any] = {flag.name: flag.value for flag in _READ}
-    values["step"] = command.step_of(_STEP.value)
+    values["step"] = command.step_of(_STEP.value, _MODE.value)
     values |= {
         name: named.path(values[name], f"--{name}") if values[name] else None
-        for name in ("out", "fallback", "image", "reference")
+        for name in ("out", "fallback", "image", "samples", "reference")
     }
     values["runs"] = tuple(named.path(run, "a run") for run in several)
     request = Request(workdir, config=_CONFIG.value, config_path=path or "", overrides=overrides, **values)

@@ -219,7 +219,7 @@ MODES: dict[str, Mode] = {
     "evaluate": Mode(
         evaluating.evaluate_run,
         "Judge the images: FID and its like, in the report.",
-        (*_RUN, "num_samples", "sampling", "classifiers", "by_class", "ppl", "reference", *HOSTS),
+        (*_RUN, "num_samples", "samples", "sampling", "classifiers", "by_class", "ppl", "reference", *HOSTS),
         changes=("eval.features", "data.dir"),
     ),
     "reference": Mode(

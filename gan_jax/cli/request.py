@@ -57,6 +57,7 @@ class Request:
     sampling: str | None = None
     classifiers: int = 0
     by_class: bool = False
+    samples: Path | None = None
     ppl: str | None = None
     reference: Path | None = None
     sweep: str | None = None

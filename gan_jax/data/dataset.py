@@ -117,6 +117,12 @@ def check_place(options: Options) -> None:
         {"folder": folder.place, "npz": npz.place}[options.source](options)
 
 
+def alone(options: Options, source: str, place: Path) -> Options:
+    """Return ``options`` that bring all images of ``place`` to the same shape: without labels, none held out."""
+    told: dict[str, Any] = {"source": source, "name": "", "dir": str(place), "image_key": "", "label_key": ""}
+    return dataclasses.replace(options, **told, labels=False, test_fraction=0.0)
+
+
 def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset:
     """Load the data set that ``options`` describe; what must be decoded for it is kept in the directory ``cache``.
 

@@ -218,8 +218,19 @@ class Evaluator:
         found = held_out(self._gan, state, self._seen, self.unseen)
         if self.extractor is None:
             return found
-        fake, logits, _ = drawn or self.draw(state)
-        found |= {"eval_samples": float(len(fake)), "eval_references": float(len(self.real))}
+        current = self._drawn_by(state.generator.variables, state)[0] if self.extractor.quick else None
+        return found | self.of_samples(drawn or self.draw(state), current)
+
+    def of_samples(self, drawn: Drawn, current: np.ndarray | None = None) -> dict[str, float]:
+        """Return the figures of samples, wherever they are from, by name.
+
+        Args:
+          drawn: what `draw` or `looked_at` gave.
+          current: features of samples by the newest weights, ``[N, d]``.
+        """
+        assert self.extractor is not None
+        fake, logits, _ = drawn
+        found = {"eval_samples": float(len(fake)), "eval_references": float(len(self.real))}
         size = min(len(self.real), len(fake))
         kid, kid_spread = metrics.kernel_distance(self.real, fake)
         with progress.elapsed("comparing samples with the data"):
@@ -231,8 +242,7 @@ class Evaluator:
             }
         if logits.shape[1] > 1:
             quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
-        if self.extractor.quick:
-            current = self._drawn_by(state.generator.variables, state)[0]
+        if current is not None:
             quality["fid_current"] = metrics.frechet_distance(*self._moments, *metrics.moments(current))
         found |= {self.named(name): value for name, value in quality.items()}
         found["duplicates"] = monitors.duplicates(self.real, fake)
@@ -280,6 +290,13 @@ class Evaluator:
     def draw(self, state: GANState) -> Drawn:
         """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
         return self._drawn_by(state.ema, state)
+
+    def looked_at(self, images: np.ndarray) -> Drawn:
+        """Return what `draw` does, of images uint8 ``[N, H, W, C]`` of any origin."""
+        assert self.extractor is not None
+        extract = program.map_examples(self.extractor.apply, self._devices, "features of the samples")
+        features, logits = extract(self.extractor.variables, lambda numbers: images[numbers], len(images))
+        return features, logits, images
 
     def _drawn_by(self, variables: Variables, state: GANState) -> Drawn:
         assert self.extractor is not None

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from gan_jax.runs.workdir import Workdir
 
-_TRIAL = re.compile(r"\d{3,}")  # a trial's folder in that of a sweep or search
 _MADE = {  # what is in a workdir beside checkpoints, in words
     "tensorboard": "events for TensorBoard; metrics.jsonl has the same numbers",
     "tracking": "what wandb and mlflow were told, and by what they know the run",
@@ -37,7 +36,7 @@ def parts(folder: Path) -> list[Part]:
     """Return what the run, sweep or search in ``folder`` takes, the largest first."""
     place = Workdir(folder)
     found: list[Part] = []
-    for run in [folder, *_trials(folder)] if place.holds_sweep() else [folder]:
+    for run in [folder, *place.trials()] if place.holds_sweep() else [folder]:
         found += _of_run(Workdir(run))
     return sorted(found, key=lambda part: -part.size)
 
@@ -70,10 +69,6 @@ def remove(part: Part) -> None:
         part.path.unlink()
 
 
-def _trials(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _TRIAL.fullmatch(path.name))
-
-
 def _of_run(place: Workdir) -> Iterator[Part]:
     saved = place.saved()
     for step in saved:
@@ -91,8 +86,7 @@ def _of_run(place: Workdir) -> Iterator[Part]:
     if not place.path.is_dir():
         return
     for path in sorted(place.path.iterdir()):
-        trial = path.is_dir() and _TRIAL.fullmatch(path.name) is not None
-        if path in special or path == place.cache or (trial and place.holds_sweep()):
+        if path in special or path == place.cache or (place.holds_sweep() and path in place.trials()):
             continue
         if re.fullmatch(r"\..*\.partial(\.\w+)?", path.name):
             yield Part(path, size(path), "a file that was being written", "nothing, unless a process writes it now")

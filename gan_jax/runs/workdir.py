@@ -25,6 +25,7 @@ from gan_jax.runs.trackers import Told
 from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
 
+_TRIAL = re.compile(r"\d{3,}")  # a trial's folder in that of a sweep or search
 _FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
 _EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}(_[\w%.~,=-]+)?\.json")  # see `_evaluation_name`
 _PARTS = ("train", "test")
@@ -161,6 +162,10 @@ class Workdir:
     def holds_sweep(self) -> bool:
         """Whether there are trials in it, each with a workdir of its own."""
         return (self.path / "000").is_dir()
+
+    def trials(self) -> list[Path]:
+        """Return the workdirs of a sweep's or search's trials, in their order."""
+        return sorted(path for path in self.path.iterdir() if path.is_dir() and _TRIAL.fullmatch(path.name))
 
     def begun(self) -> bool:
         """Whether something came of the run here, a logged step, a checkpoint or more: else another may take its
