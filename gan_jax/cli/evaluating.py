@@ -143,10 +143,12 @@ def _evaluate(request: Request, workdir: Path, asked: int | str | None) -> tuple
     place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
     distance = path_distance(request.ppl, config)
     if request.reference is not None:
-        evaluate.reference.read(request.reference)  # before anything is drawn
+        evaluate.reference.read(request.reference)  # likewise, before a classifier is trained
     for how in hows:
         evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
         _check_evaluation(request, gan.classes, dataset, evaluator.extractor is not None)
+        if request.reference is not None and evaluator.extractor is not None:
+            evaluate.reference.read(request.reference, evaluator.extractor.name)  # before anything is drawn
         drawn = evaluator.draw(state) if evaluator.extractor else None
         figures, intervals = _judged(request, evaluator, state, drawn, dataset)
         figures |= evaluator.path_lengths(state, distance) if distance else {}

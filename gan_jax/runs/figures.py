@@ -154,7 +154,7 @@ def grouped(
         at = summary.get(f"best_fid_step{key.removeprefix('fid')}")
         best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
         fresh = shown(floor[key]) if key in floor else ""
-        told = named(key) + (key[len(name) :] if alone or _apart(key) else "")
+        told = named(key) + (f" {key[len(name) :]}" if _apart(key) else key[len(name) :] if alone else "")
         interval = " to ".join(f"{end:.4g}" for end in intervals[key]) if key in intervals else ""
         groups[_group(name)].append(Row(key, told, shown(value), interval, best_text, fresh, what))
     order = list(_KNOWN)
