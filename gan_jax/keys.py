@@ -295,9 +295,11 @@ KEYS: dict[str, Key] = {
         one_of("crop", "resize", "none"),
     ),
     "data.background": Key("white", "What shows through transparent images: a colour by its CSS name, or #rrggbb."),
-    "data.labels": Key(False, "Whether classes are needed; then a folder's subfolders are its classes."),
+    "data.labels": Key(False, "Whether classes are needed; a folder's are in labels.csv, dataset.json or subfolders."),
     "data.image_key": Key("", "The TFDS feature or npz array with the images; empty: found by itself."),
-    "data.label_key": Key("", "The TFDS feature or npz array with the labels; empty: found by itself."),
+    "data.label_key": Key(
+        "", "The TFDS feature, npz array or file in the folder with the labels; empty: found by itself."
+    ),
     "data.test_fraction": Key(
         0.05, "Share of the images that is held out to test on, where a source has none of its own.", BELOW_1
     ),

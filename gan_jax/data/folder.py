@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_jax.data import labels
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
@@ -31,11 +32,12 @@ _LISTED = 10  # of what was left out
 @dataclasses.dataclass
 class _Found:
     """What lies in a folder: image files (path below it, size, time of change); endings of others; what isn't a file;
-    folders that belong to runs."""
+    labels without an image, in words; folders that belong to runs."""
 
     images: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
     endings: Counter[str] = dataclasses.field(default_factory=Counter)
     special: list[str] = dataclasses.field(default_factory=list)
+    labels: list[str] = dataclasses.field(default_factory=list)
     own: list[str] = dataclasses.field(default_factory=list)
 
     def left_out(self) -> list[str]:
@@ -45,6 +47,7 @@ class _Found:
         names = [repr(name) for name in sorted(self.special)]
         lines += [f"what is no regular file: {listed(names, _LISTED)}"] if names else []
         own = [printable(name) for name in sorted(self.own)]
+        lines += self.labels
         return lines + ([f"pictures of runs: {listed(own, _LISTED)}"] if own else [])
 
 
@@ -62,14 +65,15 @@ def place(options: Options) -> Path:
 def find(options: Options) -> Source:
     """Find the images in ``options.dir`` and the folders below it, in the order of their paths.
 
-    With ``options.labels`` the first folder on an image's path is its class, in alphabetical order (of numbers: in
-    theirs); else there are no labels. Folders ``train`` and ``test`` (or ``val``, ``validation``), with nothing else
-    beside them, are the parts, with the classes below. Hidden files and folders are left out, and so is what runs
+    With ``options.labels`` a file of labels in the folder (`gan_jax.data.labels`) says the class of each image; where
+    there is none, the first folder on its path is its class. Classes are in alphabetical order (of numbers: in theirs).
+    Without ``options.labels`` there are none. Folders ``train`` and ``test`` (or ``val``, ``validation``), with nothing
+    else beside them, are the parts, with the classes below. Hidden files and folders are left out, and so is what runs
     wrote there; links are followed, but no folder is read twice.
 
     Raises:
-      UserError: there is no such folder, or no image in it; or labels are wanted and an image lies in no subfolder; or
-        a link leads out of the folder, without ``options.follow_links``.
+      UserError: there is no such folder, or no image in it; or labels are wanted and an image has none; or a link leads
+        out of the folder, without ``options.follow_links``.
     """
     folder = place(options)
     found = _walk(folder, options.follow_links)
@@ -81,13 +85,13 @@ def find(options: Options) -> Source:
     parts = [[image for image in found.images if image[0].startswith(f"{part}/")] for part in (train, test) if part]
     parts = parts or [found.images]
     classes: tuple[str, ...] = ()
-    labels: list[np.ndarray | None] = [None, None]
+    numbered: list[np.ndarray | None] = [None, None]
     if options.labels:
-        kinds = [_kinds([name for name, *_ in part], bool(test), options.dir) for part in parts]
+        kinds = _classes(folder, parts, bool(test), found, options)
         classes = tuple(_ordered({kind for part in kinds for kind in part}))
         numbers = {kind: number for number, kind in enumerate(classes)}
-        labels = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
-    ready = [_part(folder, part, own, options) for part, own in zip(parts, labels, strict=False)]
+        numbered = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
+    ready = [_part(folder, part, own, options) for part, own in zip(parts, numbered, strict=False)]
     return Source(
         name=f"folder:{printable(folder.resolve().name)}",
         train=ready[0],
@@ -193,6 +197,22 @@ def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
     return train[0], test[0], [f"{tops[other]:,} images of {other}/, beside {test[0]}/" for other in test[1:]]
 
 
+def _classes(
+    folder: Path, parts: Sequence[Sequence[tuple[str, int, int]]], split: bool, found: _Found, options: Options
+) -> list[list[str]]:
+    """The class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
+    names = [[name for name, *_ in part] for part in parts]
+    file = labels.labels_file(folder, options)
+    if file is None:
+        return [_kinds(part, split, options.dir) for part in names]
+    known = labels.read_labels(file)
+    found.endings -= Counter([file.suffix.lower() or "none"])
+    found.labels += labels.without_image([name for name, *_ in found.images], known, file)
+    everything = [name for part in names for name in part]
+    of = dict(zip(everything, labels.of_images(everything, known, file), strict=True))
+    return [[of[name] for name in part] for part in names]
+
+
 def _kinds(names: Sequence[str], split: bool, folder: str) -> list[str]:
     """Return the class of each image: the first folder on its path, or the second of a split."""
     inner = [name.partition("/")[2] if split else name for name in names]
@@ -200,7 +220,7 @@ def _kinds(names: Sequence[str], split: bool, folder: str) -> list[str]:
         if "/" not in path:
             raise UserError(
                 f"data.labels: {name!r} lies in no subfolder of {folder!r}, and subfolders are the classes: "
-                "move it into one, or, for a GAN without classes, set data.labels=False"
+                "move it into one, or write labels.csv there; or, for a GAN without classes, set data.labels=False"
             )
     kinds = [path.partition("/")[0] for path in inner]
     if len(set(kinds)) == 1 and all(path.count("/") > 1 for path in inner):

@@ -3,6 +3,7 @@
 import math
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from gan_jax.data.images import Decoded, Images, Rows, Stored
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_images, check_labels
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, clipped, listed
+from gan_jax.util.errors import UserError, clipped, listed, printable
 
 _NAMED = 10  # arrays in a message
+_CLASSES = "classes"
 
 
 def place(options: Options) -> Path:
@@ -29,12 +31,12 @@ def place(options: Options) -> Path:
 
 
 def find(options: Options) -> Source:
-    """Find the arrays of the file ``options.dir``.
+    """Find the arrays of the file ``options.dir``: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, and ``labels``.
 
-    They are ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``, and ``labels`` ``[N]``. ``options.image_key`` and
-    ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there, are the test part. What
-    `numpy.savez` wrote is read from its place in the file as it is needed, what `numpy.savez_compressed` wrote is
-    loaded. Nothing is unpickled.
+    These are ``[N]``, ``[N, 1]`` or one-hot ``[N, K]``; ``classes``, strings ``[K]``, are the names of the classes.
+    ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
+    are the test part. What `numpy.savez` wrote is read from its place in the file as it is needed, what
+    `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
 
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
@@ -55,12 +57,30 @@ def find(options: Options) -> Source:
                         f"{path} has {label_key!r}, but no 'test_{label_key}' beside 'test_{image_key}': add them"
                     )
                 test = _part(archive, f"test_{image_key}", f"test_{label_key}", keys, options)
+            classes, left_out = _names(archive, keys) if label_key in keys else ((), ())
     except UserError:
         raise
     except Exception as error:  # of damaged bytes, the decoders raise anything
         reason = clipped(" ".join(str(error).split()), 300)
         raise UserError(f"cannot read {path} ({reason}): it must be a file as numpy.savez writes them") from error
-    return Source(f"npz:{path.stem}", train, test)
+    return Source(f"npz:{path.stem}", train, test, classes, left_out)
+
+
+def _names(archive: zipfile.ZipFile, keys: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the array of names says, by label; and what of it isn't read."""
+    if _CLASSES not in keys:
+        return (), ()
+    try:
+        found = _load(archive, _CLASSES)
+    except ValueError as error:
+        raise UserError(f"{archive.filename}, {_CLASSES}: {error}: save the names as np.array(names, str)") from error
+    if found.dtype.kind not in "US" or found.ndim != 1:
+        return (), (f"the array {_CLASSES!r}, {found.dtype} {list(found.shape)}: names of classes are strings [K]",)
+    names = [printable(name.decode(errors="replace") if isinstance(name, bytes) else name) for name in found.tolist()]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        several = listed(map(repr, twice), _NAMED)
+        raise UserError(f"{archive.filename}, {_CLASSES}: {several} more than once: give each class its own name")
+    return tuple(map(clipped, names)), ()
 
 
 def _keys(keys: list[str]) -> str:

@@ -15,8 +15,10 @@ class Options:
       fit: how an image of another shape gets there: ``crop`` (the centred square, then resized), ``resize`` (its sides
         alone, so the proportions change) or ``none`` (any is an error).
       background: what shows through transparent images, as CSS names or writes a colour.
-      labels: whether classes are needed. A folder's subfolders are its classes then; other sources must have labels.
-      image_key, label_key: names of the TFDS features or npz arrays; empty: found by themselves.
+      labels: whether classes are needed. A folder's file of labels says them then, or its subfolders are the classes;
+        other sources must have labels.
+      image_key, label_key: names of the TFDS features or npz arrays; of the latter also that of a folder's file of
+        labels (empty: ``labels.csv`` or ``dataset.json``). Empty: found by themselves.
       test_fraction: share of the images that is held out to test on, where a source has no test images of its own.
       follow_links: whether links in a folder may lead out of it; else such a one is an error.
       strict: whether an unreadable image is an error; else all are named in one warning, and left out.

@@ -19,8 +19,8 @@ def find(options: Options) -> Source:
     """Return what the function that ``options.source`` names makes of the options.
 
     It returns a `gan_jax.data.parts.Source`, or a dict of arrays: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``
-    of any one shape; and, where there are such, ``labels`` ``[N]``, ``test_images``, ``test_labels``, and ``classes``,
-    the names by label.
+    of any one shape; and, where there are such, ``labels`` ``[N]`` or one-hot ``[N, K]``, ``test_images``,
+    ``test_labels``, and ``classes``, the names by label.
 
     Raises:
       UserError: there is no such function, it fails, or returns something else.

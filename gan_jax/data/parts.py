@@ -91,16 +91,33 @@ def check_images(dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
 
 
 def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
-    """``labels``, ``[count]`` or ``[count, 1]``, as int64 ``[count]``.
+    """``labels``, ``[count]``, ``[count, 1]`` or one-hot ``[count, K]``, as int64 ``[count]``.
 
     Raises:
-      UserError: they are not whole numbers from 0 up, one an image.
+      UserError: they are not whole numbers from 0 up, or one-hot, one an image.
     """
+    if labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1:
+        return _of_one_hot(labels, where)
     flat = labels[:, 0] if labels.shape == (count, 1) else labels
     whole = flat.shape == (count,) and (flat.dtype.kind in "iu" or not count)
     if not whole or (count and not 0 <= int(flat.min()) <= int(flat.max()) < 2**63):
         raise UserError(
             f"{where}: labels must be whole numbers from 0 up, one for each of the {count:,} images, "
-            f"not {labels.dtype} {list(labels.shape)}"
+            f"or one-hot [{count}, K], not {labels.dtype} {list(labels.shape)}"
         )
     return flat.astype(np.int64)
+
+
+def _of_one_hot(labels: np.ndarray, where: str) -> np.ndarray:
+    """The column of the one in each row ``[N, K]``."""
+    numbers = labels.dtype.kind in "biuf"
+    wrong = (~((labels == 0) | (labels == 1)).all(1) | (labels.sum(1) != 1)) if numbers else np.ones(len(labels), bool)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise UserError(
+            f"{where}: labels {list(labels.shape)} must be one-hot, a single 1 in each row and else 0: row {first:,} "
+            f"is not, nor are {int(wrong.sum()) - 1:,} more; several classes of an image, or numbers as labels, can't "
+            "be learnt"
+        )
+    found: np.ndarray = labels.argmax(1).astype(np.int64)
+    return found

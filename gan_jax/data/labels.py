@@ -1,0 +1,140 @@
+"""Labels that lie in a file beside the images: ``labels.csv``, and StyleGAN's ``dataset.json``."""
+
+import csv
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from gan_jax.data.options import Options
+from gan_jax.util.errors import UserError, clipped, listed, printable
+from gan_jax.util.files import read_regular
+
+_FILES = ("labels.csv", "dataset.json")
+_NAMED = 5  # images in a message
+Row = tuple[str, str]  # an image's path below the folder, and its label
+
+
+def labels_file(folder: Path, options: Options) -> Path | None:
+    """The file that says the labels of the images in ``folder``; None: there is none, and its subfolders do.
+
+    Raises:
+      UserError: ``options.label_key`` names one that isn't there, or several are there; or it is a link that leads out.
+    """
+    names = [options.label_key] if options.label_key else [name for name in _FILES if (folder / name).exists()]
+    found = [folder / name for name in names]
+    if options.label_key and not found[0].exists():
+        raise UserError(
+            f"data.label_key: {options.label_key!r} is not in {str(folder)!r}: name its file of labels, or leave it "
+            "empty for labels.csv, dataset.json or subfolders"
+        )
+    found = [file for file in found if options.label_key or file.name != "dataset.json" or _has_labels(file)]
+    if len(found) > 1:
+        several = " and ".join(file.name for file in found)
+        raise UserError(f"{str(folder)!r} has {several}: say by data.label_key which of them has the labels")
+    for file in found:
+        if not options.follow_links and not Path(os.path.realpath(file)).is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{str(file)!r} is a link that leads out of the folder: if you trust whoever made it, set "
+                "data.follow_links=True"
+            )
+    return found[0] if found else None
+
+
+def read_labels(file: Path) -> dict[str, str]:
+    """The label of each image that ``file`` names, by its path below the folder of the file.
+
+    Raises:
+      UserError: it can't be read, or isn't as it must be; names the line.
+    """
+    found: dict[str, str] = {}
+    rows = _json_rows if file.suffix.lower() == ".json" else _csv_rows
+    for number, (name, label) in enumerate(rows(file), start=1):
+        path = os.path.normpath(name.strip().replace("\\", "/"))
+        if found.setdefault(path, label.strip()) != label.strip():
+            labels = f"{found[path]!r} and {label.strip()!r}"
+            raise UserError(f"{file}: two labels for {clipped(printable(path))!r}, {labels}: keep one of them")
+        if not label.strip():
+            raise UserError(f"{file}: label {number} is empty, of {clipped(printable(path))!r}: write one")
+    if not found:
+        raise UserError(f"{file} has no labels: write a line for each image, or remove it")
+    return found
+
+
+def of_images(names: Sequence[str], labels: dict[str, str], file: Path) -> list[str]:
+    """The label of each image.
+
+    Raises:
+      UserError: some have none.
+    """
+    if missing := [name for name in names if name not in labels]:
+        some = listed((repr(printable(name)) for name in missing), _NAMED)
+        raise UserError(
+            f"{file} has no label for {len(missing):,} of the {len(names):,} images ({some}), by their paths below its "
+            "folder, with the endings: add them, or move these images out; or rename the file, and subfolders are the "
+            "classes"
+        )
+    return [labels[name] for name in names]
+
+
+def without_image(names: Collection[str], labels: Iterable[str], file: Path) -> list[str]:
+    """What is to be said of labels without an image, a line at most."""
+    known = set(names)
+    lost = [repr(printable(name)) for name in labels if name not in known]
+    return [f"{len(lost):,} labels of {file.name} without an image: {listed(lost, _NAMED)}"] if lost else []
+
+
+def _csv_rows(file: Path) -> Iterator[Row]:
+    """Two columns, parted by commas, semicolons or tabs; a first line that names no file is a header."""
+    lines = _text(file).splitlines()
+    mark = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
+    for number, cells in enumerate(csv.reader(lines, delimiter=mark), start=1):
+        if not any(map(str.strip, cells)):
+            continue
+        if len(cells) != 2:
+            raise UserError(
+                f"{file}, line {number}: it has {len(cells)} columns, and there must be two, file name and label"
+            )
+        if number > 1 or "." in cells[0].strip().strip("."):
+            yield cells[0], cells[1]
+
+
+def _json_rows(file: Path) -> Iterator[Row]:
+    """StyleGAN's: ``{"labels": [["00000/img00000000.png", 6], ...]}``."""
+    rows = _parsed(file)
+    rows = rows.get("labels") if isinstance(rows, dict) else None
+    if rows is None:
+        raise UserError(
+            f'{file} says that there are no labels ("labels": null): for a GAN without classes set '
+            "data.labels=False; if subfolders are the classes, remove it"
+        )
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
+        one = isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)
+        if not one or isinstance(row[1], bool) or not isinstance(row[1], int | str):
+            raise UserError(
+                f'{file}, label {number}: it must be ["FILE", LABEL], a whole number or a name, '
+                f"not {clipped(repr(row))}"
+            )
+        yield row[0], str(row[1])
+
+
+def _has_labels(file: Path) -> bool:
+    """Whether a ``dataset.json`` is StyleGAN's; others have this name, too."""
+    found = _parsed(file)
+    return isinstance(found, dict) and "labels" in found
+
+
+def _parsed(file: Path) -> object:
+    try:
+        return json.loads(_text(file))
+    except ValueError as error:
+        raise UserError(f"cannot read {file}: it is no JSON ({clipped(str(error))}): mend it, or remove it") from error
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_regular(file).decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}; mend it, or remove it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {file}: it is no text in UTF-8: save it as such") from error
