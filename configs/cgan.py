@@ -2,6 +2,7 @@
 
     python launch.py --config=configs/cgan.py
     python launch.py --mode=sample --workdir=runs/cgan --label=7 --out=sevens.png
+    python launch.py --config=configs/cgan.py:folder --config.data.dir=PICTURES     # as many classes as they have
 
 G gets it beside the latents, D as further channels of the image. The networks are DCGAN's, where the paper's are of
 dense layers.

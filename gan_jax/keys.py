@@ -235,7 +235,11 @@ KEYS: dict[str, Key] = {
     ),
     "freeze.discriminator": Key("", "The same of D: its first layers, of a run from another's weights, are FreezeD."),
     "latent_dim": Key(100, "Numbers in a latent.", at_least(1)),
-    "classes": Key(0, "Classes that G and D are told of, where their key ``conditional`` isn't none.", at_least(0)),
+    "classes": Key(
+        0,
+        "Classes that G and D are told of, where their key ``conditional`` isn't none; 0 there: all that the data has.",
+        at_least(0),
+    ),
     "loss": Key("non_saturating", "A function of gan_jax/core/losses.py, or one's own."),
     "terms.adversarial.weight": Key(1.0, "Weight of the adversarial loss in G's loss.", FROM_0, LEAF),
     **{

@@ -101,6 +101,7 @@ def _augment(request: Request) -> None:
     from gan_jax.evaluate.augmented import CHANCES, augmented
     from gan_jax.runs import visualize
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.training.classes import with_classes
 
     config = needed_config("a picture of augmented images", request.config)
     if config.augment.name == "none":
@@ -108,8 +109,9 @@ def _augment(request: Request) -> None:
     out = request.out or request.workdir.with_name(f"{request.workdir.name}_augmented.png")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png in this mode: it gets a picture, not {str(out)!r}")
+    config, dataset = with_classes(config, Workdir(request.workdir))
     gan, hyperparams = build.build_gan(config)
-    dataset = build.build_dataset(config, Workdir(request.workdir).cache, reading=True)
+    dataset = dataset or build.build_dataset(config, Workdir(request.workdir).cache, reading=True)
     count = min(request.num_samples or 10, len(dataset.train_images))
     chosen = np.sort(np.random.default_rng(request.seed).permutation(len(dataset.train_images))[:count])
     shown = augmented(gan, hyperparams["augment"], dataset.train_images[chosen], request.seed)

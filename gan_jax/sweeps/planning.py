@@ -13,10 +13,12 @@ from gan_jax import build
 from gan_jax.config import changed, flat, to_plain
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.state import named_leaves, state_shapes
+from gan_jax.data import Options
 from gan_jax.runs import origin
 from gan_jax.runs.report import counted
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import placement
+from gan_jax.training.classes import with_classes
 from gan_jax.util.errors import UserError, listed
 
 LISTED = 20  # trials of a program whose values are printed
@@ -80,10 +82,11 @@ def plan(
     if not trials:
         raise UserError("the sweep has no trials")
     refuse_a_run(path)
-    members, sources = [], set()
+    members, sources, counted = [], set(), dict[Options, int]()
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
+        workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
         try:
-            own = changed(config, overrides)
+            own, _ = with_classes(changed(config, overrides), workdir, counted)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
             text = listed(f"{key}={value}" for key, value in overrides.items())
@@ -96,7 +99,6 @@ def plan(
             )
         if own.parallel.logical_shards:
             raise UserError("a sweep trains each trial whole on one device: leave config.parallel.logical_shards at 0")
-        workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
         try:
             workdir.check(own, alone=False)
         except UserError:

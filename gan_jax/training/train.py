@@ -27,6 +27,7 @@ from gan_jax.runtime.signals import Stop
 from gan_jax.stages import at, lengthens, that_made
 from gan_jax.training import stages
 from gan_jax.training.alone import Alone
+from gan_jax.training.classes import with_classes
 from gan_jax.training.run import Run, impatient
 from gan_jax.training.stages import Part
 from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
@@ -64,7 +65,11 @@ def train(
     """
     devices = placement.all_devices() if devices is None else devices
     workdir = Workdir(path) if distributed.is_first() else Onlooker(path)
+    with distributed.first_goes_first():
+        config, counted = with_classes(config, workdir)
     parts = stages.parts(config, workdir.cache, placement.local_devices(devices))
+    if counted is not None:
+        parts[0].dataset = counted  # it isn't read again
     for part in parts:
         build.check_batch(part.config, len(devices))
     with ExitStack() as stack:
