@@ -293,7 +293,8 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
     """Nested dicts of JSON values, with keys in alphabetical order, to be kept: files are named for any folder."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), sort_keys=True))
     plain = with_names(plain, named.anywhere)
-    plain["data"]["dir"], plain["init_from"] = _anywhere(plain["data"]["dir"]), _anywhere(plain["init_from"])
+    plain["data"] |= {key: _anywhere(plain["data"][key]) for key in ("dir", "test_dir", "test_list")}
+    plain["init_from"] = _anywhere(plain["init_from"])
     features = plain["eval"]["features"]
     kind, colon, file = features.partition(":")
     if kind == "inception" and file:

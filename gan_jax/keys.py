@@ -69,6 +69,12 @@ def one_of(*names: Any) -> Check:
     return Check(names.__contains__, f"{', '.join(first)} or {last}")
 
 
+def _is_fold(text: str) -> bool:
+    which, _, count = text.partition("/")
+    numbers = all(part.isascii() and part.isdecimal() for part in (which, count))
+    return numbers and 1 <= int(which) <= int(count) and int(count) > 1
+
+
 FINITE = Check(math.isfinite, "finite")
 FROM_0 = Check(lambda value: 0 <= value < math.inf, "finite and from 0 up")
 FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
@@ -306,6 +312,20 @@ KEYS: dict[str, Key] = {
     ),
     "data.test_fraction": Key(
         0.05, "Share of the images that is held out to test on, where a source has none of its own.", BELOW_1
+    ),
+    "data.test_dir": Key(
+        "", "A folder, or of npz a file, of images that are only tested on; then all of data.dir's train.", None, FREE
+    ),
+    "data.test_list": Key(
+        "",
+        "A text file with the paths, below data.dir, of images of a folder that are held out.",
+        None,
+        FREE,
+    ),
+    "data.fold": Key(
+        "",
+        "Which part of the images is held out, of how many: 2/5 is the second of five; empty: data.test_fraction.",
+        Check(lambda value: not value or _is_fold(value), "empty, or as 2/5, the second of five parts"),
     ),
     "data.follow_links": Key(
         False, "Whether links may lead out of the folder of images; else they are an error.", None, FREE

@@ -147,7 +147,8 @@ def check_overrides(mode: str, overrides: Mapping[str, Any], config: ConfigDict 
     for key in overrides:
         allowed = MODES[mode].changes
         if allowed is not None and key not in allowed:
-            also = f", but for {' and '.join(allowed)}" if allowed else ""
+            *first, last = allowed or ("",)
+            also = f", but for {listed(first)} and {last}" if first else ""
             raise UserError(f"--config.{key}: --mode={mode} takes the config of the run{also}: leave it out")
     if config is not None:
         check_held(config, overrides)

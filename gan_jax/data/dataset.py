@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import embedded, folder, npz, own, tfds
+from gan_jax.data import embedded, folder, held_out, npz, own, tfds
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, hold_out
+from gan_jax.data.parts import Part, Source
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, printable, unknown_name
 
@@ -139,8 +139,11 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         raise UserError(
             f"data.name is {options.name!r}, but the {options.source} source is told by data.dir alone: leave it empty"
         )
+    held_out.check(options)
     kept = Cache(cache if options.cache_budget_mb else None, reading)
     source = own.find(options) if users else SOURCES[options.source](options, kept)
+    if source.test and options.fold:
+        raise UserError(f"data.fold is {options.fold}, but {source.name} has test images of its own: leave it empty")
     parts = [part for part in (source.train, source.test) if part]
     ready = [_ready(part, options, kept, source.name) for part in parts]
     lost, count = [reason for _, reasons in ready for reason in reasons], sum(len(part.images) for part in parts)
@@ -153,9 +156,9 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         raise UserError(f"{which} can't be used: {_named(lost)}" if lost else f"{source.name} has no images")
     train, *rest = [part for part, _ in ready]
     # Held out of the readable ones, so that to remove the others changes nothing.
-    train, test = (train, *rest) if rest else hold_out(train, options.test_fraction)
+    train, test = (train, *rest) if rest else held_out.split(train, options, source.name)
     if not len(train.images):
-        raise UserError(f"{source.name} has no images to train on, only to test on: lower data.test_fraction")
+        raise UserError(f"{source.name} has no images to train on, only to test on: hold out fewer")
     if options.labels and train.labels is None:
         raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
     labels, names = _numbered([train, test], source)

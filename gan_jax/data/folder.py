@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_jax.data import labels
+from gan_jax.data import held_out, labels
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
@@ -29,12 +29,15 @@ _DRAWN = ("samples", "reconstructions", "neighbours", "samples.png", "interpolat
 _LISTED = 10  # of what was left out
 
 
+File = tuple[str, int, int]  # path below a folder, size, time of change
+
+
 @dataclasses.dataclass
 class _Found:
-    """What lies in a folder: image files (path below it, size, time of change); endings of others; what isn't a file;
+    """What lies in a folder: image files; endings of others; what isn't a file;
     labels without an image, in words; folders that belong to runs."""
 
-    images: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+    images: list[File] = dataclasses.field(default_factory=list)
     endings: Counter[str] = dataclasses.field(default_factory=Counter)
     special: list[str] = dataclasses.field(default_factory=list)
     labels: list[str] = dataclasses.field(default_factory=list)
@@ -55,10 +58,31 @@ def place(options: Options) -> Path:
     """Return the folder that ``options.dir`` names; raise `UserError` if it isn't there."""
     if not options.dir:
         raise UserError("the folder source needs data.dir, the folder of images")
-    folder = named.path(options.dir, "data.dir")
+    if options.test_list and not (path := named.path(options.test_list, "data.test_list")).is_file():
+        wrong = "is no file" if path.exists() else "is not there"
+        raise UserError(f"data.test_list: {options.test_list!r} {wrong}; it must be a text file with a path a line")
+    _test_place(options)
+    return _folder(options.dir, "data.dir")
+
+
+def _folder(text: str, key: str) -> Path:
+    folder = named.path(text, key)
     if not folder.is_dir():
         wrong = "is a file, not a folder" if folder.exists() else "is not there"
-        raise UserError(f"data.dir: {options.dir!r} {wrong}; the folder source needs a folder of images")
+        raise UserError(f"{key}: {text!r} {wrong}; the folder source needs a folder of images")
+    return folder
+
+
+def _test_place(options: Options) -> Path | None:
+    """The folder that ``options.test_dir`` names; it may lie in that of the images, and not around it."""
+    if not options.test_dir:
+        return None
+    folder, whole = _folder(options.test_dir, "data.test_dir"), _folder(options.dir, "data.dir")
+    if whole.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"data.test_dir: {options.test_dir!r} has all images of data.dir={options.dir} in it, which would be "
+            "trained on and tested on: give a folder of other images"
+        )
     return folder
 
 
@@ -75,33 +99,56 @@ def find(options: Options) -> Source:
       UserError: there is no such folder, or no image in it; or labels are wanted and an image has none; or a link leads
         out of the folder, without ``options.follow_links``.
     """
-    folder = place(options)
-    found = _walk(folder, options.follow_links)
-    found.images.sort()
-    if not found.images:
-        also = "".join(f"; left out are {line}" for line in found.left_out())
-        raise UserError(f"data.dir: no file in the folder {options.dir!r} ends in {', '.join(_ENDINGS)}{also}")
-    train, test, left_out = _split(Counter(name.partition("/")[0] for name, *_ in found.images))
-    parts = [[image for image in found.images if image[0].startswith(f"{part}/")] for part in (train, test) if part]
-    parts = parts or [found.images]
-    classes: tuple[str, ...] = ()
-    numbered: list[np.ndarray | None] = [None, None]
-    if options.labels:
-        kinds = _classes(folder, parts, bool(test), found, options)
-        classes = tuple(_ordered({kind for part in kinds for kind in part}))
-        numbers = {kind: number for number, kind in enumerate(classes)}
-        numbered = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
-    ready = [_part(folder, part, own, options) for part, own in zip(parts, numbered, strict=False)]
+    folder, apart = place(options), _test_place(options)
+    found = _all(folder, "data.dir", options.follow_links, apart)
+    parts, split, left_out = _parts(found, options)
+    kinds: list[list[str]] = _classes(folder, parts, split, found, options) if options.labels else []
+    roots, left_out = [folder] * len(parts), [*left_out, *found.left_out()]
+    if apart:
+        other = _all(apart, "data.test_dir", options.follow_links)
+        kinds += _classes(apart, [other.images], False, other, options) if options.labels else []
+        roots, parts = [folder, apart], [*parts, other.images]
+        left_out += [f"of data.test_dir {line}" for line in other.left_out()]
+    classes = _ordered({kind for part in kinds for kind in part})
+    numbers = {kind: number for number, kind in enumerate(classes)}
+    labelled: list[np.ndarray | None] = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
+    labelled = labelled or [None, None]
+    ready = [_part(*own, options) for own in zip(roots, parts, labelled, strict=False)]
     return Source(
         name=f"folder:{printable(folder.resolve().name)}",
         train=ready[0],
-        test=ready[1] if test else None,
+        test=ready[1] if len(ready) > 1 else None,
         classes=tuple(map(printable, classes)),
-        left_out=(*left_out, *found.left_out()),
+        left_out=tuple(left_out),
     )
 
 
-def _part(folder: Path, images: Sequence[tuple[str, int, int]], labels: np.ndarray | None, options: Options) -> Part:
+def _all(folder: Path, key: str, anywhere: bool, without: Path | None = None) -> _Found:
+    """What lies in ``folder``, its images in the order of their paths; `UserError`: there are none."""
+    found = _walk(folder, key, anywhere, without)
+    found.images.sort()
+    if not found.images:
+        also = "".join(f"; left out are {line}" for line in found.left_out())
+        raise UserError(f"{key}: no file in the folder {str(folder)!r} ends in {', '.join(_ENDINGS)}{also}")
+    return found
+
+
+def _parts(found: _Found, options: Options) -> tuple[list[list[File]], bool, list[str]]:
+    """The images in one part or two, train and test; whether by two folders; and what is to be said."""
+    train, test, left_out = _split(Counter(name.partition("/")[0] for name, *_ in found.images))
+    if test and (key := next((key for key in ("test_dir", "test_list") if getattr(options, key)), "")):
+        raise UserError(
+            f"data.{key} says what is tested on, and so do {train}/ and {test}/ in {options.dir!r}: leave data.{key} "
+            f"empty, or give data.dir={options.dir}/{train}"
+        )
+    if options.test_list:
+        held = held_out.listed_files(options, {name for name, *_ in found.images})
+        return [[image for image in found.images if (image[0] in held) == yes] for yes in (False, True)], False, []
+    parts = [[image for image in found.images if image[0].startswith(f"{part}/")] for part in (train, test) if part]
+    return parts or [found.images], bool(test), left_out
+
+
+def _part(folder: Path, images: Sequence[File], labels: np.ndarray | None, options: Options) -> Part:
     names = [name for name, *_ in images]
     identity = "\n".join([str(folder.resolve()), *("|".join(map(str, image)) for image in images)])
     return Part(Decoded(_Files(folder, names), names, options), labels, identity)
@@ -124,16 +171,17 @@ class _Files:
             return error.strerror or str(error)
 
 
-def _walk(folder: Path, anywhere: bool) -> _Found:
-    """All that lies in ``folder``; links may lead ``anywhere``, or not out."""
-    found, seen, inside = _Found(), set(), folder.resolve()
+def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> _Found:
+    """All that lies in ``folder``, which ``key`` names, but in ``without``; links may lead ``anywhere``, or not out."""
+    found, inside = _Found(), folder.resolve()
+    seen = set[str]() if without is None else {os.path.realpath(without)}
 
     def follow(link: Path) -> None:
         end = Path(os.path.realpath(link))
         if not anywhere and not end.is_relative_to(inside):
             name = link.relative_to(folder).as_posix()
             raise UserError(
-                f"data.dir: {name!r} in {str(folder)!r} is a link that leads out of it, to {str(end)!r}: "
+                f"{key}: {name!r} in {str(folder)!r} is a link that leads out of it, to {str(end)!r}: "
                 "if you trust whoever made it, set data.follow_links=True"
             )
 
@@ -198,13 +246,13 @@ def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
 
 
 def _classes(
-    folder: Path, parts: Sequence[Sequence[tuple[str, int, int]]], split: bool, found: _Found, options: Options
+    folder: Path, parts: Sequence[Sequence[File]], split: bool, found: _Found, options: Options
 ) -> list[list[str]]:
     """The class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
     names = [[name for name, *_ in part] for part in parts]
     file = labels.labels_file(folder, options)
     if file is None:
-        return [_kinds(part, split, options.dir) for part in names]
+        return [_kinds(part, split, str(folder)) for part in names]
     known = labels.read_labels(file)
     found.endings -= Counter([file.suffix.lower() or "none"])
     found.labels += labels.without_image([name for name, *_ in found.images], known, file)

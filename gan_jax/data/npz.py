@@ -1,5 +1,6 @@
 """Arrays in a ``.npz`` file."""
 
+import dataclasses
 import math
 import os
 import zipfile
@@ -22,11 +23,17 @@ def place(options: Options) -> Path:
     """Return the file that ``options.dir`` names; raise `UserError` if it isn't there."""
     if not options.dir:
         raise UserError("the npz source needs data.dir, the .npz file")
-    path = named.path(options.dir, "data.dir")
+    if options.test_dir:
+        _file(options.test_dir, "data.test_dir")
+    return _file(options.dir, "data.dir")
+
+
+def _file(text: str, key: str) -> Path:
+    path = named.path(text, key)
     if not path.is_file():
         other = "is a folder, not a file" if path.is_dir() else "is no regular file"
         wrong = other if path.exists() else "is not there"
-        raise UserError(f"data.dir: {options.dir!r} {wrong}; the npz source needs an .npz file")
+        raise UserError(f"{key}: {text!r} {wrong}; the npz source needs an .npz file")
     return path
 
 
@@ -35,13 +42,32 @@ def find(options: Options) -> Source:
 
     These are ``[N]``, ``[N, 1]`` or one-hot ``[N, K]``; ``classes``, strings ``[K]``, are the names of the classes.
     ``options.image_key`` and ``label_key`` give other names. ``test_images`` and ``test_labels``, if they are there,
-    are the test part. What `numpy.savez` wrote is read from its place in the file as it is needed, what
-    `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
+    are the test part, or the images of the file ``options.test_dir`` are. What `numpy.savez` wrote is read from its
+    place in the file as it is needed, what `numpy.savez_compressed` wrote is loaded. Nothing is unpickled.
 
     Raises:
       UserError: there is no such file, it is damaged, or its arrays are not like this.
     """
-    path = place(options)
+    source = _read(place(options), options)
+    if not options.test_dir:
+        return source
+    if source.test:
+        raise UserError(
+            f"data.test_dir is {options.test_dir!r}, but {options.dir!r} has test images of its own: leave it empty"
+        )
+    path = _file(options.test_dir, "data.test_dir")
+    if path.samefile(place(options)):
+        raise UserError(f"data.test_dir is data.dir itself, {options.dir!r}: give a file of other images")
+    other = _read(path, options)
+    if (source.train.labels is None) != (other.train.labels is None):
+        raise UserError(f"one of {options.dir!r} and {options.test_dir!r} has labels: add them to both, or to neither")
+    if source.classes and other.classes and source.classes != other.classes:
+        raise UserError(f"{options.dir!r} and {options.test_dir!r} name other {_CLASSES}: give both the same")
+    return dataclasses.replace(source, test=other.train, left_out=(*source.left_out, *other.left_out))
+
+
+def _read(path: Path, options: Options) -> Source:
+    """What one file has."""
     image_key, label_key = options.image_key or "images", options.label_key or "labels"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -19,7 +19,11 @@ class Options:
         other sources must have labels.
       image_key, label_key: names of the TFDS features or npz arrays; of the latter also that of a folder's file of
         labels (empty: ``labels.csv`` or ``dataset.json``). Empty: found by themselves.
-      test_fraction: share of the images that is held out to test on, where a source has no test images of its own.
+      test_fraction: share of the images that is held out to test on, where a source has no test images of its own, and
+        none of the following says which.
+      test_dir: a folder, or of the npz source a file, of images that are only tested on.
+      test_list: a text file with the paths of a folder's images, below ``dir``, that are held out, one a line.
+      fold: which part is held out, of how many: ``2/5``.
       follow_links: whether links in a folder may lead out of it; else such a one is an error.
       strict: whether an unreadable image is an error; else all are named in one warning, and left out.
       flip: whether each image is mirrored, left for right, every second time that it is seen, by chance.
@@ -40,6 +44,9 @@ class Options:
     image_key: str
     label_key: str
     test_fraction: float
+    test_dir: str
+    test_list: str
+    fold: str
     follow_links: bool
     strict: bool
     flip: bool

@@ -340,7 +340,10 @@ def test_a_run_can_be_evaluated_at_any_checkpoint_that_was_kept(tmp_path: Path) 
     assert names == {
         f"evaluation_00000010_000010_{name}.json" for name in ("none", "tests-evaluate-test_evaluate-means")
     }
-    for mode, but in (("evaluate", ", but for eval.features and data.dir"), ("sample", "")):
+    for mode, but in (
+        ("evaluate", ", but for eval.features, data.dir, data.test_dir and data.test_list"),
+        ("sample", ""),
+    ):
         (line,) = launch(DCGAN, f"--mode={mode}", workdir, "--config.steps=20", code=2).splitlines()
         expected = f"error: --config.steps: --mode={mode} takes the config of the run{but}: leave it out"
         assert line == expected

@@ -43,8 +43,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-share-is-held-out-of-unreadable-ones-too",
         _DATA,
-        "train, test = (train, *rest) if rest else hold_out(train, options.test_fraction)",
-        "train, test = (train, *rest) if rest else hold_out(own[0], options.test_fraction)",
+        "train, test = (train, *rest) if rest else held_out.split(train, options, source.name)",
+        "train, test = (train, *rest) if rest else held_out.split(source.train, options, source.name)",
         _REMOVED,
         "Whoever removes a broken file has other test images.",
     ),
