@@ -80,8 +80,8 @@ class Cache:
             return Stored(pixels, (len(readable), *shape)), unreadable
         return images.subset(readable), unreadable
 
-    def array(self, identity: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what ``make`` gives, made only once for each ``identity``.
+    def array(self, identity: str, make: Callable[[], np.ndarray], what: str = "labels are") -> np.ndarray:
+        """Return what ``make`` gives, made only once for each ``identity``; ``what`` it is, with a verb.
 
         Raises:
           UserError: the cache can't be written.
@@ -94,7 +94,7 @@ class Cache:
             return known
         except (OSError, ValueError, EOFError):
             made = make()
-        if self._keeps_nothing("labels are"):
+        if self._keeps_nothing(what):
             return made
         with self._one_line_errors():
             write_atomically(path, lambda file: np.save(file, made, allow_pickle=False))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import embedded, folder, held_out, npz, own, tfds
+from gan_jax.data import duplicates, embedded, folder, held_out, npz, own, tfds
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
@@ -163,6 +163,7 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
     labels, names = _numbered([train, test], source)
     warnings = [f"{which} left out: {_named(lost)}"] if lost else []
+    leaks, unsearched = duplicates.told(train, test, source, options, kept)
     unseen = [names[label] for label in np.setdiff1d(labels[1], labels[0])] if names else []
     if unseen:
         warnings.append(f"{source.name} has no image to train on of {listed(unseen)}, only some to test on")
@@ -170,8 +171,8 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         *(printable(source.name), train.images, labels[0], test.images, labels[1]),
         classes=len(names),
         names=names,
-        left_out=source.left_out,
-        warnings=tuple(warnings),
+        left_out=(*source.left_out, *unsearched),
+        warnings=(*warnings, *leaks),
     )
 
 
@@ -195,7 +196,8 @@ def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part,
     lost: Unreadable
     images, lost = cache.images(part.images, part.identity, options, what)
     kept = np.setdiff1d(np.arange(len(part.images)), list(lost))
-    return Part(images, None if part.labels is None else part.labels[kept]), list(lost.values())
+    labels = None if part.labels is None else part.labels[kept]
+    return Part(images, labels, names=part.named()[kept]), list(lost.values())
 
 
 def _named(lost: list[str]) -> str:

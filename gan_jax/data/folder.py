@@ -151,7 +151,7 @@ def _parts(found: _Found, options: Options) -> tuple[list[list[File]], bool, lis
 def _part(folder: Path, images: Sequence[File], labels: np.ndarray | None, options: Options) -> Part:
     names = [name for name, *_ in images]
     identity = "\n".join([str(folder.resolve()), *("|".join(map(str, image)) for image in images)])
-    return Part(Decoded(_Files(folder, names), names, options), labels, identity)
+    return Part(Decoded(_Files(folder, names), names, options), labels, identity, np.array(names, object))
 
 
 class _Files:

@@ -17,17 +17,24 @@ class Part:
       images: of the shape asked for already, or to be decoded.
       labels: int64 ``[N]``, any numbers, or None.
       identity: changes when the content of ``images`` does. Only what is to be decoded needs one.
+      names: of the images, for people; their numbers in the whole, if None.
     """
 
     images: Images | Decoded
     labels: np.ndarray | None
     identity: str = ""
+    names: np.ndarray | None = None
+
+    def named(self) -> np.ndarray:
+        """The images' names, or their numbers."""
+        return np.arange(len(self.images)) if self.names is None else self.names
 
     def subset(self, numbers: np.ndarray) -> "Part":
         """Return the images ``numbers`` alone."""
         kept = self.images
         kept = kept.subset(numbers) if isinstance(kept, Decoded | Stored) else kept[numbers]
-        return Part(kept, None if self.labels is None else self.labels[numbers])
+        labels = None if self.labels is None else self.labels[numbers]
+        return Part(kept, labels, names=self.named()[numbers])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_both_folders_may_have_a_table_of_labels(tmp_path: Path) -> None:
         [1, 0],
         [2],
     )
-    assert dataset.warnings == ("folder:a has no image to train on of owl, only some to test on",)
+    assert dataset.warnings[0] == "folder:a has no image to train on of owl, only some to test on"
 
 
 def test_a_file_of_arrays_of_its_own_is_only_tested_on(tmp_path: Path) -> None:
