@@ -30,7 +30,7 @@ _SLACK = 8.0  # of a squared distance that is computed from products in float32
 
 
 def told(train: Part, test: Part, source: Source, options: Options, cache: Cache) -> tuple[list[str], list[str]]:
-    """A warning if some of ``train`` are nearly in ``test`` too; and why it wasn't looked, if it wasn't; else nothing.
+    """Return a warning if some of ``train`` are nearly in ``test`` too; and why it wasn't looked, if it wasn't.
 
     Args:
       train, test: ready to be read.
@@ -55,7 +55,7 @@ def told(train: Part, test: Part, source: Source, options: Options, cache: Cache
     count, first, other = map(int, found)
     if not count:
         return [], []
-    pair = " and ".join(_name(part.named()[number]) for part, number in ((train, first), (test, other)))
+    pair = " and the held-out ".join(_name(part.named()[number]) for part, number in ((train, first), (test, other)))
     return [
         f"{count:,} of the {len(train.images):,} train images of {source.name} are nearly the same as held-out ones, "
         f"as {pair}: what is said of held-out images flatters then; remove one of each pair, or hold such images out "
@@ -64,7 +64,7 @@ def told(train: Part, test: Part, source: Source, options: Options, cache: Cache
 
 
 def near(train: Images, test: Images) -> np.ndarray:
-    """How many train images are nearly a held-out one, and the numbers of the first such pair: int64 ``[3]``."""
+    """Return how many train images are nearly a held-out one, and the numbers of the first such pair: int64 ``[3]``."""
     channels = train.shape[3]
     held = np.concatenate(list(_all_cells(test)))
     spread = np.sqrt(held.reshape(len(held), -1, channels).var(1).mean(1))
@@ -109,7 +109,7 @@ def _matches(
 
 
 def _all_cells(images: Images, size: int = _SLICE) -> Iterator[np.ndarray]:
-    """The cells of all ``images``, of ``size`` images at a time."""
+    """Yield the cells of all ``images``, of ``size`` images at a time."""
     for start in range(0, len(images), size):
         yield _cells(images[np.arange(start, min(start + size, len(images)))])
 

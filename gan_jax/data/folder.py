@@ -74,7 +74,7 @@ def _folder(text: str, key: str) -> Path:
 
 
 def _test_place(options: Options) -> Path | None:
-    """The folder that ``options.test_dir`` names; it may lie in that of the images, and not around it."""
+    """Return the folder that ``options.test_dir`` names; it may lie in that of the images, and not around it."""
     if not options.test_dir:
         return None
     folder, whole = _folder(options.test_dir, "data.test_dir"), _folder(options.dir, "data.dir")
@@ -124,7 +124,7 @@ def find(options: Options) -> Source:
 
 
 def _all(folder: Path, key: str, anywhere: bool, without: Path | None = None) -> _Found:
-    """What lies in ``folder``, its images in the order of their paths; `UserError`: there are none."""
+    """Find what lies in ``folder``, its images in the order of their paths; `UserError`: there are none."""
     found = _walk(folder, key, anywhere, without)
     found.images.sort()
     if not found.images:
@@ -134,7 +134,7 @@ def _all(folder: Path, key: str, anywhere: bool, without: Path | None = None) ->
 
 
 def _parts(found: _Found, options: Options) -> tuple[list[list[File]], bool, list[str]]:
-    """The images in one part or two, train and test; whether by two folders; and what is to be said."""
+    """Return the images in one part or two, train and test; whether by two folders; and what is to be said."""
     train, test, left_out = _split(Counter(name.partition("/")[0] for name, *_ in found.images))
     if test and (key := next((key for key in ("test_dir", "test_list") if getattr(options, key)), "")):
         raise UserError(
@@ -248,7 +248,7 @@ def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
 def _classes(
     folder: Path, parts: Sequence[Sequence[File]], split: bool, found: _Found, options: Options
 ) -> list[list[str]]:
-    """The class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
+    """Return the class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
     names = [[name for name, *_ in part] for part in parts]
     file = labels.labels_file(folder, options)
     if file is None:

@@ -17,7 +17,7 @@ _NAMED = 5  # lines in a message
 
 
 def check(options: Options) -> None:
-    """Refuses ways of holding out that can't be together, or that the source doesn't know.
+    """Refuse ways of holding out that can't be together, or that the source doesn't know.
 
     Raises:
       UserError: names the keys.
@@ -39,7 +39,7 @@ def check(options: Options) -> None:
 
 
 def fold(text: str) -> tuple[int, int]:
-    """Which part, from 1 on, of how many ``text`` says, as ``2/5``.
+    """Return which part, from 1 on, of how many ``text`` says, as ``2/5``.
 
     Raises:
       UserError: it says something else.
@@ -52,7 +52,7 @@ def fold(text: str) -> tuple[int, int]:
 
 
 def split(whole: Part, options: Options, name: str) -> tuple[Part, Part]:
-    """A train and a test part of ``whole``, in which chance has no say: by ``options.fold``, or ``test_fraction``.
+    """Split ``whole`` into a train and a test part, without a say of chance: by ``options.fold``, or ``test_fraction``.
 
     Of k folds each image is in one. They differ by one image at most, and so do the images of any class in them. Which
     image is in which is `gan_jax.data.order.shuffled` with epoch 0.
@@ -73,7 +73,7 @@ def split(whole: Part, options: Options, name: str) -> tuple[Part, Part]:
 
 
 def listed_files(options: Options, names: Collection[str]) -> set[str]:
-    """The paths, among ``names``, in the file ``options.test_list``, a line each.
+    """Read the paths, among ``names``, in the file ``options.test_list``, a line each.
 
     Raises:
       UserError: there is no such file, or a line in it names no image.

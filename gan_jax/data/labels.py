@@ -16,7 +16,7 @@ Row = tuple[str, str]  # an image's path below the folder, and its label
 
 
 def labels_file(folder: Path, options: Options) -> Path | None:
-    """The file that says the labels of the images in ``folder``; None: there is none, and its subfolders do.
+    """Return the file that says the labels of the images in ``folder``; None: there is none, and its subfolders do.
 
     Raises:
       UserError: ``options.label_key`` names one that isn't there, or several are there; or it is a link that leads out.
@@ -42,7 +42,7 @@ def labels_file(folder: Path, options: Options) -> Path | None:
 
 
 def read_labels(file: Path) -> dict[str, str]:
-    """The label of each image that ``file`` names, by its path below the folder of the file.
+    """Read the label of each image that ``file`` names, by its path below the folder of the file.
 
     Raises:
       UserError: it can't be read, or isn't as it must be; names the line.
@@ -62,7 +62,7 @@ def read_labels(file: Path) -> dict[str, str]:
 
 
 def of_images(names: Sequence[str], labels: dict[str, str], file: Path) -> list[str]:
-    """The label of each image.
+    """Return the label of each image.
 
     Raises:
       UserError: some have none.
@@ -78,7 +78,7 @@ def of_images(names: Sequence[str], labels: dict[str, str], file: Path) -> list[
 
 
 def without_image(names: Collection[str], labels: Iterable[str], file: Path) -> list[str]:
-    """What is to be said of labels without an image, a line at most."""
+    """Return what is to be said of labels without an image, a line at most."""
     known = set(names)
     lost = [repr(printable(name)) for name in labels if name not in known]
     return [f"{len(lost):,} labels of {file.name} without an image: {listed(lost, _NAMED)}"] if lost else []

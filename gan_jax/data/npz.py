@@ -67,7 +67,7 @@ def find(options: Options) -> Source:
 
 
 def _read(path: Path, options: Options) -> Source:
-    """What one file has."""
+    """Read what one file has."""
     image_key, label_key = options.image_key or "images", options.label_key or "labels"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -93,7 +93,7 @@ def _read(path: Path, options: Options) -> Source:
 
 
 def _names(archive: zipfile.ZipFile, keys: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the array of names says, by label; and what of it isn't read."""
+    """Read what the array of names says, by label; and what of it isn't read."""
     if _CLASSES not in keys:
         return (), ()
     try:

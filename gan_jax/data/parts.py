@@ -26,7 +26,7 @@ class Part:
     names: np.ndarray | None = None
 
     def named(self) -> np.ndarray:
-        """The images' names, or their numbers."""
+        """Return the images' names, or their numbers."""
         return np.arange(len(self.images)) if self.names is None else self.names
 
     def subset(self, numbers: np.ndarray) -> "Part":
@@ -116,7 +116,7 @@ def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
 
 
 def _of_one_hot(labels: np.ndarray, where: str) -> np.ndarray:
-    """The column of the one in each row ``[N, K]``."""
+    """Return the column of the one in each row ``[N, K]``."""
     numbers = labels.dtype.kind in "biuf"
     wrong = (~((labels == 0) | (labels == 1)).all(1) | (labels.sum(1) != 1)) if numbers else np.ones(len(labels), bool)
     if wrong.any():

@@ -101,7 +101,9 @@ def test_a_folder_is_warned_of_once_and_looked_through_once(tmp_path: Path, monk
     assert said.startswith(
         "1 of the 10 train images of folder:all are nearly the same as held-out ones, as train/4.png "
     )
-    assert " and test/2.png: what is said of held-out images flatters then; remove one of each pair" in said
+    assert (
+        " and the held-out test/2.png: what is said of held-out images flatters then; remove one of each pair" in said
+    )
 
     def look(*_: Any) -> np.ndarray:
         raise AssertionError("it was looked for again")
@@ -119,7 +121,7 @@ def test_images_without_names_are_named_by_their_numbers(tmp_path: Path) -> None
     np.savez(tmp_path / "a.npz", images=images)
     folds = [load(tmp_path / "a.npz", source="npz", fold=f"{k}/4").warnings for k in (1, 2, 3, 4)]
     said = sorted(warning.partition(" as number ")[2].partition(":")[0] for (warning,) in filter(None, folds))
-    assert said == ["13 and number 6", "6 and number 13"]
+    assert said == ["13 and the held-out number 6", "6 and the held-out number 13"]
 
 
 def test_why_it_was_not_looked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
