@@ -221,8 +221,11 @@ class Workdir:
                     )
                 known = before.get("images")
                 then = f" ({count:,} to train on, {known:,} then)" if isinstance(known, int) else ""
+                own = self.config().data
+                held = [f"data.{key}={own[key]}" for key in ("test_dir", "test_list") if own[key]]
+                hint = f" (it held out {listed(held)})" if held else ""
                 raise UserError(
-                    f"the images of {name} are not those that the run in {self.path} began with{then}: "
+                    f"the images of {name} are not those that the run in {self.path} began with{then}{hint}: "
                     "restore them, or train anew in another --workdir"
                 )
         self.data = {"name": name, "digest": digest, "images": count, "classes": list(classes)}
