@@ -86,6 +86,7 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     from gan_jax import build, data, evaluate
     from gan_jax.runs import visualize
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.training.classes import with_classes
 
     refused = [name for name in ("step", "sampling", "ppl") if getattr(request, name) is not None]
     refused += [name for name in ("classifiers", "by_class") if getattr(request, name)]
@@ -97,8 +98,9 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     config = needed_config(
         "an evaluation of --samples", config, ", or the --workdir of a run, whose data they are beside"
     )
+    config, known = with_classes(config, place)
     gan, _ = build.build_gan(config)
-    dataset = build.build_dataset(config, place.cache, reading=True)
+    dataset = known or build.build_dataset(config, place.cache, reading=True)
     kind = "npz" if pictures.suffix.lower() == ".npz" else "folder"
     options = data.alone(build.image_options(config), kind, pictures)
     found = data.load(options, place.cache, reading=True)
@@ -176,6 +178,7 @@ def reference(request: Request) -> None:
 
     from gan_jax import build, evaluate
     from gan_jax.runs.workdir import Workdir
+    from gan_jax.training.classes import with_classes
 
     place, config = Workdir(request.workdir), request.config
     if config is None and place.holds_run():
@@ -184,8 +187,9 @@ def reference(request: Request) -> None:
     out = request.out or request.workdir.with_name(f"{request.workdir.name}_reference.npz")
     if out.suffix.lower() != ".npz":
         raise UserError(f"--out must end in .npz in this mode: it gets statistics, not {str(out)!r}")
+    config, known = with_classes(config, place)
     gan, _ = build.build_gan(config)
-    dataset = build.build_dataset(config, place.cache, reading=True)
+    dataset = known or build.build_dataset(config, place.cache, reading=True)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices())
     if evaluator.extractor is None:
         raise UserError("a reference needs features: set --config.eval.features, e.g. to random or inception")

@@ -119,7 +119,8 @@ def check_place(options: Options) -> None:
 
 def alone(options: Options, source: str, place: Path) -> Options:
     """Return ``options`` that bring all images of ``place`` to the same shape: without labels, none held out."""
-    told: dict[str, Any] = {"source": source, "name": "", "dir": str(place), "image_key": "", "label_key": ""}
+    texts = dict.fromkeys(("name", "image_key", "label_key", "test_dir", "test_list", "fold"), "")
+    told: dict[str, Any] = {**texts, "source": source, "dir": str(place)}
     return dataclasses.replace(options, **told, labels=False, test_fraction=0.0)
 
 

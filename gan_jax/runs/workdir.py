@@ -25,6 +25,7 @@ from gan_jax.runs.trackers import Told
 from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_json, read_regular, write_arrays, write_atomically, write_json
 
+_TRIAL = re.compile(r"\d{3,}")  # a trial's folder in that of a sweep or search
 _PLACES = ("data.dir", "data.test_dir", "data.test_list")
 _FREE = (*configuration.WITHOUT_EFFECT, *configuration.OBSERVING)  # keys that a run may go on with others of
 _EVALUATION = re.compile(r"evaluation_[0-9]{8,}_[0-9]{6,}_[\w-]{0,60}(_[\w%.~,=-]+)?\.json")  # see `_evaluation_name`
