@@ -133,7 +133,7 @@ def _drawn(ours: Ours) -> list[Any]:
         if not styled:
             return (z,)
         sides = torch_stylegan2.layers_of(config.data.image_size)
-        noise = maps(own, list(sides.values()), gan.dtype)
+        noise = maps(own, [(side, side) for side in sides.values()], gan.dtype)
         return z, *_mixing(ours, own), {name: x.transpose(0, 3, 1, 2) for name, x in zip(sides, noise, strict=True)}
 
     def of(step: Any, data: Any) -> Any:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from gan_jax import sides
 from gan_jax.config import DATASETS, SMALL, adam, average, by_side, default, set_conditional
 
 
@@ -73,7 +74,7 @@ _NAMED = {
         "folder@256", _wide(96, (16, 16, 8, 8, 4, 2, 1)), _wide(96, (1, 2, 4, 8, 8, 16, 16)), 6, 64, 140
     ),
 }
-# By the side of other data sets' images; and of those at hand, for two CPU cores.
+# By the shorter side of other data sets' images; and of those at hand, for two CPU cores.
 _SIDES = {32: _CIFAR, 64: _NAMED["imagenet64"], 128: _128, 256: _NAMED["imagenet256"]}
 _NARROW = {
     28: _Preset("", (64, 64, 32), (16, 32, 64), 2, 14, 60),
@@ -85,7 +86,7 @@ _NARROW = {
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     named = _NAMED.get(preset)
     config = default(named.data if named else preset)
-    side, small = config.data.image_size, preset in SMALL
+    side, small = sides.shorter(config.data), preset in SMALL
     own = named or by_side(_NARROW if small else _SIDES, side)
     config.model, config.loss = "biggan_deep" if own.deep else "biggan", "hinge"
     config.latent_dim, config.batch_size, config.steps, config.d_steps = own.latent, own.batch, own.steps, own.d_steps
@@ -120,7 +121,7 @@ def _as_for_two_cores(config: ConfigDict) -> None:
         config.optimizer[player] = adam(4e-4, 0.0, 0.9)
     config.averages.ema = average(decay=0.98)
     config.data.flip = config.data.name.startswith("earth")
-    config.augment.name = "translation" if config.data.image_size == 28 else "color,translation"
+    config.augment.name = "translation" if sides.shorter(config.data) == 28 else "color,translation"
     config.sample.every = config.eval.every = config.checkpoint.every = 500
 
 

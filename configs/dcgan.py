@@ -8,7 +8,7 @@ in ten of the digits that it ends with are plainly so: configs/dcgan.png.
 The 64x64x3 network of pytorch/examples (dcgan/main.py), which has half the paper's widths and kernels of 4x4 in place
 of 5x5, on a folder of images:
 
-    python launch.py --config=configs/dcgan.py:folder --config.data.dir=IMAGES       # folder@128: at twice the side
+    python launch.py --config=configs/dcgan.py:folder --config.data.dir=IMAGES       # or folder@128, folder@64x96
 
 Loss, initial weights and Adam (2e-4, .5, .999) are the reference's too, and batches of 64. Unlike there, what D sees is
 translated by up to an eighth (``augment``), and samples are of averaged weights. Digits have batches of 32 and twice
@@ -19,15 +19,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gan_jax import sides
 from gan_jax.config import adam, by_side, default
 
-# By the side of the images: the generator's widths from side 4 up, and its mirror image, the discriminator's.
+# By the shorter side of the images: the generator's widths from side 4 up, and its mirror image, the discriminator's.
 _WIDTHS = {28: (128, 64, 32), 32: (256, 128, 64), 64: (512, 256, 128, 64), 128: (1024, 512, 256, 128, 64)}
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = default(dataset)
-    digits = config.data.image_size == 28  # so small and few that higher rates and smaller batches do better
+    side = sides.shorter(config.data)
+    digits = side == 28  # so small and few that higher rates and smaller batches do better
     config.steps = 14000 if digits else 50000
     config.batch_size = 32 if digits else 64
     config.averages.ema.decay = (
@@ -39,7 +41,7 @@ def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config.checkpoint.every = 1000
     config.model = "dcgan"
     config.augment.name = "translation"  # 4,500 images are few: without it D learns them by heart
-    widths = by_side(_WIDTHS, config.data.image_size)
+    widths = by_side(_WIDTHS, side)
     config.generator.widths = widths
     config.discriminator.widths = widths[::-1]
     rate = 4e-4 if digits else 2e-4

@@ -21,6 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gan_jax import sides
 from gan_jax.config import SMALL, adam, average, default, schedule, stage
 from gan_jax.util.errors import UserError
 
@@ -33,9 +34,15 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
     data = "folder@1024" if preset == "celeba_hq1024" else preset
     config = default(data)
     small = data in SMALL
-    side = 32 if config.data.image_size == 28 else config.data.image_size
+    height, width = (32, 32) if sides.of(config.data) == (28, 28) else sides.of(config.data)
+    side = min(height, width)
     if side < 8 or side & (side - 1):
         raise UserError(f"the progressive GAN grows to sides of 8, 16, 32 and so on, not to {side}: e.g. folder@256")
+    if max(height, width) % (side // 4):
+        raise UserError(
+            f"the progressive GAN grows from 4 pixels on the shorter side: where that is {side}, the longer one is a "
+            f"multiple of {side // 4}, not {max(height, width)}: e.g. folder@64x96"
+        )
     shared = {"conditional": "none", "channel_base": 8192, "channel_max": 512, "remat": False}
     if small:
         shared.update({"channel_base": 512, "channel_max": 64})
@@ -50,25 +57,32 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
     config.data.flip = config.data.name.startswith("earth") or preset == "celeba_hq1024"
     config.schedules.fade = schedule("fade", "constant")
     config.sample.every = config.checkpoint.every = config.eval.every = 500 if small else 5000
-    _grow(config, side, small)
+    _grow(config, (height, width), small)
     return config
 
 
-def _grow(config: ConfigDict, side: int, small: bool) -> None:
-    """Stages from 4x4 to ``side``."""
+def _size(whole: tuple[int, int], side: int) -> dict[str, int]:
+    """The keys of images that become ``whole``, (height, width), while their shorter side is ``side``."""
+    height, width = (each * side // min(whole) for each in whole)
+    return {sides.KEY: height} if height == width else sides.keys_of(height, width)
+
+
+def _grow(config: ConfigDict, whole: tuple[int, int], small: bool) -> None:
+    """Stages from 4x4, or longer, to ``whole``, (height, width)."""
     each, seen = _FEW if small else _IMAGES, 0
-    batch = _batch(4, small)
-    config.data.image_size, config.batch_size, steps = 4, batch, 0
+    batch, side = _batch(4, small), min(whole)
+    config.update_from_flattened_dict(_size(whole, 4))
+    config.batch_size, steps = batch, 0
     for number in range(3, side.bit_length()):
         larger = 2**number
-        for name, whole in ((f"to{larger}", False), (f"at{larger}", True)):
+        for name, ready in ((f"to{larger}", False), (f"at{larger}", True)):
             steps += math.ceil(each / batch)
             seen += math.ceil(each / batch) * batch
             batch = _batch(larger, small)
-            values: dict[str, Any] = {"data.image_size": larger, "batch_size": batch, "fade": float(whole)}
+            values: dict[str, Any] = {**_size(whole, larger), "batch_size": batch, "fade": float(ready)}
             fading = {"kind": "linear", "final": 1.0, "begin": float(steps), "length": math.ceil(each / batch)}
-            values |= {f"schedules.fade.{key}": value for key, value in fading.items()} if not whole else {}
-            values |= {"schedules.fade.kind": "constant"} if whole else {}
+            values |= {f"schedules.fade.{key}": value for key, value in fading.items()} if not ready else {}
+            values |= {"schedules.fade.kind": "constant"} if ready else {}
             if larger == 1024:
                 values |= {f"optimizer.{player}.learning_rate": 1.5e-3 for player in ("generator", "discriminator")}
             config.stages[name] = stage(steps, values)

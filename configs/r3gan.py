@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from gan_jax import sides
 from gan_jax.config import adam, average, by_side, default, schedule, set_conditional
 
 _PLAYERS = ("generator", "discriminator")
@@ -76,7 +77,7 @@ _NAMED = {
     "earth32": (_SMALL, "earth32"),
     "earth64": (_SMALL._replace(widths=(128, 96, 64, 32, 16), penalty=(4.0, 1.0), images=4.8e4, batch=16), "earth64"),
 }
-# By the side of other data sets' images.
+# By the shorter side of other data sets' images.
 _SIDES = {
     28: _NAMED["mnist5k"][0],
     32: _CIFAR,
@@ -89,12 +90,15 @@ _SIDES = {
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     own, dataset = _NAMED.get(preset, (None, preset))
     config = default(dataset)
-    own = own or by_side(_SIDES, config.data.image_size)
+    own = own or by_side(_SIDES, sides.shorter(config.data))
     config.model, config.loss, config.latent_dim = "r3gan", "relativistic", own.latent
     config.batch_size, config.steps = own.batch, int(own.images / own.batch)
     small = own.images < 1e6
     config.g_batches = 0 if small else 1
-    config.data.flip = config.data.image_size != 28 and dataset not in ("shapes32", "shapes64")  # digits have no mirror
+    config.data.flip = sides.shorter(config.data) != 28 and dataset not in (
+        "shapes32",
+        "shapes64",
+    )  # digits have no mirror
     stages = len(own.widths)
     low = 0 if small else min(4, stages - 1)
     groups = tuple(2 * width // own.group for width in own.widths)
@@ -107,7 +111,7 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
         set_conditional(config, dataset, "concat", "projection")
     config.augment.p = 0.0
     if small:
-        config.augment.name = "translation" if config.data.image_size == 28 else "color,translation"
+        config.augment.name = "translation" if sides.shorter(config.data) == 28 else "color,translation"
     else:
         config.augment.name, config.augment.ada.color, config.augment.ada.cutout = "ada", 0.5, 1.0
     config.averages.ema = average("half_life", half_life=0.0, ramp_up=0.0)

@@ -27,9 +27,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import sngan
+from gan_jax import sides
 from gan_jax.config import DATASETS, adam, by_side, set_conditional
 
-# By the side of the images: of attention's maps, batch, steps of D, rates of G and D, Adam's betas, steps.
+# By the shorter side of the images: of attention's maps, batch, steps of D, rates of G and D, Adam's betas, steps.
 _NUMBERS: dict[int, tuple[int, int, int, tuple[float, float], tuple[float, float], int]] = {
     28: (14, 32, 1, (2e-4, 4e-4), (0.0, 0.9), 3000),
     32: (16, 64, 5, (2e-4, 2e-4), (0.5, 0.999), 100_000),
@@ -46,9 +47,9 @@ _EMBEDDED = ("shapes32", "shapes64", "earth32", "earth64")
 def get_config(preset: str = "mnist5k") -> ConfigDict:
     dataset = "folder@128" if preset == "imagenet128" else preset
     config = sngan.get_config(dataset)
-    side = config.data.image_size
+    side = sides.shorter(config.data)
     small, at = side == 28 or preset in _EMBEDDED, by_side(_NUMBERS, side)[0]
-    _, config.batch_size, config.d_steps, rates, betas, config.steps = _NUMBERS[28 if small else side]
+    _, config.batch_size, config.d_steps, rates, betas, config.steps = by_side(_NUMBERS, 28 if small else side)
     if preset == "imagenet128":
         config.classes, config.data.labels = 1000, True
         config.generator.conditional, config.discriminator.conditional = "norm", "projection"
@@ -71,7 +72,7 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
 
 def _narrow(config: ConfigDict) -> None:
     """For two CPU cores."""
-    side = config.data.image_size
+    side = sides.shorter(config.data)
     config.averages.ema.decay = 0.98
     config.augment.name = "translation"
     if side != 28:

@@ -23,9 +23,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import dcgan
+from gan_jax import sides
 from gan_jax.config import adam, by_side
 
-# By the side of the images: the generator's first width and its blocks', the discriminator's, how many of them halve.
+# By the shorter side of the images: the generator's first width and its blocks', the discriminator's, how many halve.
 _NETWORKS = {
     28: (64, (64, 32), (16, 32, 64), 2),
     32: (256, (256, 256, 256), (128, 128, 128, 128), 2),
@@ -36,13 +37,14 @@ _NETWORKS = {
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
-    first, up, down, halving = by_side(_NETWORKS, config.data.image_size)
-    digits = config.data.image_size == 28
+    side = sides.shorter(config.data)
+    first, up, down, halving = by_side(_NETWORKS, side)
+    digits = side == 28
     config.model, config.loss = "resnet", "hinge"
     config.latent_dim = 128
-    config.steps = {28: 3000, 32: 50000}.get(config.data.image_size, 100000)
+    config.steps = {28: 3000, 32: 50000}.get(side, 100000)
     config.averages.ema.decay = 0.98 if digits else 0.999
-    config.d_steps, config.g_batches = {28: (1, 0), 32: (5, 2)}.get(config.data.image_size, (5, 1))
+    config.d_steps, config.g_batches = {28: (1, 0), 32: (5, 2)}.get(side, (5, 1))
     config.generator.update({"first": first, "widths": up, "initializer": "xavier"})
     config.discriminator.update({"widths": down, "downs": halving, "initializer": "xavier"})
     config.discriminator.update({"norm": "none", "spectral": True, "wide": digits, "pooling": "sum"})

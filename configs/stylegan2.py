@@ -10,7 +10,8 @@ Behind the colon stands a preset of theirs, or a data set:
 
 `auto` chooses by side and devices as theirs does: R1's weight is .0002 side^2 / batch, half of the average is of the
 last 10/32 of a thousand batches' images. A run says so at its start. So does any data set of 64 pixels and more
-(``celeb_a``, ``npz@128x4``).
+(``celeb_a``, ``npz@128x4``). Images of other shapes, height x width, are ``folder@256x384``, on 8 devices
+``folder@256x384x8``: R1's weight goes by their pixels, all else by the shorter side.
 
 | | batch | R1 | channels | mapping layers | rate | average, thousand images |
 |---|---|---|---|---|---|---|
@@ -43,7 +44,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from gan_jax import sides
 from gan_jax.config import SMALL, adam, average, default, schedule, set_conditional
+from gan_jax.util.errors import UserError
 
 
 class _Preset(NamedTuple):
@@ -70,38 +73,48 @@ _PRESETS = {
 }
 # By the side of the images: thousands of them, R1. Digits are of few greys: with a tenth of it few kinds are drawn.
 _SMALL = {28: (256, 1.0), 32: (160, 0.3), 64: (64, 1.0), 128: (32, 4.0)}
+_NARROWEST = 16  # a second number behind a data set's name and side is, from this one on, no number of devices
 _SMALL_DATA = (*SMALL, "earth128")
 
 
-def _auto(side: int, devices: int) -> _Preset:
-    """Return what the authors' code chooses for images of ``side`` on so many devices."""
-    batch = max(min(devices * min(4096 // side, 32), 64), devices)
+def _auto(height: int, width: int, devices: int) -> _Preset:
+    """What the authors' code chooses for square images on so many devices; else by pixels and the shorter side."""
+    side, pixels = min(height, width), height * width
+    batch = max(min(devices * min(4096 // math.isqrt(pixels), 32), 64), devices)
     channels = 32768 if side >= 512 else 16384
-    rate, r1 = 0.002 if side >= 1024 else 0.0025, 0.0002 * side**2 / batch
+    rate, r1 = 0.002 if side >= 1024 else 0.0025, 0.0002 * pixels / batch
     return _Preset(25e3, batch, min(batch // devices, 4), channels, rate, r1, batch * 10 / 32, 0.05, 2)
+
+
+def _size(name: str, text: str) -> tuple[str, int]:
+    """What stands for the images' size in what is behind the @, and the number of devices."""
+    *size, last = text.split("x")
+    if size and last.isdecimal() and int(last) and (len(size) == 2 or name == "auto" or int(last) < _NARROWEST):
+        return "x".join(size), int(last)
+    return text, 1
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     name, at, rest = dataset.partition("@")
-    side, _, devices = rest.partition("x")
-    if not (devices.isdecimal() and int(devices)):
-        side, devices = rest, "1"  # what is no number of devices is no side either, and refused with it
+    size, devices = _size(name, rest)
     kind = "cifar" if name == "cifar_cond" else name
     if kind in _PRESETS:
         data, preset = _PRESETS[kind]
-        config = default(f"{data.partition('@')[0]}@{rest}" if at else data)
+        if devices > 1:
+            raise UserError(f"{dataset!r}: {name} has its own numbers on any number of devices: leave out x{devices}")
+        config = default(f"{data.partition('@')[0]}@{size}" if at else data)
         _published(config, preset)
     elif name in _SMALL_DATA and not at:
         config = default(name)
         _small(config)
     else:
         data = "folder" if name == "auto" else name
-        config = default(f"{data}@{side}" if at else "folder@256" if name == "auto" else data)
-        side, preset = config.data.image_size, _auto(config.data.image_size, int(devices))
+        config = default(f"{data}@{size}" if at else "folder@256" if name == "auto" else data)
+        preset = _auto(*sides.of(config.data), devices)
         _published(config, preset)
         config.note = (
-            f"auto chose for {side}x{side} on {devices} device{'s' * (devices != '1')}: batch {preset.batch}, "
-            f"R1 {preset.r1:g}, {preset.channels} / side channels, rate {preset.rate:g}, "
+            f"auto chose for {sides.named(config.data)} on {devices} device{'s' * (devices > 1)}: "
+            f"batch {preset.batch}, R1 {preset.r1:g}, {preset.channels} / side channels, rate {preset.rate:g}, "
             f"half-life {preset.average:g} thousand"
         )
     if kind == "cifar":

@@ -19,12 +19,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import dcgan
+from gan_jax import sides
 from gan_jax.config import rmsprop, schedule
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
-    digits = config.data.image_size == 28
+    digits = sides.shorter(config.data) == 28
     config.loss = "wasserstein"
     config.steps = 2000 if digits else 200000
     config.d_steps, config.g_batches = (5, 0) if digits else (5, 1)

@@ -22,21 +22,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import dcgan
+from gan_jax import sides
 from gan_jax.config import adam
 
 
 def get_config(dataset: str = "mnist5k") -> ConfigDict:
     config = dcgan.get_config(dataset)
-    digits = config.data.image_size == 28
+    digits = sides.shorter(config.data) == 28
     config.loss = "wasserstein"
     config.terms.wgan_gp.weight = 10.0
     config.steps = 2000 if digits else 100000
     config.averages.ema.decay = 0.99 if digits else 0.999
     config.d_steps = 5
     config.discriminator.norm = "none"
-    rate = 2e-4 if digits or config.data.image_size == 32 else 1e-4
+    rate = 2e-4 if digits or sides.shorter(config.data) == 32 else 1e-4
     config.optimizer = ConfigDict({"generator": adam(rate, 0.5, 0.9), "discriminator": adam(rate, 0.5, 0.9)})
-    if config.data.image_size == 32:
+    if sides.shorter(config.data) == 32:
         config.update({"model": "resnet", "latent_dim": 128, "batch_size": 64, "g_batches": 2})
         config.augment.name = "none"
         config.generator.update({"widths": (128, 128, 128), "initializer": "xavier"})

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from gan_jax import assemble, data, models, stages
+from gan_jax import assemble, data, models, sides, stages
 from gan_jax import config as configuration
 from gan_jax.core import losses
 from gan_jax.core.gan import GAN, Hyperparams, Task
@@ -84,7 +84,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         raise UserError("checkpoint.patience waits for a better figure: set checkpoint.best to one, e.g. to fid")
     if config.checkpoint.patience and config.eval.features == "none":
         raise UserError("checkpoint.patience waits for a better figure: set eval.features, e.g. to auto")
-    shape = (config.data.image_size, config.data.image_size, config.data.channels)
+    shape = (*sides.of(config.data), config.data.channels)
     players = ("generator", "discriminator")
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
     d_terms, g_terms, term_numbers = assemble.terms(config, wide)

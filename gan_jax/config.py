@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 from PIL import ImageColor
 
-from gan_jax import keys
+from gan_jax import keys, sides
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 from gan_jax.util.hints import unknown_key
@@ -48,7 +48,7 @@ SMALL = ("mnist5k", "mnist", "fashion_mnist", "shapes32", "shapes64", "earth32",
 
 TERMS = {name: kind.defaults() for name, kind in keys.TERMS.items()}
 SCHEDULES: dict[str, dict[str, float]] = {name: kind.defaults() for name, kind in keys.SCHEDULES.items()}
-WITHOUT_EFFECT, OBSERVING = keys.with_role(keys.FREE), keys.with_role(keys.OBSERVES)
+WITHOUT_EFFECT, OBSERVING, LATER = keys.with_role(keys.FREE), keys.with_role(keys.OBSERVES), keys.LATER
 # Keys, and groups of them, that are leaves of the state (`gan_jax.build.build_gan`): a begun run may go on with others,
 # if it is told to. Those of an optimizer that aren't (its name, its switches) make another `gan_jax.core.gan.GAN`.
 # ``code`` is no key: it stands for the files that a run's config names, see `gan_jax.runs.code`.
@@ -72,8 +72,9 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     """All keys, with their defaults; ``model``, the players and ``steps`` are for the config file to set.
 
     Args:
-      dataset: one of `DATASETS`, which ``data`` starts from, and behind an @, if wanted, another side of its images. A
-        config file takes it after a colon: ``--config=configs/dcgan.py:cifar10``, ``configs/sngan.py:folder@128``.
+      dataset: one of `DATASETS`, which ``data`` starts from, and behind an @, if wanted, another side of its images, or
+        height x width. A config file takes it after a colon: ``--config=configs/dcgan.py:cifar10``,
+        ``configs/sngan.py:folder@128``, ``configs/dcgan.py:folder@64x96``.
 
     Raises:
       UserError: ``dataset`` is another.
@@ -81,8 +82,11 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     name, at, side = dataset.partition("@")
     if name not in DATASETS:
         raise unknown_name("data set after the config file's colon", name, DATASETS)
-    if at and not (side.isdecimal() and int(side) > 0):
-        raise UserError(f"{dataset!r}: behind the @ stands the images' side in pixels, e.g. {name}@128")
+    try:
+        both = sides.read(side) if at else None
+    except UserError as error:
+        text = f"{dataset!r}: behind the @ stands the images' side in pixels, e.g. {name}@128, or {name}@64x96"
+        raise UserError(f"{text}, height x width") from error
     config = ConfigDict()
     for key, entry in keys.KEYS.items():
         *sections, last = key.split(".")
@@ -102,7 +106,7 @@ def default(dataset: str = "mnist5k") -> ConfigDict:
     config.averages = ConfigDict({"ema": average()})
     config.stages = ConfigDict()  # what holds from a later step on; a config file may add any, see `stage`
     config.data.source, config.data.name, image_size, config.data.channels, _ = DATASETS[name]
-    config.data.image_size = int(side) if at else image_size
+    config.update_from_flattened_dict(sides.keys_of(*(both or (image_size, image_size))))
     return config
 
 
@@ -155,7 +159,12 @@ def stage(
       unit: steps or images.
       reset_optimizer: whether the optimizers forget what they remember.
     """
-    found = {"begin": begin, "unit": unit, "reset_optimizer": reset_optimizer, "set": replaced({}, overrides or {})}
+    found = {
+        "begin": begin,
+        "unit": unit,
+        "reset_optimizer": reset_optimizer,
+        "set": replaced({}, sides.spread(overrides or {})),
+    }
     return ConfigDict(found)
 
 
@@ -226,17 +235,20 @@ def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8)
 
 
 def by_side(choices: dict[int, Any], side: int) -> Any:
-    """Return what ``choices`` has for images of ``side`` pixels.
+    """What ``choices`` has for images with a shorter side of ``side`` pixels; 56 and 112 take those of 64 and 128.
 
     Raises:
       UserError: it has nothing for them.
     """
-    if side not in choices:
+    eighths, rest = divmod(8 * side, 7)
+    own = side if side in choices or rest else eighths
+    if own not in choices:
         known = listed(choices)
         raise UserError(
-            f"this config has networks for images of side {known}, none for {side}: choose one of those sides"
+            f"this config has networks for images of side {known}, none for {side}: choose one of those sides for the "
+            "shorter one, or seven eighths of it"
         )
-    return choices[side]
+    return choices[own]
 
 
 def set_conditional(config: ConfigDict, dataset: str, generator: str, discriminator: str) -> None:
@@ -273,8 +285,8 @@ def validate(config: ConfigDict) -> None:
 
 
 def fill_in(config: ConfigDict) -> None:
-    """Give ``config``, of a run of an earlier version, the keys that it lacks of how a run is looked at."""
-    for key in OBSERVING:
+    """Give ``config``, of an earlier version's run, the keys that it lacks: of how a run is looked at, and `LATER`."""
+    for key in (*OBSERVING, *LATER):
         group, _, name = key.rpartition(".")
         if isinstance(config.get(group), ConfigDict) and name not in config[group]:
             config[group][name] = keys.KEYS[key].default
@@ -344,9 +356,10 @@ def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[
 
     The name of a file of the user's own is the same in any folder: what is in it is compared by `gan_jax.runs.code`.
     """
-    a, b = (flat(with_names(of, lambda name: name.rpartition("/")[2])) for of in (one, other))
-    keys = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
-    return {key: f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in keys}
+    earlier = {key: keys.KEYS[key].default for key in LATER}
+    a, b = (earlier | flat(with_names(of, lambda name: name.rpartition("/")[2])) for of in (one, other))
+    unlike = sorted(key for key in (a.keys() | b.keys()) - set(ignored) if a.get(key, ...) != b.get(key, ...))
+    return {key: f"{key}: {a.get(key, 'absent')} -> {b.get(key, 'absent')}" for key in unlike}
 
 
 def replaced(plain: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,6 +417,7 @@ def changed(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
       UserError: see `override` and `check_held`.
     """
     own: ConfigDict = copy.deepcopy(config)
+    overrides = sides.spread(overrides)
     for key, value in overrides.items():
         override(own, key, value)
     check_held(own, overrides)

@@ -193,7 +193,7 @@ ADA: dict[str, tuple[float, str]] = {
     "color": (1.0, "brightness, contrast, luma, hue and saturation"),
     "filter": (0.0, "filter, of four bands of frequencies"),
     "noise": (0.0, "noise"),
-    "cutout": (0.0, "cutout of a square of half the side"),
+    "cutout": (0.0, "cutout of a rectangle of half the height and half the width"),
 }
 
 # Beside these, groups that other code checks: generator, discriminator (the fields of a model's modules), optimizer
@@ -296,11 +296,15 @@ KEYS: dict[str, Key] = {
     "data.dir": Key(
         "", "The folder, the .npz file, or where TFDS keeps its data (if empty: ~/tensorflow_datasets).", None, FREE
     ),
-    "data.image_size": Key(28, "The side of every image, in pixels.", at_least(1)),
+    "data.image_size": Key(
+        28, "The height of every image, in pixels; on the command line height x width, too: ``64x96``.", at_least(1)
+    ),
+    "data.image_width": Key(0, "The width of every image, in pixels; 0: as high as wide.", at_least(0)),
     "data.channels": Key(1, "1 (grey) or 3 (RGB).", one_of(1, 3)),
     "data.fit": Key(
         "crop",
-        "What becomes of images of another shape: crop (the centred square, resized), resize (the proportions change) "
+        "What becomes of images of another shape: crop (the centred part of these proportions, resized), resize (the "
+        "proportions change) "
         "or none (an error).",
         one_of("crop", "resize", "none"),
     ),
@@ -405,6 +409,10 @@ KEYS: dict[str, Key] = {
         FREE,
     ),
 }
+
+
+# Keys that runs of earlier versions lack, whose defaults are what these did.
+LATER = ("data.image_width",)
 
 
 def with_role(role: str) -> tuple[str, ...]:

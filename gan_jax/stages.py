@@ -18,7 +18,7 @@ from gan_jax.util.errors import UserError, clipped, listed, unknown_name
 START = "start"  # the name of the first
 # Of the whole run: how it is looked at and where its data lies, and these.
 _ONE = ("seed", "steps", "init_from", "compute_dtype", "classes", "stages", "parallel")
-_DATA = ("data.image_size", "data.flip")  # all of the data's that a stage may change
+_DATA = ("data.image_size", "data.image_width", "data.flip")  # all of the data's that a stage may change
 
 
 class Count(NamedTuple):

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
+from gan_jax import sides
 from gan_jax.cli import helping
 from gan_jax.cli.arguments import read_override
 from gan_jax.cli.modes import MODES, RUNS
@@ -78,7 +79,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     if helping.asked(argv):
         print(helping.text(values, argv))
         raise SystemExit
-    argv = _resolved(argv)
+    argv = _in_two_keys(_resolved(argv))
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
@@ -208,6 +209,22 @@ def _resolved(argv: Sequence[str]) -> list[str]:
             found[i] = f"{flag}={_path_of(path)}"
         elif i and re.fullmatch("--?config", argv[i - 1]):
             found[i] = _path_of(argument)
+    return found
+
+
+def _in_two_keys(argv: Sequence[str]) -> list[str]:
+    """``argv`` with ``--config.data.image_size=64x96`` as its two keys, which are whole numbers."""
+    flag, found = f"--config.{sides.KEY}", list(argv)
+    for i in range(len(found) - 2, -1, -1):
+        if re.fullmatch(f"-?{re.escape(flag)}|{re.escape(flag[1:])}", found[i]):
+            found[i : i + 2] = [f"{flag}={found[i + 1]}"]
+    for i in range(len(found) - 1, 0, -1):
+        name, _, value = found[i].partition("=")
+        if name in (flag, flag[1:]) and "x" in value:
+            try:
+                found[i : i + 1] = [f"--config.{key}={of}" for key, of in sides.keys_of(*sides.read(value)).items()]
+            except UserError as error:
+                raise UserError(f"{flag}={value}: {error}") from error
     return found
 
 

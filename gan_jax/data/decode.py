@@ -1,4 +1,4 @@
-"""One image of any kind -> uint8 ``[size, size, channels]``."""
+"""One image of any kind -> uint8 ``[H, W, channels]``, of the height and width that are asked for."""
 
 import importlib.util
 import io
@@ -36,7 +36,7 @@ class UnreadableImageError(Exception):
 
 
 def decode(data: bytes, options: Options) -> np.ndarray:
-    """Decode a file's bytes to uint8 ``[size, size, channels]``.
+    """A file's bytes -> uint8 ``[H, W, channels]``.
 
     Turned as its EXIF says; transparency, of RGBA, grey or palette images, shows ``options.background``; 16 bits become
     8; CMYK becomes RGB, and colour grey by ITU-R 601 if ``options.channels`` is 1. Animations are their first frame,
@@ -99,7 +99,7 @@ def _heif() -> bool:
 
 
 def fit_array(image: np.ndarray, options: Options) -> np.ndarray:
-    """uint8 ``[H, W]`` or ``[H, W, 1, 3 or 4]`` -> uint8 ``[size, size, channels]``.
+    """uint8 ``[H, W]`` or ``[H, W, 1, 3 or 4]`` -> uint8 ``[H, W, channels]``.
 
     Raises:
       UnreadableImageError: its shape is another, and ``options.fit`` is none.
@@ -110,7 +110,7 @@ def fit_array(image: np.ndarray, options: Options) -> np.ndarray:
 
 
 def fit_image(image: Image.Image, options: Options) -> np.ndarray:
-    """Any image of Pillow's -> uint8 ``[size, size, channels]``, resized by its antialiased Lanczos filter.
+    """Any image of Pillow's -> uint8 ``[H, W, channels]``, resized by its antialiased Lanczos filter.
 
     Raises:
       UnreadableImageError: its shape is another, and ``options.fit`` is none; or its pixels are fractions.
@@ -123,16 +123,23 @@ def fit_image(image: Image.Image, options: Options) -> np.ndarray:
         behind = Image.new("RGBA", image.size, ImageColor.getrgb(options.background))
         image = Image.alpha_composite(behind, image)
     image = image.convert({1: "L", 3: "RGB"}[options.channels])
-    size = (options.image_size, options.image_size)
+    height, width, _ = options.image_shape
+    size = (width, height)
     if image.size != size:
         if options.fit == "none":
-            raise UnreadableImageError(f"it is {image.width}x{image.height}, not {size[0]}x{size[1]}")
+            raise UnreadableImageError(f"it is {image.height}x{image.width}, not {height}x{width}")
         if options.fit == "crop":
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
+            image = _cropped(image, size)
         image = image.resize(size, Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(options.image_shape)
+
+
+def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The largest centred part of the proportions of ``size``, (width, height), rounded to pixels."""
+    width = min(image.width, max(1, round(image.height * size[0] / size[1])))
+    height = min(image.height, max(1, round(image.width * size[1] / size[0])))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from gan_jax import sides
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -11,9 +13,10 @@ class Options:
       source: where they come from: embedded, tfds, folder, npz, or a function of the user's own (`gan_jax.data.own`).
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
       dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
-      image_size, channels: what every image becomes: a square of that side, 1 (grey) or 3 (RGB) channels.
-      fit: how an image of another shape gets there: ``crop`` (the centred square, then resized), ``resize`` (its sides
-        alone, so the proportions change) or ``none`` (any is an error).
+      image_size, image_width, channels: what every image becomes: its height, its width (0: a square), 1 (grey) or 3
+        (RGB) channels.
+      fit: how an image of another shape gets there: ``crop`` (the largest centred part of these proportions, then
+        resized), ``resize`` (its sides alone, so the proportions change) or ``none`` (any is an error).
       background: what shows through transparent images, as CSS names or writes a colour.
       labels: whether classes are needed. A folder's file of labels says them then, or its subfolders are the classes;
         other sources must have labels.
@@ -37,6 +40,7 @@ class Options:
     name: str
     dir: str
     image_size: int
+    image_width: int
     channels: int
     fit: str
     background: str
@@ -57,4 +61,4 @@ class Options:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of every image."""
-        return self.image_size, self.image_size, self.channels
+        return *sides.of(self), self.channels

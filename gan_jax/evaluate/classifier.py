@@ -24,7 +24,7 @@ from gan_jax.util.files import keep, read_arrays, refusal, write_arrays
 Array = jax.Array
 Variables = Any
 _RECIPE = {"version": 1, "steps": 300, "batch": 128, "rate": 1e-3, "seed": 0}
-_LARGEST = 32  # side of the images that it looks at; larger ones are averaged down first
+_LARGEST = 32  # shorter side of the images that it looks at, half the longer; larger ones are averaged down first
 
 
 class Classifier(nn.Module):
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array]:
-        while x.shape[1] > _LARGEST:
+        while min(x.shape[1:3]) > _LARGEST or max(x.shape[1:3]) > 2 * _LARGEST:
             x = nn.avg_pool(x, (2, 2), (2, 2))
         for width in (32, 64):
             x = _max_pool(nn.relu(nn.Conv(width, (3, 3))(x)))

@@ -1,6 +1,6 @@
 """What all generators share, and all discriminators: how they are told the label, and what else their fields decide."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -120,23 +120,32 @@ def discriminator_output(
     )
 
 
-def sides(image_shape: tuple[int, int, int], doublings: int) -> list[int]:
-    """Return the side at a generator's start and after each doubling, from that of the image halved and rounded up.
+def sides(image_shape: tuple[int, int, int], doublings: int) -> list[tuple[int, int]]:
+    """Height and width at a generator's start and after each doubling, from the image's halved and rounded up.
 
     Raises:
-      ValueError: the image isn't square, there is no doubling, or one more than there is room for.
+      ValueError: there is no doubling, or one more than there is room for.
     """
     height, width, _ = image_shape
     if not doublings:
         raise ValueError("generator.widths is empty: give one width for each doubling of the side, e.g. (128, 64)")
-    if height != width:
-        raise ValueError(f"convolutional generators make square images, not {height}x{width}")
-    found = [height]
+    found = [(height, width)]
     for _ in range(doublings):
-        found.append(-(-found[-1] // 2))
-    if found[-2] == 1:
-        raise ValueError(f"{doublings} generator.widths are too many for images of side {height}: give fewer")
+        height, width = -(-height // 2), -(-width // 2)
+        found.append((height, width))
+    if min(found[-2]) == 1:
+        shorter = min(image_shape[:2])
+        raise ValueError(f"{doublings} generator.widths are too many for images of side {shorter}: give fewer")
     return found[::-1]
+
+
+def grown(image_shape: Sequence[int], doublings: int) -> list[tuple[int, int]]:
+    """Height and width from a start of 4 pixels on the shorter side, after each doubling; the last holds the image.
+
+    64x96 grows from 4x6 in four, 28x28 lies within 32x32, that grew from 4x4 in three.
+    """
+    height, width = (max(4, -(-side // 2**doublings)) for side in image_shape[:2])
+    return [(height * 2**n, width * 2**n) for n in range(doublings + 1)]
 
 
 def _frame(side: int, whole: int) -> tuple[int, int]:
@@ -144,16 +153,16 @@ def _frame(side: int, whole: int) -> tuple[int, int]:
     return (whole - side) // 2, whole - side - (whole - side) // 2
 
 
-def cropped(images: Array, side: int) -> Array:
-    """Return the middle ``[B, side, side, C]`` of images."""
-    before, _ = _frame(side, images.shape[1])
-    return images[:, before : before + side, before : before + side]
+def cropped(images: Array, height: int, width: int) -> Array:
+    """The middle ``[B, height, width, C]`` of images."""
+    top, left = (_frame(side, whole)[0] for side, whole in zip((height, width), images.shape[1:3], strict=True))
+    return images[:, top : top + height, left : left + width]
 
 
-def framed(images: Array, whole: int) -> Array:
-    """Images in a black frame, ``[B, whole, whole, C]``, of which `cropped` takes them out."""
-    each = _frame(images.shape[1], whole)
-    return jnp.pad(images, ((0, 0), each, each, (0, 0)), constant_values=-1)
+def framed(images: Array, height: int, width: int) -> Array:
+    """Images in a black frame, ``[B, height, width, C]``, of which `cropped` takes them out."""
+    rows, columns = (_frame(*each) for each in zip(images.shape[1:3], (height, width), strict=True))
+    return jnp.pad(images, ((0, 0), rows, columns, (0, 0)), constant_values=-1)
 
 
 class Generator(nn.Module):

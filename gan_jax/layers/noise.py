@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -53,14 +54,14 @@ class Noise(nn.Module):
         return (x + strength * noise.astype(self.param_dtype)).astype(self.dtype)
 
 
-def maps(keys: Array | None, sides: Sequence[int], dtype: Any) -> list[Array]:
-    """Return the noise of several layers, a map ``[B, side, side, 1]`` of N(0, 1) for each of their ``sides``.
+def maps(keys: Array | None, shapes: Sequence[tuple[int, int]], dtype: Any) -> list[Array]:
+    """Return the noise of several layers, a map ``[B, H, W, 1]`` of N(0, 1) for each of their ``shapes``, (H, W).
 
     It is drawn at once by the examples' keys ``[B]``: a draw takes XLA seconds to compile.
     """
     assert keys is not None, "this network draws noise: call it with keys"
     place = jnp.uint32(zlib.crc32(b"noise"))
-    ends = [sum(side**2 for side in sides[: i + 1]) for i in range(len(sides))]
+    ends = list(accumulate(height * width for height, width in shapes))
     both = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, place), (ends[-1],), dtype))(keys)
     parts = jnp.split(both, ends[:-1], 1)
-    return [part.reshape(-1, side, side, 1) for part, side in zip(parts, sides, strict=True)]
+    return [part.reshape(-1, *shape, 1) for part, shape in zip(parts, shapes, strict=True)]

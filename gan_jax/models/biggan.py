@@ -4,6 +4,7 @@ Channels and blocks are those of the author's code (ajbrock/BigGAN-PyTorch). The
 `gan_jax.models.resnet`, with ``wide`` blocks and ``attention``.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ class BigGenerator(nn.Module):
       widths: of the blocks, or stages, each of which doubles the side.
       first: channels before them.
       embedding: numbers that a label becomes; that embedding alone isn't spectrally normalised.
-      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
+      attention: the shorter side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
       biased: whether convolutions have the biases that batch norm takes away again; as published, they do.
       norm: batch.
       initializer, spectral: see `gan_jax.layers.Dense`.
@@ -83,8 +84,8 @@ class BigGenerator(nn.Module):
         if self.norm != "batch":
             raise ValueError(f"norm must be batch, not {self.norm!r}: its gains are how these networks are told")
         types = layers.weight_types(self)
-        side, *larger = layers.sides(self.image_shape, len(self.widths))
-        check_attention(self.attention, larger)
+        first, *larger = layers.sides(self.image_shape, len(self.widths))
+        check_attention(self.attention, [min(side) for side in larger])
         shared = z[:, :0]
         if self.conditional == "shared":
             assert label is not None
@@ -94,11 +95,11 @@ class BigGenerator(nn.Module):
             return lambda x: ConditionedNorm(**types)(x, code, train=train, axis_name=axis_name)
 
         start, codes = self.codes(z.astype(self.dtype), shared)
-        x = Dense(side * side * self.first, use_bias=True, **types)(start)
-        x = layers.reshaped(x, (-1, side, side, self.first))
+        x = Dense(math.prod(first) * self.first, use_bias=True, **types)(start)
+        x = layers.reshaped(x, (-1, *first, self.first))
         for features, side, code in zip(self.widths, larger, codes, strict=True):
             x = self.stage(x, features, side, norm_by(code))
-            x = SelfAttention(**types)(x) if side == self.attention else x
+            x = SelfAttention(**types)(x) if min(side) == self.attention else x
         last = BatchNorm(dtype=self.dtype, param_dtype=self.param_dtype)
         x = layers.relu(x, lambda x: last(x, train=train, axis_name=axis_name))
         return jnp.tanh(Conv(self.image_shape[-1], use_bias=True, **types)(x))
@@ -107,8 +108,8 @@ class BigGenerator(nn.Module):
         """Return what the first dense layer is given, and what each stage's norms are."""
         raise NotImplementedError
 
-    def stage(self, x: Array, features: int, side: int, norm: Callable[[Array], Array]) -> Array:
-        """Return maps ``[N, side, side, features]``, of half that side."""
+    def stage(self, x: Array, features: int, side: tuple[int, int], norm: Callable[[Array], Array]) -> Array:
+        """Return maps ``[N, *side, features]``, of maps with half of both sides."""
         raise NotImplementedError
 
 
@@ -129,7 +130,7 @@ class Generator(BigGenerator):
         start, *own = jnp.split(z, parts, 1)
         return start, [jnp.concatenate([shared, part], 1) for part in own]
 
-    def stage(self, x: Array, features: int, side: int, norm: Callable[[Array], Array]) -> Array:
+    def stage(self, x: Array, features: int, side: tuple[int, int], norm: Callable[[Array], Array]) -> Array:
         """Return what one residual block makes."""
         types = {"use_bias": self.biased, **layers.weight_types(self)}
         return layers.rematerialized(self, up_block, x, features, side, norm, types)

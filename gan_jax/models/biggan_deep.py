@@ -31,12 +31,12 @@ class Generator(BigGenerator):
         code = jnp.concatenate([shared, z], 1)
         return code, [code] * len(self.widths)
 
-    def stage(self, x: Array, features: int, side: int, norm: Callable[[Array], Array]) -> Array:
+    def stage(self, x: Array, features: int, side: tuple[int, int], norm: Callable[[Array], Array]) -> Array:
         """Return what two blocks make, of which the second doubles the side."""
         if features > x.shape[-1]:
             raise ValueError(f"widths {(self.first, *self.widths)} rise, and shortcuts can only drop channels")
         types = {"use_bias": self.biased, **layers.weight_types(self)}
-        x = layers.rematerialized(self, _up_block, x, x.shape[-1], x.shape[1], norm, types)
+        x = layers.rematerialized(self, _up_block, x, x.shape[-1], x.shape[1:3], norm, types)
         return layers.rematerialized(self, _up_block, x, features, side, norm, types)
 
 
@@ -50,7 +50,7 @@ class Discriminator(layers.Discriminator):
       first: channels of the first convolution.
       widths: of the stages.
       downs: how many of them halve the side.
-      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
+      attention: the shorter side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
       pooling: over pixels, ``sum`` or ``mean``.
 
     Raises:
@@ -68,7 +68,7 @@ class Discriminator(layers.Discriminator):
     def body(self, x: Array, norm: layers.Norm) -> Array:
         """Return the last hidden layer."""
         types = {"use_bias": True, **layers.weight_types(self)}
-        check_attention(self.attention, [-(-x.shape[1] // 2 ** (stage + 1)) for stage in range(self.downs)])
+        check_attention(self.attention, [-(-min(x.shape[1:3]) // 2 ** (stage + 1)) for stage in range(self.downs)])
         if any(after < before for before, after in zip((self.first, *self.widths), self.widths, strict=False)):
             raise ValueError(f"widths {(self.first, *self.widths)} fall, and shortcuts can only add channels")
         x = Conv(self.first, **types)(x)
@@ -76,12 +76,12 @@ class Discriminator(layers.Discriminator):
             down = stage < self.downs
             x = layers.rematerialized(self, _down_block, x, features, down, norm, types)
             x = layers.rematerialized(self, _down_block, x, features, False, norm, types)
-            if down and x.shape[1] == self.attention:
+            if down and min(x.shape[1:3]) == self.attention:
                 x = SelfAttention(**layers.weight_types(self))(x)
         return summed_up(layers.relu(x), self.pooling)
 
 
-def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[str, Any]) -> Array:
+def _up_block(x: Array, features: int, side: tuple[int, int], norm: layers.Norm, types: dict[str, Any]) -> Array:
     """Norm and ReLU before each convolution; beside them, the first ``features`` channels, doubled."""
     inside = Conv(x.shape[-1] // 4, kernel_size=1, **types)(layers.relu(x, norm))
     y = _doubled(layers.relu(inside, norm), side)
@@ -91,8 +91,9 @@ def _up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict
     return y + _doubled(x[..., :features], side)
 
 
-def _doubled(x: Array, side: int) -> Array:
-    return x if x.shape[1] == side else doubled(x)[:, :side, :side]
+def _doubled(x: Array, side: tuple[int, int]) -> Array:
+    height, width = side
+    return x if x.shape[1:3] == side else doubled(x)[:, :height, :width]
 
 
 def _down_block(x: Array, features: int, down: bool, norm: layers.Norm, types: dict[str, Any]) -> Array:

@@ -1,9 +1,11 @@
 """DCGAN (Radford, Metz & Chintala 2015, arXiv:1511.06434), in the layout of pytorch/examples ``dcgan/main.py``.
 
-No bias anywhere, weights N(0, .02), batch-norm gains N(1, .02). Works on any square image: each block halves the side,
-rounded up, so 64 goes down to 4 by four blocks (Radford's network), 128 by five, 28 to 7 by two and to 4 by three.
+No bias anywhere, weights N(0, .02), batch-norm gains N(1, .02). Works on images of any shape: each block halves both
+sides, rounded up, so 64 goes down to 4 by four blocks (Radford's network), 128 by five, 28 to 7 by two and to 4 by
+three, 64x96 to 4x6 by four.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,15 +20,15 @@ _GAIN_SPREAD = 0.02  # of batch norm's initial gains
 class Generator(layers.Generator):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
-    Dense to ``side·side·widths[0]`` with ``side = ceil(H / 2^len(widths))``; then for each width batch norm, ReLU and a
-    transposed convolution to the next width (at last to C); tanh. Where the side that the discriminator would have
-    there is odd, the convolution's last row and column are dropped: 28 grows from 4 by way of 7 and 14.
+    Dense to ``h·w·widths[0]`` with ``h = ceil(H / 2^len(widths))``, w likewise; then for each width batch norm, ReLU
+    and a transposed convolution to the next width (at last to C); tanh. Where a side that the discriminator would have
+    there is odd, the convolution's last row or column is dropped: 28 grows from 4 by way of 7 and 14.
 
     Attributes:
       widths: of the blocks.
 
     Raises:
-      ValueError: the image isn't square, or so small that a block would have nothing to do.
+      ValueError: the image is so small that a block would have nothing to do.
     """
 
     widths: Sequence[int] = (128, 64)
@@ -37,12 +39,12 @@ class Generator(layers.Generator):
 
     def body(self, z: Array, norm: layers.Norm) -> Array:
         """Return images."""
-        side, *larger = layers.sides(self.image_shape, len(self.widths))
+        start, *larger = layers.sides(self.image_shape, len(self.widths))
         types = layers.weight_types(self)
-        x = layers.reshaped(Dense(side * side * self.widths[0], **types)(z), (-1, side, side, self.widths[0]))
-        for features, side in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
+        x = layers.reshaped(Dense(math.prod(start) * self.widths[0], **types)(z), (-1, *start, self.widths[0]))
+        for features, (height, width) in zip((*self.widths[1:], self.image_shape[-1]), larger, strict=True):
             x = layers.rematerialized(self, _up_block, x, features, norm, types)
-            x = x[:, :side, :side]
+            x = x[:, :height, :width]
         return jnp.tanh(x)
 
 

@@ -5,7 +5,8 @@ excitation), and makes images of two sides, which D judges in parts: 25 logits o
 of its maps of reals; the term ``self_supervision`` holds these against the reals.
 
 Channels and layers are those of the author's code at 256, 512 and 1024. Networks of sides from 32 to 128 are the inner
-part of these, with a second image of half the side. Images of 28 pixels lie in a black frame.
+part of these, with a second image of half the side. Images of 28 pixels lie in a black frame. Of images that aren't
+square, all of this is said of the shorter side.
 
 Unlike there, smaller real images are means of pixels, where theirs are every second one.
 """
@@ -21,7 +22,7 @@ from gan_jax import layers
 from gan_jax.layers import Array, BatchNorm, Conv, DiscriminatorOutput, Dtype, StridedConv
 from gan_jax.layers.modules import Weighted
 from gan_jax.layers.noise import Noise, maps
-from gan_jax.ops.resample import halved, pooled
+from gan_jax.ops.resample import halved, pooled, squared
 
 _TIMES = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}  # channels at a side, by width
 _LARGEST = 256  # side of D's first map, and twice that of the second image
@@ -30,13 +31,15 @@ _SPREAD = 0.02  # of batch norm's initial gains
 
 
 class Start(Weighted):
-    """Latents ``[B, Z]`` -> maps ``[B, 4, 4, features]``, a transposed convolution."""
+    """Latents ``[B, Z]`` -> maps ``[B, *shape, features]``, a transposed convolution."""
+
+    shape: tuple[int, int] = (4, 4)
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        kernel = self.kernel((4, 4, self.features, z.shape[-1]), output_axis=2)
+        kernel = self.kernel((*self.shape, self.features, z.shape[-1]), output_axis=2)
         rows = kernel.reshape(-1, z.shape[-1]).astype(self.dtype)
-        return (z.astype(self.dtype) @ rows.T).reshape(-1, 4, 4, self.features)
+        return (z.astype(self.dtype) @ rows.T).reshape(-1, *self.shape, self.features)
 
 
 class Valid4(Weighted):
@@ -88,22 +91,24 @@ class _Network(nn.Module):
             raise ValueError(f"norm must be batch, not {self.norm!r}")
 
 
-def whole_side(image_shape: Sequence[int]) -> int:
-    """Return the side of the networks, a power of two from 32 to 1024, that images are cut out of.
+def shapes_of(image_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Height and width of maps, the shorter side from 4 to one from 32 to 1024, that images are cut out of.
 
     Raises:
-      ValueError: images aren't square, or of another side than 28 or such a power.
+      ValueError: the shorter side is another than 28 or such a power of two, or the longer one can't be halved.
     """
     height, width, *_ = image_shape
-    side = 32 if height == 28 else height
-    if height != width or side not in _TIMES or side < 32:
+    side = 32 if min(height, width) == 28 else min(height, width)
+    if side not in _TIMES or side < 32:
         raise ValueError(f"FastGAN makes images of sides 28, 32, 64 and so on to 1024, not of {height}x{width}")
-    return side
+    if max(height, width) % halved_by(side):
+        raise ValueError(f"FastGAN makes images whose sides {halved_by(side)} divides, not of {height}x{width}")
+    return layers.grown(image_shape, (side // 4).bit_length() - 1)
 
 
-def smaller_side(side: int) -> int:
-    """Return the side of the second image of networks of ``side``."""
-    return min(side, _LARGEST) // 2
+def halved_by(side: int) -> int:
+    """How many times as large as the second image the first is, of networks of ``side``."""
+    return max(2, 2 * side // _LARGEST)
 
 
 class Generator(_Network):
@@ -116,7 +121,7 @@ class Generator(_Network):
       image_shape: (height, width, channels).
 
     Raises:
-      ValueError: see `whole_side`.
+      ValueError: see `shapes_of`.
     """
 
     image_shape: tuple[int, int, int] = (256, 256, 3)
@@ -124,7 +129,7 @@ class Generator(_Network):
     @property
     def halvings(self) -> tuple[int, ...]:
         """How often the images that follow the first are halved; see `gan_jax.core.tasks.in_sides`."""
-        return (max(1, self.image_shape[0].bit_length() - _LARGEST.bit_length() + 1),)
+        return (max(1, min(self.image_shape[:2]).bit_length() - _LARGEST.bit_length() + 1),)
 
     @nn.compact
     def __call__(
@@ -139,25 +144,25 @@ class Generator(_Network):
     ) -> Any:
         del label
         self.check()
-        whole, told = whole_side(self.image_shape), {"train": train, "axis_name": axis_name}
-        sides = [side for side in _TIMES if 4 < side <= whole]
-        drawn_at = [side for side in sides if _twice(side) for _ in range(2)]
+        told = {"train": train, "axis_name": axis_name}
+        start, *shapes = shapes_of(self.image_shape)
+        drawn_at = [shape for shape in shapes if _twice(min(shape)) for _ in range(2)]
         random = noise_mode == "random"
         noise = maps(keys, drawn_at, self.param_dtype) if random else [None] * len(drawn_at)
-        x = _glu(self, Start(2 * self.up_channels(4), **layers.weight_types(self))(z), told)
+        types, whole = layers.weight_types(self), min(shapes[-1])
+        x = _glu(self, Start(2 * self.up_channels(4), shape=start, **types)(z), told)
         found = {4: x}
-        for side in sides:
+        for side in map(min, shapes):
             own = [noise.pop(0), noise.pop(0)] if _twice(side) else []
             x = layers.rematerialized(self, _up, x, self, self.up_channels(side), own, noise_mode, told)
             if side // 16 in _GATED:
                 x = x * _gate(self, found[side // 16], self.up_channels(side))
             found[side] = x
-        types = layers.weight_types(self)
-        small = smaller_side(whole)
-        both = Conv(self.image_shape[-1], **types)(x), Conv(self.image_shape[-1], kernel_size=1, **types)(found[small])
+        height, width, channels = self.image_shape
+        part = halved_by(whole)
+        both = Conv(channels, **types)(x), Conv(channels, kernel_size=1, **types)(found[whole // part])
         last = jnp.tanh if whole == 1024 else lambda image: image
-        height = self.image_shape[0]
-        return tuple(layers.cropped(last(y), height * y.shape[1] // whole) for y in both)
+        return tuple(layers.cropped(last(y), height // n, width // n) for y, n in zip(both, (1, part), strict=True))
 
 
 def _twice(side: int) -> bool:
@@ -191,19 +196,19 @@ def _up(
 def _gate(module: Any, low: Array, features: int) -> Array:
     """Skip-layer excitation (section 3.1): numbers in [0, 1] ``[B, 1, 1, features]`` from a map of a lower side."""
     types = layers.weight_types(module)
-    x = jax.nn.swish(Valid4(features, **types)(pooled(low, 4)))
+    x = jax.nn.swish(Valid4(features, **types)(squared(low, 4)))
     return jax.nn.sigmoid(Conv(features, kernel_size=1, **types)(x))
 
 
 class Discriminator(_Network):
     """Images of two sides ``([B, H, W, C], [B, h, w, C])``, or one, -> `DiscriminatorOutput`.
 
-    Its 50 logits are of 5x5 places of either image. ``extra`` has ``decoded`` and ``target``, each ``[B, 3, h, h, C]``:
-    what decoders make of the last map of the image, of the smaller one's, and of a random quarter of the map at 16x16;
-    and what these should be. Features are the last map's mean.
+    Its 50 logits are of 5x5 places of either image, or of more where it is longer. ``extra`` has ``decoded`` and
+    ``target``, each ``[B, 3, h, w, C]``: what decoders make of the last map of the image, of the smaller one's, and of
+    a random quarter of the map at 16x16; and what these should be. Features are the last map's mean.
 
     Raises:
-      ValueError: see `whole_side`.
+      ValueError: see `shapes_of`.
     """
 
     @nn.compact
@@ -226,7 +231,7 @@ class Discriminator(_Network):
         logits = jnp.concatenate([judged.reshape(image.shape[0], -1), beside.reshape(image.shape[0], -1)], 1)
         last, quartered = maps_of[8], maps_of[16]
         part, target = _quarter(quartered, image, keys)
-        decoded = [self._decoded(own, image.shape[-1], small.shape[1], told) for own in (last, last_of_small, part)]
+        decoded = [self._decoded(own, small.shape[1:], told) for own in (last, last_of_small, part)]
         pictures = [pooled(image, small.shape[1]), small, pooled(target, small.shape[1])]
         wide = self.param_dtype
         return DiscriminatorOutput(
@@ -237,16 +242,15 @@ class Discriminator(_Network):
 
     def _of_image(self, x: Array, told: dict[str, Any]) -> tuple[Array, dict[int, Array]]:
         """Logits ``[B, 5, 5, 1]`` and all maps, by their sides."""
-        types, whole = layers.weight_types(self), x.shape[1]
+        types, whole = layers.weight_types(self), min(x.shape[1:3])
         if whole <= _LARGEST:
             x = layers.leaky_relu(Conv(self.down_channels(whole), **types)(x))
-        while x.shape[1] > _LARGEST:
-            half = x.shape[1] // 2
-            first = x.shape[1] == whole
+        while (side := min(x.shape[1:3])) > _LARGEST:
+            half, first = side // 2, side == whole
             x = StridedConv(self.down_channels(half), **types)(x)
             x = layers.leaky_relu(x if first else _norm(self, x, told))
-        found = {x.shape[1]: x}
-        while (side := x.shape[1]) > 8:
+        found = {side: x}
+        while (side := min(x.shape[1:3])) > 8:
             features = self.down_channels(side // 2)
             x = layers.rematerialized(self, _down, x, self, features, told)
             if 4 * side in found:
@@ -258,16 +262,17 @@ class Discriminator(_Network):
     def _of_small(self, x: Array, told: dict[str, Any]) -> tuple[Array, Array]:
         """Logits ``[B, 5, 5, 1]`` and the last map."""
         types, first = layers.weight_types(self), True
-        while x.shape[1] > 8:
-            x = StridedConv(self.down_channels(x.shape[1] // 2) // 2, **types)(x)
+        while (side := min(x.shape[1:3])) > 8:
+            x = StridedConv(self.down_channels(side // 2) // 2, **types)(x)
             x = layers.leaky_relu(x if first else _norm(self, x, told))
             first = False
         return Valid4(1, **types)(x), x
 
-    def _decoded(self, x: Array, channels: int, side: int, told: dict[str, Any]) -> Array:
-        """Decode a map to an image ``[B, side, side, channels]``."""
-        at = x.shape[1]
-        while (at := 2 * at) <= side:
+    def _decoded(self, x: Array, shape: tuple[int, ...], told: dict[str, Any]) -> Array:
+        """An image ``[B, *shape]`` of a map."""
+        height, width, channels = shape
+        at = min(x.shape[1:3])
+        while (at := 2 * at) <= min(height, width):
             x = layers.rematerialized(self, _up, x, self, max(1, self.up_channels(at) // 2), [], "none", told)
         return jnp.tanh(Conv(channels, **layers.weight_types(self))(x))
 
@@ -275,9 +280,10 @@ class Discriminator(_Network):
 def _two_sides(x: Any) -> tuple[Array, Array]:
     """Return the image and the smaller one, in black frames if they are of odd sides."""
     image, *smaller = x if isinstance(x, tuple) else (x,)
-    whole = whole_side(image.shape[1:])
-    small = smaller[0] if smaller else pooled(image, image.shape[1] * smaller_side(whole) // whole)
-    return layers.framed(image, whole), layers.framed(small, smaller_side(whole))
+    height, width = shapes_of(image.shape[1:])[-1]
+    part = halved_by(min(height, width))
+    small = smaller[0] if smaller else pooled(image, image.shape[1] // part)
+    return layers.framed(image, height, width), layers.framed(small, height // part, width // part)
 
 
 def _down(x: Array, module: Any, features: int, told: dict[str, Any]) -> Array:
@@ -295,8 +301,8 @@ def _quarter(x: Array, image: Array, keys: Array | None) -> tuple[Array, Array]:
     corner = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2))(keys)
 
     def one(x: Array, corner: Array) -> Array:
-        half = x.shape[0] // 2
-        begin = (corner[0] * half, corner[1] * half, jnp.zeros_like(corner[0]))
-        return jax.lax.dynamic_slice(x, begin, (half, half, x.shape[-1]))
+        height, width, channels = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
+        begin = (corner[0] * height, corner[1] * width, jnp.zeros_like(corner[0]))
+        return jax.lax.dynamic_slice(x, begin, (height, width, channels))
 
     return jax.vmap(one)(x, corner), jax.vmap(one)(image, corner)

@@ -1,6 +1,7 @@
 """The progressive GAN's networks (Karras et al. 2018, arXiv:1710.10196), for images of one side of their growth.
 
 A network for sides of 8 has all layers of that for 4, by the same names, and so on: `gan_jax.stages` lets a run grow.
+Of images that aren't square, names and numbers go by the shorter side; 64x96 grows from 4x6.
 While a side is new, ``fade`` goes from 0 to 1: from the doubled image of the side below to the new layers' image, and
 in D from the halved image's features to theirs. Both keep it as a variable, so that what is drawn is as it was trained.
 
@@ -29,15 +30,19 @@ _ACTIVE: dict[str, Any] = {"activation": "leaky_relu", "gain": 1 / _GAIN}  # lea
 
 
 def sides_of(image_shape: tuple[int, ...]) -> list[int]:
-    """Return the sides of a network, from 4 on.
+    """The sides of a network, of maps that aren't square the shorter ones, from 4 on.
 
     Raises:
-      ValueError: images aren't square, or their side is no power of two from 4 up.
+      ValueError: the shorter side is no power of two from 4 up, or the longer one doesn't double with it.
     """
     height, width, *_ = image_shape
-    if height != width or height < 4 or height & (height - 1):
-        raise ValueError(f"the progressive GAN makes images of sides 4, 8, 16 and so on, not of {height}x{width}")
-    return [2**i for i in range(2, height.bit_length())]
+    side = min(height, width)
+    if side < 4 or side & (side - 1) or max(height, width) % (side // 4):
+        longer = "" if height == width else ", the longer one any multiple of a quarter of the other"
+        raise ValueError(
+            f"the progressive GAN makes images of sides 4, 8, 16 and so on{longer}, not of {height}x{width}"
+        )
+    return [2**i for i in range(2, side.bit_length())]
 
 
 class EqualizedResampling(Equalized):
@@ -127,13 +132,15 @@ class Generator(nn.Module):
         layers.check_conditional(self.conditional, self.classes, ("none", "concat"))
         if self.conditional == "concat":
             z = layers.with_label(z, label, self.classes)
-        types, first = _types(self), _width(self, 4)
-        x = EqualizedDense(16 * first, use_bias=False, kernel_gain=_GAIN / 4, name="start", **types)(pixel_norm(z))
-        x = x.reshape(-1, 4, 4, first)
+        types, first, sides = _types(self), _width(self, 4), sides_of(self.image_shape)
+        height, width = (side * 4 // sides[-1] for side in self.image_shape[:2])
+        told: dict[str, Any] = {"use_bias": False, "kernel_gain": _GAIN / 4, "name": "start", **types}
+        x = EqualizedDense(height * width * first, **told)(pixel_norm(z))
+        x = x.reshape(-1, height, width, first)
         bias: Array = self.param("start_bias", nn.initializers.zeros, (first,), self.param_dtype)
         x = pixel_norm(layers.leaky_relu(x + bias.astype(self.dtype)))
         kept, images = _fade(self, fade, train, self.param_dtype), []
-        for side in sides_of(self.image_shape):
+        for side in sides:
             x = layers.rematerialized(self, _grown, x, side, _width(self, side), types)
             images += [EqualizedResampling(self.image_shape[-1], kernel_size=1, name=f"image_{side}", **types)(x)]
         *below, own = images
@@ -214,7 +221,7 @@ class Discriminator(nn.Module):
 
 
 def _shrunk(x: Array, side: int, below: int, types: dict[str, Any]) -> Array:
-    """``[B, side, side, c] -> [B, side / 2, side / 2, below]``."""
+    """``[B, H, W, c] -> [B, H / 2, W / 2, below]``, ``side`` the shorter one."""
     told: dict[str, Any] = {"kernel_gain": _GAIN, **_ACTIVE, **types}
     x = EqualizedResampling(x.shape[-1], name=f"conv0_{side}", **told)(x)
     return EqualizedResampling(below, resample="down", name=f"conv1_{side}", **told)(x)

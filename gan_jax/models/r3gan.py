@@ -2,7 +2,8 @@
 
 A modern ResNet and nothing else: no normalisation, no style, no noise, no tanh, and no bias but before activations.
 Both are stages of one width each, from 4x4 on doubling the side, D the mirror image of G. Images of sides between
-those are cut out of the middle of G's, and D puts a black frame about them: 28x28 by networks of 32.
+those are cut out of the middle of G's, and D puts a black frame about them: 28x28 by networks of 32. Of images that
+aren't square, the shorter side grows from 4, the other from more: 64x96 from 4x6.
 
 Every kernel is N(0, gain² / fan_in) at first. The blocks' last is 0, so that they begin as identities (as in Fixup,
 Zhang et al. 2019, arXiv:1901.09321), and their others are scaled down with the number of blocks.
@@ -122,7 +123,7 @@ class Generator(nn.Module):
     def __call__(self, z: Array, *, train: bool, label: Array | None = None, axis_name: str | None = None) -> Array:
         del train, axis_name
         layers.check_conditional(self.conditional, self.classes, ("none", "concat"))
-        _check_stages(self, self.image_shape)
+        start, *_ = _stages(self, self.image_shape)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = z.astype(self.dtype)
         if self.conditional == "concat":
@@ -130,7 +131,7 @@ class Generator(nn.Module):
                 [z, Linear(self.embedding, **types)(layers.label_code(label, self.classes, self.dtype))], -1
             )
         width = self.widths[0]
-        basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, width), self.param_dtype)
+        basis = self.param("basis", nn.initializers.normal(1.0), (*start, width), self.param_dtype)
         x = basis.astype(self.dtype) * Linear(width, **types)(z)[:, None, None]
         for stage in range(len(self.widths)):
             low = stage >= len(self.widths) - self.low_precision
@@ -138,7 +139,7 @@ class Generator(nn.Module):
             for _ in range(self.blocks[stage]):
                 x = layers.rematerialized(self, _block, x, self, stage)
         x = Linear(self.image_shape[-1], **types)(x)
-        return layers.cropped(x, self.image_shape[0])
+        return layers.cropped(x, *self.image_shape[:2])
 
 
 class Discriminator(nn.Module):
@@ -171,7 +172,7 @@ class Discriminator(nn.Module):
     ) -> DiscriminatorOutput:
         del train, axis_name, batches
         layers.check_conditional(self.conditional, self.classes, ("none", "projection"))
-        x = layers.framed(x, _check_stages(self, x.shape[1:]))
+        x = layers.framed(x, *_stages(self, x.shape[1:])[-1])
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for stage in range(len(self.widths)):
             own = jnp.bfloat16 if stage < self.low_precision else self.dtype
@@ -194,17 +195,18 @@ class Discriminator(nn.Module):
         return DiscriminatorOutput(logits, features.astype(wide))
 
 
-def _check_stages(module: Any, shape: Sequence[int]) -> int:
-    """Return the side that the networks end at; refuse images that aren't made by so many stages."""
+def _stages(module: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Height and width of each stage's maps; refuses images that aren't made by so many stages."""
     stages = len(module.widths)
     if not stages == len(module.blocks) == len(module.groups):
         raise ValueError("widths, blocks and groups must be of one length, a number for each stage")
     full: int = 4 * 2 ** (stages - 1)
-    if shape[0] != shape[1] or not full / 2 < shape[0] <= full:
+    if not full / 2 < min(shape[:2]) <= full:
         raise ValueError(
-            f"{stages} widths are for square images of sides from {full // 2 + 1} to {full}, not {shape[0]}x{shape[1]}"
+            f"{stages} widths are for images whose shorter side is from {full // 2 + 1} to {full}, "
+            f"not {shape[0]}x{shape[1]}"
         )
-    return full
+    return layers.grown(shape, stages - 1)
 
 
 def _types(module: Any, x: Array) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """Residual networks (Miyato et al. 2018, arXiv:1802.05957, tables 3 to 5; Gulrajani et al. 2017), for images of any
-side.
+shape.
 
 With ``attention`` they are SAGAN's (Zhang et al. 2019, arXiv:1805.08318).
 
@@ -28,7 +28,7 @@ POOLINGS = {"sum": jnp.sum, "mean": jnp.mean}
 class Generator(layers.Generator):
     """Latents ``[B, Z]`` -> images ``[B, H, W, C]`` in [-1, 1].
 
-    Dense to ``side·side·first``; for each width a residual block that doubles the side by repeating pixels; norm,
+    Dense to ``h·w·first``; for each width a residual block that doubles both sides by repeating pixels; norm,
     ReLU, 3x3 convolution, tanh. A last row and column too many are dropped, as in `gan_jax.models.dcgan`. Unlike the
     paper's, convolutions in the blocks have no bias where batch norm takes it away again (shortcuts carry it to the
     last norm, which does).
@@ -38,7 +38,7 @@ class Generator(layers.Generator):
       first: channels before them; 0: as many as the first block's.
       gain: of the blocks' initial kernels.
       biased: whether convolutions have the biases that batch norm takes away again; as published, they do.
-      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
+      attention: the shorter side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
 
     Raises:
       ValueError: see `gan_jax.layers.sides`; or no block makes maps of such a side.
@@ -53,15 +53,15 @@ class Generator(layers.Generator):
 
     def body(self, z: Array, norm: layers.Norm) -> Array:
         """Return images."""
-        side, *larger = layers.sides(self.image_shape, len(self.widths))
+        start, *larger = layers.sides(self.image_shape, len(self.widths))
         types = layers.weight_types(self)
         inner = {"use_bias": self.biased or layers.bias_before(self.norm), "gain": self.gain, **types}
-        check_attention(self.attention, larger)
+        check_attention(self.attention, [min(side) for side in larger])
         first = self.first or self.widths[0]
-        x = layers.reshaped(Dense(side * side * first, use_bias=True, **types)(z), (-1, side, side, first))
+        x = layers.reshaped(Dense(math.prod(start) * first, use_bias=True, **types)(z), (-1, *start, first))
         for features, side in zip(self.widths, larger, strict=True):
             x = layers.rematerialized(self, up_block, x, features, side, norm, inner)
-            x = SelfAttention(**types)(x) if side == self.attention else x
+            x = SelfAttention(**types)(x) if min(side) == self.attention else x
         x = layers.relu(x, layers.of_all_classes(norm))  # as in the projection GAN's and SAGAN's code
         return jnp.tanh(Conv(self.image_shape[-1], use_bias=True, **types)(x))
 
@@ -78,7 +78,7 @@ class Discriminator(layers.Discriminator):
       wide: whether a block's first convolution has the new width already, as in SAGAN and BigGAN.
       pooling: over pixels, one of `POOLINGS`: sum (Miyato et al.) or mean (Gulrajani et al.).
       gain: of the blocks' initial kernels.
-      attention: the side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
+      attention: the shorter side of the maps that `gan_jax.layers.attention.SelfAttention` comes behind; 0: none.
 
     Raises:
       ValueError: ``pooling`` is none of them, or no block makes maps of such a side.
@@ -95,12 +95,12 @@ class Discriminator(layers.Discriminator):
         """Return the last hidden layer."""
         types: dict[str, Any] = {"use_bias": True, "gain": self.gain, **layers.weight_types(self)}
         inner = {**types, "use_bias": layers.bias_before(self.norm)}
-        check_attention(self.attention, [-(-x.shape[1] // 2 ** (block + 1)) for block in range(self.downs)])
+        check_attention(self.attention, [-(-min(x.shape[1:3]) // 2 ** (block + 1)) for block in range(self.downs)])
         for block, features in enumerate(self.widths):
             within = features if self.wide or block == 0 else x.shape[-1]
             rest = (within, features, block < self.downs, block == 0, norm, types, inner)
             x = layers.rematerialized(self, _down_block, x, *rest)
-            if block < self.downs and x.shape[1] == self.attention:
+            if block < self.downs and min(x.shape[1:3]) == self.attention:
                 x = SelfAttention(**layers.weight_types(self))(x)
         return summed_up(layers.relu(x), self.pooling)
 
@@ -127,14 +127,18 @@ def check_attention(side: int, sides: Sequence[int]) -> None:
         raise ValueError(f"attention={side}: blocks make maps of sides {list(sides)}")
 
 
-def up_block(x: Array, features: int, side: int, norm: layers.Norm, types: dict[str, Any]) -> Array:
-    """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution."""
+def up_block(x: Array, features: int, side: tuple[int, int], norm: layers.Norm, types: dict[str, Any]) -> Array:
+    """Norm, ReLU, doubling, convolution, norm, ReLU, convolution; beside it, doubling and a 1x1 convolution.
+
+    ``side`` is the height and width of what comes of it: those of ``x`` doubled, or one less.
+    """
+    height, width = side
 
     def doubled(x: Array) -> Array:
-        return resample.doubled(x)[:, :side, :side]
+        return resample.doubled(x)[:, :height, :width]
 
     inside = layers.relu(x, norm)
-    if (side, side) == (2 * x.shape[1], 2 * x.shape[2]):
+    if side == (2 * x.shape[1], 2 * x.shape[2]):
         inside = Conv(features, resample="up", **types)(inside)
     else:
         inside = Conv(features, **types)(doubled(inside))

@@ -2,7 +2,8 @@
 
 G maps z to w, and w styles every layer of a network that begins with a learnt constant of 4x4 and adds up images of all
 sides. Networks have sides of powers of two: images of another side are the middle of the next larger (28 of 32), and D
-puts the frame back.
+puts the frame back. Of images that aren't square, the shorter side is such, and all numbers go by it; the constant is
+longer: 4x6 for 64x96.
 
 Activations are clamped at 256 where the highest resolutions compute in bfloat16 (``low_precision``), as the authors do
 with float16. What each layer has is in `gan_jax.layers.equalized` and `gan_jax.layers.modulated`.
@@ -10,7 +11,7 @@ with float16. What each layer has is in `gan_jax.layers.equalized` and `gan_jax.
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ ARCHITECTURES = ("resnet", "orig")
 
 
 def sides_of(side: int) -> list[int]:
-    """Return the sides of a network for images of ``side``, from 4 up to the next power of two.
+    """The sides of a network for images of ``side``, the shorter one, from 4 up to the next power of two.
 
     Raises:
       ValueError: it is below 8.
@@ -41,11 +42,9 @@ def sides_of(side: int) -> list[int]:
     return [2**i for i in range(2, math.ceil(math.log2(side)) + 1)]
 
 
-def _side(image_shape: tuple[int, ...]) -> int:
-    height, width, *_ = image_shape
-    if height != width:
-        raise ValueError(f"StyleGAN2 makes square images, not {height}x{width}")
-    return height
+def shapes_of(image_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Height and width of a network's maps, whose shorter sides are those of `sides_of`."""
+    return layers.grown(image_shape, len(sides_of(min(image_shape[:2]))) - 1)
 
 
 def _width(module: Any, side: int) -> int:
@@ -154,7 +153,7 @@ class Generator(nn.Module):
     @property
     def copies(self) -> int:
         """How many copies of w there are: one a layer, and one for the last image."""
-        return 2 * len(sides_of(_side(self.image_shape)))
+        return 2 * len(shapes_of(self.image_shape))
 
     def __call__(
         self,
@@ -237,8 +236,8 @@ class Generator(nn.Module):
 class SynthesisNetwork(nn.Module):
     """w ``[B, copies, w_dim]`` -> images ``[B, H, W, C]``; fields as of `Generator`.
 
-    At 4x4 the constant and one layer, at each other side a layer that doubles it and one that keeps it. Every side has
-    an image, added to that of the side below, doubled.
+    At 4x4, or longer, the constant and one layer, at each other side a layer that doubles it and one that keeps it.
+    Every side has an image, added to that of the side below, doubled.
     """
 
     image_shape: tuple[int, int, int]
@@ -251,18 +250,19 @@ class SynthesisNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, w: Array, keys: Array | None, noise_mode: str) -> Array:
-        sides = sides_of(_side(self.image_shape))
-        shape = (1, 4, 4, _width(self, 4))
+        shapes = shapes_of(self.image_shape)
+        sides = [min(each) for each in shapes]
+        shape = (1, *shapes[0], _width(self, 4))
         const: Array = self.param("const", nn.initializers.normal(1.0), shape, self.param_dtype)
         images = jnp.zeros((w.shape[0], 2, 2, self.image_shape[-1]), self.param_dtype)
         state: Any = jnp.broadcast_to(const, (w.shape[0], *shape[1:])).astype(self.dtype), images
-        layers_at = [side for side in sides for _ in range(1 if side == 4 else 2)]
+        layers_at = [each for each in shapes for _ in range(1 if min(each) == 4 else 2)]
         noise = maps(keys, layers_at, self.param_dtype) if noise_mode == "random" else [None] * len(layers_at)
         for number, side in enumerate(sides):
             own = slice(max(2 * number - 1, 0), 2 * number + 1)
             told = {"w": w[:, own.start : own.stop + 1], "noise": noise[own], "noise_mode": noise_mode}
             state = layers.rematerialized(self, _synthesized, state, self, side, _types(self, side, sides), told)
-        return layers.cropped(state[1], self.image_shape[0])
+        return layers.cropped(state[1], *self.image_shape[:2])
 
 
 def _synthesized(state: Any, module: Any, side: int, types: dict[str, Any], told: Mapping[str, Any]) -> Any:
@@ -312,8 +312,9 @@ class Discriminator(nn.Module):
         layers.check_conditional(self.conditional, self.classes, ("none", "projection"))
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not {self.architecture!r}")
-        sides = sides_of(_side(x.shape[1:]))
-        x = layers.framed(x, sides[-1])
+        shapes = shapes_of(x.shape[1:])
+        sides = [min(each) for each in shapes]
+        x = layers.framed(x, *shapes[-1])
         types = _types(self, sides[-1], sides)
         x = EqualizedConv(_width(self, sides[-1]), kernel_size=1, activation="leaky_relu", name="from_image", **types)(
             x
@@ -347,7 +348,7 @@ class Discriminator(nn.Module):
 
 
 def _halved(x: Array, module: Any, side: int, types: dict[str, Any]) -> Array:
-    """``[B, side, side, c] -> [B, side / 2, side / 2, c']``."""
+    """``[B, H, W, c] -> [B, H / 2, W / 2, c']``, ``side`` the shorter one."""
     below, residual = _width(module, side // 2), module.architecture == "resnet"
     gain = math.sqrt(0.5) if residual else 1.0
     inside = EqualizedConv(x.shape[-1], activation="leaky_relu", name=f"conv0_{side}", **types)(x)

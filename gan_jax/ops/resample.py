@@ -69,9 +69,25 @@ def halved(x: Array) -> Array:
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def pooled(x: Array, side: int) -> Array:
-    """Means of equal squares, ``[N, side, side, C]``: ``x`` is halved until it has that side."""
-    return reduce(lambda x, _: halved(x), range((x.shape[1] // side).bit_length() - 1), x)
+def pooled(x: Array, height: int) -> Array:
+    """Means of equal squares, ``[N, height, ..., C]``: ``x`` is halved until it has that height."""
+    return reduce(lambda x, _: halved(x), range((x.shape[1] // height).bit_length() - 1), x)
+
+
+def squared(x: Array, side: int) -> Array:
+    """Means ``[N, side, side, C]``, as PyTorch's adaptive pooling: of 6 pixels to 4, those of the first two, of the
+    second and third, and so on."""
+    if x.shape[1] == x.shape[2]:
+        return pooled(x, side)
+
+    def means(length: int) -> Array:
+        """``[side, length]``."""
+        ends = [(i * length // side, -(-(i + 1) * length // side)) for i in range(side)]
+        at = jnp.arange(length)
+        rows = [jnp.where((at >= begin) & (at < end), 1 / (end - begin), 0) for begin, end in ends]
+        return jnp.stack(rows).astype(x.dtype)
+
+    return jnp.einsum("ir,jc,nrcz->nijz", means(x.shape[1]), means(x.shape[2]), x, precision="highest")
 
 
 def on_each_side(transform: Callable[[Array], Array], images: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import build
+from gan_jax import build, sides
 from gan_jax.core.carry import next_stage
 from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.state import GANState, init_state, state_shapes
@@ -111,4 +111,5 @@ def check(found: Sequence[Part]) -> None:
 def described(part: Part) -> str:
     """Return what a stage is, in words."""
     stage, config = part.stage, part.config
-    return f"{stage.name} to step {stage.end:,} ({config.data.image_size} pixels, batch {config.batch_size})"
+    size = sides.named(config.data) if config.data.image_width else config.data.image_size
+    return f"{stage.name} to step {stage.end:,} ({size} pixels, batch {config.batch_size})"

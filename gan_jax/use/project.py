@@ -186,7 +186,7 @@ def likeness(noise: Array) -> Array:
     total, maps = jnp.zeros(()), noise[None]
     while True:
         total += sum(jnp.square((maps * jnp.roll(maps, 1, axis)).mean()) for axis in (1, 2))
-        if maps.shape[1] <= _NOISE_SMALLEST:
+        if min(maps.shape[1:3]) <= _NOISE_SMALLEST:
             return total
         n, height, width, channels = maps.shape
         maps = maps.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))

@@ -32,7 +32,7 @@ KINDS = (
 
 
 def read(run: "Trained", file: Path) -> np.ndarray:
-    """Return the picture in ``file`` as images of the GAN are, uint8 ``[H, W, C]``: cut square, resized.
+    """Return the picture in ``file`` as images of the GAN are, uint8 ``[H, W, C]``: cut to their proportions, resized.
 
     Raises:
       UserError: there is no such file, or it is no image.

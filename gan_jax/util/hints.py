@@ -25,6 +25,8 @@ ALIASES = {
     **dict.fromkeys(("dataset", "data_set", "dataset_name"), "data.name"),
     **dict.fromkeys(("dataroot", "data_dir", "datadir", "data_path", "root", "path", "folder"), "data.dir"),
     **dict.fromkeys(("imsize", "img_size", "imgsize", "image_resolution", "resolution", "size"), "data.image_size"),
+    **dict.fromkeys(("image_height", "img_height", "height"), "data.image_size"),
+    **dict.fromkeys(("img_width", "imwidth"), "data.image_width"),
     **dict.fromkeys(("nc", "num_channels", "img_channels"), "data.channels"),
     **dict.fromkeys(("mirror", "hflip", "horizontal_flip"), "data.flip"),
     **dict.fromkeys(("num_workers", "n_workers"), "data.workers"),

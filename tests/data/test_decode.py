@@ -265,7 +265,7 @@ def test_crop_takes_the_centred_square_and_resize_all() -> None:
     np.testing.assert_array_equal(decode(data, options(4)), np.asarray(square.resize((4, 4), lanczos)))
     squeezed = np.asarray(Image.fromarray(pixels).resize((4, 4), lanczos))
     np.testing.assert_array_equal(decode(data, options(4, fit="resize")), squeezed)
-    with pytest.raises(UnreadableImageError, match="it is 16x8, not 4x4"):
+    with pytest.raises(UnreadableImageError, match="it is 8x16, not 4x4"):
         decode(data, options(4, fit="none"))
 
 

@@ -262,8 +262,8 @@ FAULTS = (
     Fault(
         "odd-sides-cut-at-their-start",
         "gan_jax/models/dcgan.py",
-        "x = x[:, :side, :side]",
-        "x = x[:, -side:, -side:]",
+        "x = x[:, :height, :width]",
+        "x = x[:, -height:, -width:]",
         (f"{_STEPS}[improved]",),
         "Images of an odd side are moved by a pixel.",
     ),

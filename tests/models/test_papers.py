@@ -112,7 +112,7 @@ def test_deep_shortcuts_keep_the_first_channels() -> None:
         @nn.compact
         def __call__(self, x: Any) -> Any:
             types = {"dtype": jnp.float32, "param_dtype": jnp.float32, "initializer": "normal", "spectral": False}
-            return biggan_deep._up_block(x, 3, 4, lambda x: x, types)
+            return biggan_deep._up_block(x, 3, (4, 4), lambda x: x, types)
 
     x = jnp.arange(2 * 2 * 2 * 8, dtype=jnp.float32).reshape(2, 2, 2, 8)
     found, variables = Block().init_with_output(jax.random.key(0), x)

@@ -117,7 +117,7 @@ def test_lower_precision_is_of_the_highest_resolutions_alone() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"data.image_size": 36}, "4 widths are for square images of sides from 17 to 32, not 36x36"),
+        ({"data.image_size": 36}, "4 widths are for images whose shorter side is from 17 to 32, not 36x36"),
         ({"generator.blocks": (1, 1)}, "widths, blocks and groups must be of one length"),
         ({"discriminator.groups": (4, 6, 8, 7)}, "7 groups don't divide"),
     ],

@@ -276,9 +276,9 @@ def test_the_highest_sides_compute_in_bfloat16_and_clamp() -> None:
 def test_images_of_other_sides_are_the_middle_of_the_next_power_of_two() -> None:
     assert stylegan2.sides_of(28) == stylegan2.sides_of(32) == [4, 8, 16, 32]
     images = jnp.arange(32 * 32.0).reshape(1, 32, 32, 1)
-    middle = layers.cropped(images, 28)
+    middle = layers.cropped(images, 28, 28)
     assert_array_equal(middle, images[:, 2:-2, 2:-2])
-    framed = layers.framed(middle, 32)
+    framed = layers.framed(middle, 32, 32)
     assert_array_equal(framed[:, 2:-2, 2:-2], middle)
     assert float(framed.sum() - middle.sum()) == -(32**2 - 28**2)
     with pytest.raises(ValueError, match="side 8 and more, not 7"):

@@ -14,7 +14,7 @@ ORDER = [
     {"ops"},
     {"layers"},
     {"core", "models"},
-    {"keys"},
+    {"keys", "sides"},
     {"config"},
     {"config_files"},
     {"stages"},
