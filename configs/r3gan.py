@@ -95,10 +95,8 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
     config.batch_size, config.steps = own.batch, int(own.images / own.batch)
     small = own.images < 1e6
     config.g_batches = 0 if small else 1
-    config.data.flip = sides.shorter(config.data) != 28 and dataset not in (
-        "shapes32",
-        "shapes64",
-    )  # digits have no mirror
+    digits = sides.shorter(config.data) == 28  # which have no mirror
+    config.data.flip = not digits and dataset not in ("shapes32", "shapes64")
     stages = len(own.widths)
     low = 0 if small else min(4, stages - 1)
     groups = tuple(2 * width // own.group for width in own.widths)
@@ -111,7 +109,7 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
         set_conditional(config, dataset, "concat", "projection")
     config.augment.p = 0.0
     if small:
-        config.augment.name = "translation" if sides.shorter(config.data) == 28 else "color,translation"
+        config.augment.name = "translation" if digits else "color,translation"
     else:
         config.augment.name, config.augment.ada.color, config.augment.ada.cutout = "ada", 0.5, 1.0
     config.averages.ema = average("half_life", half_life=0.0, ramp_up=0.0)
