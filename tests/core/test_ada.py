@@ -120,6 +120,26 @@ def test_the_geometry_of_each_transform_is_what_its_name_says() -> None:
         assert_allclose(made("geom", image, **factors)[inside], desired[inside], atol=0.03, err_msg=str(factors))
 
 
+def test_an_image_that_isnt_square_turns_by_pixels_and_moves_by_its_sides() -> None:
+    """Wide and high ones against NumPy and SciPy, within float32; the authors' matrices, in pixels from the centre."""
+    cosine, sine = math.cos(0.6), math.sin(0.6)
+    turn = np.array([[cosine, sine], [-sine, cosine]])  # back
+    for height, width in ((10, 24), (24, 10)):
+        image = np.random.default_rng(0).uniform(-1, 1, (height, width, 3))
+        for draws, matrix, move in (
+            ({"before": 0.6}, turn, (0, 0)),
+            ({"quarters": 1}, np.array([[0, 1], [-1, 0]]), (0, 0)),
+            ({"aspect": 1.5, "fraction": (3.0, -1.25)}, np.diag([1 / 1.5, 1.5]), (-3.0 / 1.5, 1.25 * 1.5)),
+        ):
+            inverse = np.concatenate([matrix, np.array(move)[:, None]], 1)
+            assert_allclose(made("geom", image, **draws), by_hand(image, inverse), atol=1e-4, err_msg=str(draws))
+    chances = {"shift": 1.0, "fraction": 1.0}
+    image, keys = jnp.zeros((16, 64, 1)), jax.random.split(jax.random.key(0), 400)
+    drawn = jax.jit(jax.vmap(lambda key: ada.draw(key, chances, image)), compiler_options=QUICKLY)(keys)
+    assert_array_equal(np.abs(drawn.shift).max(0), [8, 2])  # eighths of width and height
+    assert_allclose(np.std(drawn.fraction, 0), [8, 2], rtol=0.12)
+
+
 def test_transforms_follow_each_other_in_the_papers_order() -> None:
     """The inverse of the product of all matrices, each new one on the left."""
     draws = {"mirrored": True, "quarters": 1, "shift": (2.0, -1.0), "scale": 1.3, "before": 0.4, "aspect": 0.8}

@@ -269,6 +269,27 @@ def test_crop_takes_the_centred_square_and_resize_all() -> None:
         decode(data, options(4, fit="none"))
 
 
+def test_crop_takes_the_centred_part_of_the_proportions_asked_for() -> None:
+    pixels = noise(8, 16, 3)
+    data = saved(Image.fromarray(pixels))
+    for (height, width), part in (
+        ((8, 12), pixels[:, 2:14]),  # too wide
+        ((4, 16), pixels[2:6]),  # too high
+        ((8, 4), pixels[:, 6:10]),
+        ((2, 3), pixels[:, 2:14]),
+    ):
+        desired = Image.fromarray(part).resize((width, height), Image.Resampling.LANCZOS)
+        own = options(height, image_width=width)
+        assert own.image_shape == (height, width, 3)
+        np.testing.assert_array_equal(decode(data, own), np.asarray(desired))
+    squeezed = Image.fromarray(pixels).resize((6, 4), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(decode(data, options(4, image_width=6, fit="resize")), np.asarray(squeezed))
+    with pytest.raises(UnreadableImageError, match="it is 8x16, not 16x8"):
+        decode(data, options(16, image_width=8, fit="none"))
+    np.testing.assert_array_equal(decode(data, options(8, image_width=16, fit="none")), pixels)
+    assert decode(saved(Image.fromarray(noise(1, 300, 3))), options(8, image_width=4)).shape == (8, 4, 3)
+
+
 def test_making_small_doesnt_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     out = decode(saved(Image.fromarray(stripes)), options(8, 1))

@@ -155,7 +155,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "crops-the-upper-left-square",
         _DECODE,
-        "left, top = (image.width - side) // 2, (image.height - side) // 2",
+        "left, top = (image.width - width) // 2, (image.height - height) // 2",
         "left, top = 0, 0",
         ("tests/data/test_decode.py::test_crop_takes_the_centred_square_and_resize_all",),
         "Portraits lose their chins.",

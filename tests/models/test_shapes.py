@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -116,10 +117,8 @@ def test_a_transposed_network_makes_and_judges_transposed_images(name: str) -> N
     wide, hyper = build_gan(of_shape(name, 32, 48))
     high, _ = build_gan(of_shape(name, 48, 32))
     state = jax.eval_shape(lambda: init_state(wide, 0, hyper))
-    rng, scale = (
-        np.random.default_rng(0),
-        1.0 if name in ("progan", "stylegan2") else 0.1,
-    )  # theirs are scaled when used
+    rng = np.random.default_rng(0)
+    scale = 1.0 if name in ("progan", "stylegan2") else 0.1  # theirs are scaled when they are used
     own, other = [], []
     for player in (state.generator, state.discriminator):
         leaves = flatten_dict(player.variables, sep=".")
@@ -128,8 +127,8 @@ def test_a_transposed_network_makes_and_judges_transposed_images(name: str) -> N
         own.append(unflatten_dict(leaves, sep="."))
         other.append(unflatten_dict(transposed(leaves, start, features), sep="."))
     image = np.float32(rng.uniform(-1, 1, (2, *wide.image_shape)))
-    one = jax.jit(lambda: both(wide, own, image), compiler_options=QUICKLY)()
-    two = jax.jit(lambda: both(high, other, image.swapaxes(1, 2)), compiler_options=QUICKLY)()
+    one = jax.jit(partial(both, wide), compiler_options=QUICKLY)(own, image)
+    two = jax.jit(partial(both, high), compiler_options=QUICKLY)(other, image.swapaxes(1, 2))
     for a, b in zip((one[0], one[1]), (two[0].swapaxes(1, 2), two[1]), strict=True):
         if name == "fastgan" and a is one[1]:  # parts of an image, which count alike
             a, b = np.sort(a, 1), np.sort(b, 1)
