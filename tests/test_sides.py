@@ -1,6 +1,7 @@
 """Height and width in configs, presets, overrides and on command lines; runs from before there was a width."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def test_a_config_has_two_numbers_and_overrides_may_be_text() -> None:
 
 
 def parsed(*argv: str) -> ConfigDict:
+    sys.argv = ["launch.py", *argv]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values, lock_config=False)
     flags.DEFINE_string("mode", "train", "", flag_values=values)
@@ -49,7 +51,8 @@ def parsed(*argv: str) -> ConfigDict:
 
 
 @pytest.mark.filterwarnings("ignore:the load_module")
-def test_a_command_line_gives_both_in_one_key() -> None:
+def test_a_command_line_gives_both_in_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [])  # put back behind it
     config = "--config=configs/gan.py"
     assert sides.of(parsed(config, "--config.data.image_size=24x40").data) == (24, 40)
     assert sides.of(parsed(config, "--config.data.image_size", "24x40").data) == (24, 40)

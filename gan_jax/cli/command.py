@@ -5,6 +5,7 @@ JAX is imported only when a mode starts, so that ``--help`` and a mistyped flag 
 
 import dataclasses
 import re
+import sys
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -79,7 +80,9 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     if helping.asked(argv):
         print(helping.text(values, argv))
         raise SystemExit
-    argv = _in_two_keys(_resolved(argv))
+    argv = _resolved(argv)
+    if (spread := _in_two_keys(argv)) != argv:
+        argv = sys.argv = spread  # where ml_collections looks for what follows --config.
     path = _config_path(argv)
     if path is not None:
         _check_overrides(load_config(path), argv)
