@@ -62,7 +62,7 @@ def get_config(preset: str = "mnist5k") -> ConfigDict:
 
 
 def _size(whole: tuple[int, int], side: int) -> dict[str, int]:
-    """The keys of images that become ``whole``, (height, width), while their shorter side is ``side``."""
+    """Return the keys of images that become ``whole``, (height, width), while their shorter side is ``side``."""
     height, width = (each * side // min(whole) for each in whole)
     return {sides.KEY: height} if height == width else sides.keys_of(height, width)
 

@@ -78,7 +78,7 @@ _SMALL_DATA = (*SMALL, "earth128")
 
 
 def _auto(height: int, width: int, devices: int) -> _Preset:
-    """What the authors' code chooses for square images on so many devices; else by pixels and the shorter side."""
+    """Return what the authors' code chooses for squares on so many devices; else by pixels and the shorter side."""
     side, pixels = min(height, width), height * width
     batch = max(min(devices * min(4096 // math.isqrt(pixels), 32), 64), devices)
     channels = 32768 if side >= 512 else 16384
@@ -87,7 +87,7 @@ def _auto(height: int, width: int, devices: int) -> _Preset:
 
 
 def _size(name: str, text: str) -> tuple[str, int]:
-    """What stands for the images' size in what is behind the @, and the number of devices."""
+    """Return what stands for the images' size in what is behind the @, and the number of devices."""
     *size, last = text.split("x")
     if size and last.isdecimal() and int(last) and (len(size) == 2 or name == "auto" or int(last) < _NARROWEST):
         return "x".join(size), int(last)

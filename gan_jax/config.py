@@ -235,7 +235,7 @@ def rmsprop(learning_rate: float = 1e-2, decay: float = 0.99, eps: float = 1e-8)
 
 
 def by_side(choices: dict[int, Any], side: int) -> Any:
-    """What ``choices`` has for images with a shorter side of ``side`` pixels; 56 and 112 take those of 64 and 128.
+    """Return what ``choices`` has for images whose shorter side is ``side``; 56 and 112 take those of 64 and 128.
 
     Raises:
       UserError: it has nothing for them.

@@ -36,7 +36,7 @@ class UnreadableImageError(Exception):
 
 
 def decode(data: bytes, options: Options) -> np.ndarray:
-    """A file's bytes -> uint8 ``[H, W, channels]``.
+    """Return A file's bytes -> uint8 ``[H, W, channels]``.
 
     Turned as its EXIF says; transparency, of RGBA, grey or palette images, shows ``options.background``; 16 bits become
     8; CMYK becomes RGB, and colour grey by ITU-R 601 if ``options.channels`` is 1. Animations are their first frame,
@@ -135,7 +135,7 @@ def fit_image(image: Image.Image, options: Options) -> np.ndarray:
 
 
 def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part of the proportions of ``size``, (width, height), rounded to pixels."""
+    """Return the largest centred part of the proportions of ``size``, (width, height), rounded to pixels."""
     width = min(image.width, max(1, round(image.height * size[0] / size[1])))
     height = min(image.height, max(1, round(image.width * size[1] / size[0])))
     left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -154,7 +154,7 @@ def _frame(side: int, whole: int) -> tuple[int, int]:
 
 
 def cropped(images: Array, height: int, width: int) -> Array:
-    """The middle ``[B, height, width, C]`` of images."""
+    """Return the middle ``[B, height, width, C]`` of images."""
     top, left = (_frame(side, whole)[0] for side, whole in zip((height, width), images.shape[1:3], strict=True))
     return images[:, top : top + height, left : left + width]
 

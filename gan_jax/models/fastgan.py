@@ -269,7 +269,7 @@ class Discriminator(_Network):
         return Valid4(1, **types)(x), x
 
     def _decoded(self, x: Array, shape: tuple[int, ...], told: dict[str, Any]) -> Array:
-        """An image ``[B, *shape]`` of a map."""
+        """Return an image ``[B, *shape]`` of a map."""
         height, width, channels = shape
         at = min(x.shape[1:3])
         while (at := 2 * at) <= min(height, width):

@@ -30,7 +30,7 @@ _ACTIVE: dict[str, Any] = {"activation": "leaky_relu", "gain": 1 / _GAIN}  # lea
 
 
 def sides_of(image_shape: tuple[int, ...]) -> list[int]:
-    """The sides of a network, of maps that aren't square the shorter ones, from 4 on.
+    """Return the sides of a network, of maps that aren't square the shorter ones, from 4 on.
 
     Raises:
       ValueError: the shorter side is no power of two from 4 up, or the longer one doesn't double with it.

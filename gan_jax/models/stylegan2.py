@@ -32,7 +32,7 @@ ARCHITECTURES = ("resnet", "orig")
 
 
 def sides_of(side: int) -> list[int]:
-    """The sides of a network for images of ``side``, the shorter one, from 4 up to the next power of two.
+    """Return the sides of a network for images of ``side``, the shorter one, from 4 up to the next power of two.
 
     Raises:
       ValueError: it is below 8.

@@ -134,8 +134,8 @@ def test_an_image_that_isnt_square_turns_by_pixels_and_moves_by_its_sides() -> N
             inverse = np.concatenate([matrix, np.array(move)[:, None]], 1)
             assert_allclose(made("geom", image, **draws), by_hand(image, inverse), atol=1e-4, err_msg=str(draws))
     chances = {"shift": 1.0, "fraction": 1.0}
-    image, keys = jnp.zeros((16, 64, 1)), jax.random.split(jax.random.key(0), 400)
-    drawn = jax.jit(jax.vmap(lambda key: ada.draw(key, chances, image)), compiler_options=QUICKLY)(keys)
+    blank, keys = jnp.zeros((16, 64, 1)), jax.random.split(jax.random.key(0), 400)
+    drawn = jax.jit(jax.vmap(lambda key: ada.draw(key, chances, blank)), compiler_options=QUICKLY)(keys)
     assert_array_equal(np.abs(drawn.shift).max(0), [8, 2])  # eighths of width and height
     assert_allclose(np.std(drawn.fraction, 0), [8, 2], rtol=0.12)
 

@@ -126,7 +126,7 @@ def test_a_transposed_network_makes_and_judges_transposed_images(name: str) -> N
         start, features = START.get(name.partition(":")[0], (4, 6))
         own.append(unflatten_dict(leaves, sep="."))
         other.append(unflatten_dict(transposed(leaves, start, features), sep="."))
-    image = np.float32(rng.uniform(-1, 1, (2, *wide.image_shape)))
+    image = rng.uniform(-1, 1, (2, *wide.image_shape)).astype(np.float32)
     one = jax.jit(partial(both, wide), compiler_options=QUICKLY)(own, image)
     two = jax.jit(partial(both, high), compiler_options=QUICKLY)(other, image.swapaxes(1, 2))
     for a, b in zip((one[0], one[1]), (two[0].swapaxes(1, 2), two[1]), strict=True):

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_a_wide_run_goes_through_everything(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     z = np.asarray(trained.latents(2, seed=3), np.float32)
     (images,) = runtime.InferenceSession(tmp_path / "out/generator.onnx").run(None, {"latents": z})
-    options = {"noise_mode": "const"} if name != "dcgan" else {}
+    options: dict[str, Any] = {"noise_mode": "const"} if name != "dcgan" else {}
     assert_allclose(images, np.asarray(trained.generate(z, **options)), atol=2e-3)
     assert gan_jax.load(tmp_path / "out").sample(2).shape == (2, height, width, 3)
     player = Player(trained)
