@@ -42,6 +42,7 @@ DATASETS = {
     "tfds": ("tfds", "", 64, 3, 0),
     "folder": ("folder", "", 64, 3, 0),
     "npz": ("npz", "", 64, 3, 0),
+    "packed": ("packed", "", 64, 3, 0),
 }
 
 SMALL = ("mnist5k", "mnist", "fashion_mnist", "shapes32", "shapes64", "earth32", "earth64")  # for two CPU cores
@@ -348,7 +349,8 @@ def _renamed(key: str, value: str, change: Callable[[str], str]) -> str:
 
 def _anywhere(path: str) -> str:
     """``path`` as it is found from other folders, too."""
-    return os.path.abspath(os.path.expanduser(path)) if path else path
+    elsewhere = re.match(r"[a-z][a-z0-9+]*://", path)
+    return os.path.abspath(os.path.expanduser(path)) if path and not elsewhere else path
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], ignored: Collection[str] = ()) -> dict[str, str]:

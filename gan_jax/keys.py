@@ -287,14 +287,20 @@ KEYS: dict[str, Key] = {
     "labels.real": Key(1.0, "D's target for reals, where the loss has one.", FINITE, LEAF),
     "labels.fake": Key(0.0, "D's target for fakes, where the loss has one.", FINITE, LEAF),
     "labels.generator": Key(1.0, "What G wants D to say (least_squares alone); it follows labels.real.", FINITE, LEAF),
-    "data.source": Key("embedded", "Where images come from: embedded, tfds, folder, npz or a function of one's own."),
+    "data.source": Key(
+        "embedded", "Where images come from: embedded, tfds, folder, npz, packed or a function of one's own."
+    ),
     "data.name": Key(
         "",
         "Of the embedded source mnist5k (if empty), shapes32, shapes64, earth32, earth64 or earth128; "
         "of tfds any of its names.",
     ),
     "data.dir": Key(
-        "", "The folder, the .npz file, or where TFDS keeps its data (if empty: ~/tensorflow_datasets).", None, FREE
+        "",
+        "The folder or archive of pictures, also at gs:// or s3://, shards as train-{000..009}.tar, the .npz file, "
+        "what --mode=prepare wrote, or where TFDS keeps its data (if empty: ~/tensorflow_datasets).",
+        None,
+        FREE,
     ),
     "data.image_size": Key(
         28, "The height of every image, in pixels; on the command line height x width, too: ``64x96``.", at_least(1)

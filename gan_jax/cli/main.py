@@ -24,7 +24,8 @@ _MODE = flags.DEFINE_enum(
 _OUT = flags.DEFINE_string(
     "out",
     None,
-    "Where what is made goes: of samples a file .npz or .png, or a folder; of an evaluation the picture of neighbours.",
+    "Where what is made goes: of samples a file .npz or .png, or a folder; of an evaluation the picture of neighbours; "
+    "of a packed set its folder.",
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from operator import getitem
@@ -131,6 +132,28 @@ def _doctor(request: Request) -> None:
     examine(request.config, request.workdir)
 
 
+def _prepare(request: Request) -> None:
+    from gan_jax import build, data, stages
+    from gan_jax.data.pack import pack
+    from gan_jax.runs.workdir import Workdir
+
+    if request.out is None:
+        raise UserError("--mode=prepare needs --out=DIR, a new folder, which the packed images go to")
+    config = needed_config("packing", request.config)
+    largest = max((stage.config for stage in stages.plan(config)), key=lambda each: each.data.image_size)
+    dataset = data.load(build.image_options(largest), Workdir(request.workdir).cache, reading=True)
+    for line in dataset.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    written = pack(dataset, request.out, {"data": largest.data.to_dict()})
+    size = sum(file.stat().st_size for file in request.out.iterdir()) / 2**20
+    shape = "x".join(map(str, dataset.image_shape))
+    counts = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images of {shape}"
+    print(f"{dataset.name}: {counts}, {size:,.1f} MB, {'packed in' if written else 'lie packed in'} {request.out}")
+    found = {"data.source": "packed", "data.name": "", "data.dir": str(request.out)}
+    place = request.workdir.with_name(f"{request.workdir.name}_packed")
+    print(f"train on it: {alone(request.config_path, config, found, place, request.overrides)}")
+
+
 def _compare(request: Request) -> None:
     from gan_jax.runs.compare import compare
 
@@ -230,6 +253,11 @@ MODES: dict[str, Mode] = {
         ("out", *HOSTS),
     ),
     "augment": Mode(_augment, "Draw images of the data as D sees them.", ("out", "seed", "num_samples", *HOSTS)),
+    "prepare": Mode(
+        _prepare,
+        "Pack the images, fitted and split, into shards that are read as fast as they lie there.",
+        ("out", *HOSTS),
+    ),
     "compare": Mode(_compare, "Put runs on one page: --mode=compare runs/a runs/b ...", ("out", *HOSTS), changes=()),
     "doctor": Mode(_doctor, "Look at the machine, the data and the config, and at what a run takes on disk.", HOSTS),
     "clean": Mode(_clean, "Delete what a run can do without, once you have agreed.", ("yes", *HOSTS), changes=()),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import duplicates, embedded, folder, held_out, npz, own, tfds
+from gan_jax.data import duplicates, embedded, held_out, npz, own, packed, pictures, tfds
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images
 from gan_jax.data.options import Options
@@ -20,11 +20,12 @@ from gan_jax.util.errors import UserError, listed, printable, unknown_name
 
 SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
     "embedded": lambda options, _: embedded.find(options),
-    "folder": lambda options, _: folder.find(options),
+    "folder": lambda options, _: pictures.find(options),
     "npz": lambda options, _: npz.find(options),
+    "packed": lambda options, _: packed.find(options),
     "tfds": tfds.find,
 }
-_NAMELESS = ("folder", "npz")
+_NAMELESS = ("folder", "npz", "packed")
 _NAMED_IN_WARNING = 5
 _NAMED_CLASSES = 12
 _MOST_CLASSES = 100_000  # networks have a row of weights for each
@@ -114,7 +115,7 @@ def _hashed(images: Images, what: str) -> "hashlib.blake2b":
 def check_place(options: Options) -> None:
     """Raise `UserError` if ``options.dir`` isn't there, where it must be."""
     if options.source in _NAMELESS:
-        {"folder": folder.place, "npz": npz.place}[options.source](options)
+        {"folder": pictures.check, "npz": npz.place, "packed": packed.place}[options.source](options)
 
 
 def alone(options: Options, source: str, place: Path) -> Options:

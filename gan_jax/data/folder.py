@@ -1,57 +1,26 @@
 """A folder of image files, nested or flat."""
 
-import dataclasses
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from gan_jax.data import held_out, labels
+from gan_jax.data.found import CACHE, DRAWN, ENDINGS, LISTED, Found, Image, Names, is_run
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, clipped, listed, printable
+from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_regular
 
-_ENDINGS = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".avif", ".heic", ".heif"),
-)
 # Names of folders that are a split of the images, not classes; of several to test on, the first there is.
 _TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
-_CACHE = "data_cache"  # beside workdirs
-# What of a workdir are, or have in them, pictures.
-_DRAWN = ("samples", "reconstructions", "neighbours", "samples.png", "interpolations.png", "training.gif")
-_LISTED = 10  # of what was left out
-
-
-File = tuple[str, int, int]  # path below a folder, size, time of change
-
-
-@dataclasses.dataclass
-class _Found:
-    """What lies in a folder: image files; endings of others; what isn't a file;
-    labels without an image, in words; folders that belong to runs."""
-
-    images: list[File] = dataclasses.field(default_factory=list)
-    endings: Counter[str] = dataclasses.field(default_factory=Counter)
-    special: list[str] = dataclasses.field(default_factory=list)
-    labels: list[str] = dataclasses.field(default_factory=list)
-    own: list[str] = dataclasses.field(default_factory=list)
-
-    def left_out(self) -> list[str]:
-        """In words, a line each."""
-        kinds = [f"{count:,} {clipped(printable(ending), 20)}" for ending, count in self.endings.most_common()]
-        lines = [f"files of other endings: {listed(kinds, _LISTED)}"] if kinds else []
-        names = [repr(name) for name in sorted(self.special)]
-        lines += [f"what is no regular file: {listed(names, _LISTED)}"] if names else []
-        own = [printable(name) for name in sorted(self.own)]
-        lines += self.labels
-        return lines + ([f"pictures of runs: {listed(own, _LISTED)}"] if own else [])
+_MOST_NAMED = 200_000  # images whose names are kept as objects, for messages
 
 
 def place(options: Options) -> Path:
@@ -69,7 +38,7 @@ def _folder(text: str, key: str) -> Path:
     folder = named.path(text, key)
     if not folder.is_dir():
         wrong = "is a file, not a folder" if folder.exists() else "is not there"
-        raise UserError(f"{key}: {text!r} {wrong}; the folder source needs a folder of images")
+        raise UserError(f"{key}: {text!r} {wrong}; the folder source needs a folder of images, or a zip or tar")
     return folder
 
 
@@ -87,7 +56,19 @@ def _test_place(options: Options) -> Path | None:
 
 
 def find(options: Options) -> Source:
-    """Find the images in ``options.dir`` and the folders below it, in the order of their paths.
+    """Find the images in ``options.dir`` and the folders below it, and those of ``options.test_dir``, as `source` does.
+
+    Raises:
+      UserError: there is no such folder; or a link leads out of it, without ``options.follow_links``; or see `source`.
+    """
+    folder, apart = place(options), _test_place(options)
+    found = _walk(folder, "data.dir", options.follow_links, apart)
+    other = None if apart is None else _walk(apart, "data.test_dir", options.follow_links, None)
+    return source(found, options, folder, other)
+
+
+def source(found: Found, options: Options, folder: Path | None = None, other: Found | None = None) -> Source:
+    """Return the images that were ``found`` in ``options.dir``, in the order of their paths.
 
     With ``options.labels`` a file of labels in the folder (`gan_jax.data.labels`) says the class of each image; where
     there is none, the first folder on its path is its class. Classes are in alphabetical order (of numbers: in theirs).
@@ -95,27 +76,34 @@ def find(options: Options) -> Source:
     else beside them, are the parts, with the classes below. Hidden files and folders are left out, and so is what runs
     wrote there; links are followed, but no folder is read twice.
 
+    Args:
+      found: all that there is.
+      options: see above.
+      folder: where it lies, if that is a folder; a file of labels is looked for in no other place.
+      other: what was found in ``options.test_dir``.
+
     Raises:
-      UserError: there is no such folder, or no image in it; or labels are wanted and an image has none; or a link leads
-        out of the folder, without ``options.follow_links``.
+      UserError: there is no image; or labels are wanted and an image has none; or one that is held out isn't there.
     """
-    folder, apart = place(options), _test_place(options)
-    found = _all(folder, "data.dir", options.follow_links, apart)
-    parts, split, left_out = _parts(found, options)
-    kinds: list[list[str]] = _classes(folder, parts, split, found, options) if options.labels else []
-    roots, left_out = [folder] * len(parts), [*left_out, *found.left_out()]
-    if apart:
-        other = _all(apart, "data.test_dir", options.follow_links)
-        kinds += _classes(apart, [other.images], False, other, options) if options.labels else []
-        roots, parts = [folder, apart], [*parts, other.images]
-        left_out += [f"of data.test_dir {line}" for line in other.left_out()]
+    if options.test_dir and other is None:
+        raise UserError(
+            f"data.test_dir is for folders, and data.dir is {found.what} {options.dir!r}: unpack it, or leave "
+            "data.test_dir empty"
+        )
+    parts, split, left_out = _parts(_some(found, options.dir, "data.dir"), options)
+    kinds = _classes(folder, parts, split, found, options) if options.labels else []
+    founds, left_out = [found] * len(parts), [*left_out, *found.left_out()]
+    if other is not None:
+        own = Path(options.test_dir)
+        parts = [*parts, _some(other, options.test_dir, "data.test_dir").images]
+        kinds += _classes(named.path(str(own), "data.test_dir"), parts[-1:], False, other, options) if kinds else []
+        founds, left_out = [found, other], [*left_out, *(f"of data.test_dir {line}" for line in other.left_out())]
     classes = _ordered({kind for part in kinds for kind in part})
     numbers = {kind: number for number, kind in enumerate(classes)}
     labelled: list[np.ndarray | None] = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
-    labelled = labelled or [None, None]
-    ready = [_part(*own, options) for own in zip(roots, parts, labelled, strict=False)]
+    ready = [_part(*own, options) for own in zip(founds, parts, labelled or [None, None], strict=False)]
     return Source(
-        name=f"folder:{printable(folder.resolve().name)}",
+        name=f"folder:{printable(found.name)}",
         train=ready[0],
         test=ready[1] if len(ready) > 1 else None,
         classes=tuple(map(printable, classes)),
@@ -123,19 +111,18 @@ def find(options: Options) -> Source:
     )
 
 
-def _all(folder: Path, key: str, anywhere: bool, without: Path | None = None) -> _Found:
-    """Find what lies in ``folder``, its images in the order of their paths; `UserError`: there are none."""
-    found = _walk(folder, key, anywhere, without)
+def _some(found: Found, place: str, key: str) -> Found:
+    """Return ``found``, its images in the order of their paths; raise `UserError` if there are none."""
     found.images.sort()
     if not found.images:
         also = "".join(f"; left out are {line}" for line in found.left_out())
-        raise UserError(f"{key}: no file in the folder {str(folder)!r} ends in {', '.join(_ENDINGS)}{also}")
+        raise UserError(f"{key}: no file in {found.what} {place!r} ends in {', '.join(ENDINGS)}{also}")
     return found
 
 
-def _parts(found: _Found, options: Options) -> tuple[list[list[File]], bool, list[str]]:
+def _parts(found: Found, options: Options) -> tuple[list[list[Image]], bool, list[str]]:
     """Return the images in one part or two, train and test; whether by two folders; and what is to be said."""
-    train, test, left_out = _split(Counter(name.partition("/")[0] for name, *_ in found.images))
+    train, test, left_out = split(Counter(name.partition("/")[0] for name, *_ in found.images))
     if test and (key := next((key for key in ("test_dir", "test_list") if getattr(options, key)), "")):
         raise UserError(
             f"data.{key} says what is tested on, and so do {train}/ and {test}/ in {options.dir!r}: leave data.{key} "
@@ -148,10 +135,15 @@ def _parts(found: _Found, options: Options) -> tuple[list[list[File]], bool, lis
     return parts or [found.images], bool(test), left_out
 
 
-def _part(folder: Path, images: Sequence[File], labels: np.ndarray | None, options: Options) -> Part:
-    names = [name for name, *_ in images]
-    identity = "\n".join([str(folder.resolve()), *("|".join(map(str, image)) for image in images)])
-    return Part(Decoded(_Files(folder, names), names, options), labels, identity, np.array(names, object))
+def _part(found: Found, images: Sequence[Image], labels: np.ndarray | None, options: Options) -> Part:
+    identity = "\n".join([found.identity, *("|".join(map(str, image)) for image in images)])
+    names = Names(name for name, *_ in images)
+    told = np.array([name for name, *_ in images], object) if len(images) <= _MOST_NAMED else None
+    return Part(Decoded(found.reader(images), names, options), labels, identity, told)
+
+
+def _files(folder: Path, images: Sequence[Image]) -> "_Files":
+    return _Files(folder, Names(name for name, *_ in images))
 
 
 class _Files:
@@ -171,9 +163,10 @@ class _Files:
             return error.strerror or str(error)
 
 
-def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> _Found:
+def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> Found:
     """All that lies in ``folder``, which ``key`` names, but in ``without``; links may lead ``anywhere``, or not out."""
-    found, inside = _Found(), folder.resolve()
+    inside = folder.resolve()
+    found = Found("the folder", inside.name, str(inside), partial(_files, folder))
     seen = set[str]() if without is None else {os.path.realpath(without)}
 
     def follow(link: Path) -> None:
@@ -187,12 +180,12 @@ def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> _Foun
 
     def take(file: Path) -> None:
         status, name = file.lstat(), file.relative_to(folder).as_posix()
-        if stat.S_ISLNK(status.st_mode) and name.lower().endswith(_ENDINGS):
+        if stat.S_ISLNK(status.st_mode) and name.lower().endswith(ENDINGS):
             follow(file)
             status = file.stat() if file.exists() else status  # one that leads nowhere is unreadable
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             found.special.append(name)
-        elif name.lower().endswith(_ENDINGS):
+        elif name.lower().endswith(ENDINGS):
             found.images.append((name, status.st_size, status.st_mtime_ns))
         else:
             found.endings[file.suffix.lower() or "none"] += 1
@@ -202,12 +195,12 @@ def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> _Foun
             folders.clear()
             continue
         seen.add(os.path.realpath(path))
-        run = _is_run([*folders, *files])
+        run = is_run([*folders, *files])
         if run and Path(path) != folder:
             found.own.append(Path(path).relative_to(folder).as_posix())
             folders.clear()
             continue
-        own = [name for name in (*folders, *files) if name == _CACHE or (run and name in _DRAWN)]
+        own = [name for name in (*folders, *files) if name == CACHE or (run and name in DRAWN)]
         found.own += [Path(path, name).relative_to(folder).as_posix() for name in own]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
         for name in folders:
@@ -219,17 +212,11 @@ def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> _Foun
     return found
 
 
-def _is_run(names: Collection[str]) -> bool:
-    """Whether a folder of these ``names`` is the workdir of a run (`gan_jax.runs.workdir`)."""
-    begun = {"config.json", "checkpoints"}.issubset(names)
-    return begun or ("metrics.jsonl" in names and not {"config.json", "samples", "checkpoints"}.isdisjoint(names))
-
-
 def _refuse(error: OSError) -> None:
     raise UserError(f"data.dir: cannot read the folder {error.filename!r}: {error.strerror}")
 
 
-def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
+def split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
     """Return the folders of the train and of the test images, empty if there are none, and what is to be said.
 
     ``tops`` has the number of images of each folder directly below, and the names of images that lie there.
@@ -240,22 +227,22 @@ def _split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
     if len(train) != 1 or not test:
         return "", "", []
     if len(train) + len(test) < len(tops):
-        others = listed((repr(printable(top)) for top in sorted({*tops} - {*train, *test})), _LISTED)
+        others = listed((repr(printable(top)) for top in sorted({*tops} - {*train, *test})), LISTED)
         return "", "", [f"nothing, though there are {train[0]}/ and {test[0]}/, since beside them lies {others}"]
     return train[0], test[0], [f"{tops[other]:,} images of {other}/, beside {test[0]}/" for other in test[1:]]
 
 
 def _classes(
-    folder: Path, parts: Sequence[Sequence[File]], split: bool, found: _Found, options: Options
+    folder: Path | None, parts: Sequence[Sequence[Image]], split: bool, found: Found, options: Options
 ) -> list[list[str]]:
     """Return the class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
     names = [[name for name, *_ in part] for part in parts]
-    file = labels.labels_file(folder, options)
+    file = None if folder is None else labels.labels_file(folder, options)
     if file is None:
-        return [_kinds(part, split, str(folder)) for part in names]
+        return [_kinds(part, split, str(folder or options.dir)) for part in names]
     known = labels.read_labels(file)
     found.endings -= Counter([file.suffix.lower() or "none"])
-    found.labels += labels.without_image([name for name, *_ in found.images], known, file)
+    found.notes += labels.without_image([name for name, *_ in found.images], known, file)
     everything = [name for part in names for name in part]
     of = dict(zip(everything, labels.of_images(everything, known, file), strict=True))
     return [[of[name] for name in part] for part in names]
@@ -272,7 +259,7 @@ def _kinds(names: Sequence[str], split: bool, folder: str) -> list[str]:
             )
     kinds = [path.partition("/")[0] for path in inner]
     if len(set(kinds)) == 1 and all(path.count("/") > 1 for path in inner):
-        below = listed((repr(printable(kind)) for kind in _ordered({path.split("/")[1] for path in inner})), _LISTED)
+        below = listed((repr(printable(kind)) for kind in _ordered({path.split("/")[1] for path in inner})), LISTED)
         raise UserError(
             f"data.labels: all images of {folder!r} lie in its one folder {kinds[0]!r}, and classes are the folders "
             f"directly below data.dir: are it {below}? then give data.dir={folder}/{kinds[0]}"

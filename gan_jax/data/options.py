@@ -10,9 +10,11 @@ class Options:
     """How images are found and brought to one shape; the fields are the keys of ``config.data``.
 
     Attributes:
-      source: where they come from: embedded, tfds, folder, npz, or a function of the user's own (`gan_jax.data.own`).
+      source: where they come from: embedded, tfds, folder, npz, packed, or a function of the user's own
+        (`gan_jax.data.own`).
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
-      dir: the folder, the ``.npz`` file, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
+      dir: the folder or archive of pictures, shards as ``train-{000..009}.tar``, the ``.npz`` file, the folder of a
+        packed set, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
       image_size, image_width, channels: what every image becomes: its height, its width (0: a square), 1 (grey) or 3
         (RGB) channels.
       fit: how an image of another shape gets there: ``crop`` (the largest centred part of these proportions, then

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -66,7 +68,7 @@ def picture(path: Path) -> np.ndarray:
         (
             [DCGAN, "--mode=simple"],
             "--mode=simple: value should be one of "
-            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|reference|augment|compare|doctor|clean>",
+            "<train|sweep|search|sample|interpolate|walk|mix|project|directions|play|export|evaluate|reference|augment|prepare|compare|doctor|clean>",
         ),
         ([DCGAN, "more"], "unexpected argument 'more'"),
         ([DCGAN, "--config.loss=hing"], "did you mean 'hinge'?"),
@@ -272,6 +274,29 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
         place.config()
     with pytest.raises(OSError, match="no regular file"):
         place.records()
+
+
+def test_a_set_is_packed_and_the_command_that_is_printed_trains_on_it(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "images" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / "ab"[number % 2] / f"{number}.png")
+    (tmp_path / "images" / "b" / "99.png").touch()
+    config = "--config=configs/dcgan.py:folder"
+    short = [*SMALL, "--config.steps=2", "--config.data.image_size=16"]
+    changed = ["--config.data.labels=True", f"--config.data.dir={tmp_path / 'images'}", *short]
+    out = f"--out={tmp_path / 'packed'}"
+    said = launch("--mode=prepare", config, *changed, f"--workdir={tmp_path / 'runs/one'}", out)
+    assert "1 of the 41 images of folder:images left out: b/99.png (" in said
+    wanted = f"folder:images: 38 train and 2 test images of 16x16x3, 0.* MB, packed in {tmp_path / 'packed'}"
+    assert re.search(f"^{wanted}$", said, re.M)
+    (command,) = re.findall(r"^train on it: python launch.py (.*)$", said, re.M)
+    assert "finished: 2 steps" in launch(*shlex.split(command))
+    launch(config, *changed, f"--workdir={tmp_path / 'runs/two'}")
+    assert records(tmp_path / "runs/one_packed") == records(tmp_path / "runs/two")
+    assert launch("--mode=prepare", config, *changed, f"--workdir={tmp_path / 'runs/one'}", code=2).splitlines() == [
+        "error: --mode=prepare needs --out=DIR, a new folder, which the packed images go to"
+    ]
 
 
 def test_help_is_no_mistake_and_says_where_keys_are() -> None:

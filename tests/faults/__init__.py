@@ -1,6 +1,7 @@
 """Faults that the tests must find, by area; ``python -m tests.faults`` puts each into a copy and sees."""
 
 from tests.faults import (
+    containers,
     core,
     data,
     evaluation,
@@ -18,6 +19,7 @@ from tests.faults import (
 from tests.faults.fault import Fault
 
 AREAS: dict[str, tuple[Fault, ...]] = {
+    "containers": containers.FAULTS,
     "core": core.FAULTS,
     "data": data.FAULTS,
     "evaluation": evaluation.FAULTS,

@@ -8,6 +8,7 @@ Not run, but read: those that install, download, need a cluster, or don't end. `
 import re
 import shlex
 import shutil
+import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,9 +114,15 @@ def pictures(place: Path) -> None:
     """The data that they name, too."""
     for folder in ("PICTURES", "IMAGES", "TWEMOJI", "EMOJI"):
         (place / folder).mkdir()
+        (place / "shards").mkdir(exist_ok=True)
         for number in range(80):  # more than a batch, held-out ones left out
             random = np.random.default_rng(number)
             Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(place / folder / f"{number}.png")
+    shutil.make_archive(str(place / "PICTURES"), "zip", place / "PICTURES")
+    for number in range(10):
+        with tarfile.open(place / "shards" / f"train-{number:06d}.tar", "w") as file:
+            for image in sorted((place / "PICTURES").iterdir())[8 * number : 8 * number + 8]:
+                file.add(image, image.name)
     np.savez(
         place / "ARRAYS.npz",
         images=np.zeros((64, 32, 32, 3), np.uint8) + np.arange(64, dtype=np.uint8)[:, None, None, None],
@@ -153,6 +160,9 @@ def test_a_command_does_what_it_says(one: Command, place: Path, runs: Path) -> N
     told = [re.sub(r"^--config.steps=.*", "--config.steps=4", flag).replace("@800", "@2") for flag in one.told]
     named = next((flag.partition("=")[2] for flag in told if flag.startswith("--config=")), "")
     small = [*TINY.get(Path(named.partition(":")[0]).stem, "").split(), *SHORT.split()]
+    if named.endswith(":packed"):
+        source = ["--mode=prepare", f"--config={named.replace(':packed', ':folder')}", "--config.data.dir=PICTURES"]
+        launch(*source, "--out=PACKED")
     given = {flag.partition("=")[0] for flag in told}
     if named and "--mode=augment" not in told:
         told += [flag for flag in small if flag.partition("=")[0] not in given]

@@ -34,6 +34,8 @@ CORE_MAY_IMPORT = {"jax", "flax", "optax", "gan_jax", "collections", "dataclasse
 CORE_MAY_IMPORT |= {"contextlib", "contextvars", "re", "typing", "zlib"}
 HOMES = {  # of each outside thing
     "absl": {"cli", "data"},
+    "array_record": {"data/pack", "data/packed"},
+    "fsspec": {"data/remote"},
     "grain": {"data"},
     "imageio_ffmpeg": {"runs/film"},
     "jinja2": {"runs/page"},

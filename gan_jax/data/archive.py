@@ -1,0 +1,206 @@
+"""Pictures in a zip or tar, read where they lie: nothing is unpacked, and any of them is had by its number."""
+
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gan_jax.data import tars, zips
+from gan_jax.data.found import Found, Image, sort_out
+from gan_jax.util import progress
+from gan_jax.util.errors import UserError, clipped
+from gan_jax.util.files import open_regular
+
+_LARGEST = 2**28  # bytes of a picture's file; Pillow refuses more than 90 million pixels, and most pictures are packed
+_IN_TAR = -1  # where a zip's members have the way they are compressed
+# Where members lie, 36 bytes each: the archive's number, the place and size there, and unpacked, checksum, compression.
+_COLUMNS = {"file": "I", "at": "q", "packed": "q", "size": "q", "crc": "I", "way": "i"}  # as `array.array` has them
+_ENTRY = np.dtype([(name, f"={code}") for name, code in _COLUMNS.items()])
+ENDINGS = (".zip", ".tar")
+_OTHERS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4", ".tar.z", ".rar", ".7z")
+
+
+class Archive:
+    """One or several archives of one kind, and where each of their members is.
+
+    Attributes:
+      images: path, size and number of each file, of all archives.
+      special: paths of what isn't a file.
+      folders: paths of those that are told of by themselves.
+    """
+
+    def __init__(self) -> None:
+        self.images: list[Image] = []
+        self.special: list[str] = []
+        self.folders: list[str] = []
+        self._columns = {name: array(code) for name, code in _COLUMNS.items()}
+        self._paths: list[Path] = []
+        self._stamps: list[tuple[int, int]] = []
+
+    @property
+    def identity(self) -> str:
+        """Return where they lie, how large they are and when they were changed."""
+        told = zip(self._paths, self._stamps, strict=True)
+        return "\n".join(f"{path.resolve()}|{size}|{changed}" for path, (size, changed) in told)
+
+    def add(self, path: Path, prefix: str = "") -> None:
+        """Take in what ``path`` holds, under names that begin with ``prefix``.
+
+        Raises:
+          UserError: it can't be read, is damaged or encrypted, or is compressed as a whole.
+        """
+        try:
+            with open_regular(path) as file, progress.elapsed(f"reading the list of files in {path.name}"):
+                status = os.fstat(file.fileno())
+                self._paths.append(path)
+                self._stamps.append((status.st_size, status.st_mtime_ns))
+                (self._zip if is_zip(file, path.name) else self._tar)(file, prefix)
+        except OSError as error:
+            raise UserError(f"data.dir: cannot read {str(path)!r}: {error.strerror or error}") from error
+        except (ValueError, OverflowError, MemoryError) as error:
+            reason = clipped(str(error), 300)
+            raise UserError(f"data.dir: {str(path)!r} is no zip or tar that can be read: {reason}") from error
+
+    def reader(self, images: Sequence[Image]) -> "Members":
+        """Return what reads these ``images``."""
+        entries = np.empty(len(self._columns["at"]), _ENTRY)
+        for name, column in self._columns.items():
+            entries[name] = column
+        return Members(self._paths, self._stamps, entries[[number for *_, number in images]])
+
+    def read(self, image: Image) -> bytes | str:
+        """Return one file's bytes, or why they can't be had."""
+        return self.reader([image])(np.zeros(1, np.int64))[0]
+
+    def _zip(self, file: BinaryIO, prefix: str) -> None:
+        for member in zips.members(file):
+            name = prefix + inner(member.name)
+            if member.link:
+                self.special.append(name)
+            elif member.name.endswith("/"):
+                self.folders.append(name)
+            else:
+                self._add(name, member.at, member.packed, member.size, member.crc, member.method)
+
+    def _tar(self, file: BinaryIO, prefix: str) -> None:
+        kind = tars.packed_by(os.pread(file.fileno(), 8, 0))
+        if kind:
+            raise ValueError(
+                f"it is compressed by {kind}, and no file in it can be had before all that lie before it: "
+                "unpack it and give the folder, or give a zip or an uncompressed .tar"
+            )
+        linked = []
+        for member in tars.members(file):
+            name = prefix + inner(member.name)
+            if member.kind == "file":
+                self._add(name, member.at, member.size, member.size, 0, _IN_TAR)
+            elif member.kind == "folder":
+                self.folders.append(name)
+            elif member.kind == "link":
+                linked.append((name, prefix + inner(member.target)))
+            else:
+                self.special.append(name)
+        where = {name: number for name, _, number in self.images} if linked else {}
+        for name, target in linked:
+            if target in where:
+                at, size = (self._columns[column][where[target]] for column in ("at", "size"))
+                self._add(name, at, size, size, 0, _IN_TAR)
+            else:
+                self.special.append(name)
+
+    def _add(self, name: str, *where: int) -> None:
+        self.images.append((name, where[2], len(self._columns["at"])))
+        for column, value in zip(self._columns.values(), (len(self._paths) - 1, *where), strict=True):
+            column.append(value)
+
+
+class Members:
+    """Reads members of archives by their numbers.
+
+    Each call opens the archives that it needs and closes them again, so threads and processes share nothing.
+
+    Args:
+      paths: of the archives.
+      stamps: size and time of change of each.
+      entries: `_ENTRY` of each member.
+    """
+
+    def __init__(self, paths: Sequence[Path], stamps: Sequence[tuple[int, int]], entries: np.ndarray) -> None:
+        self._paths, self._stamps, self._entries = paths, stamps, entries
+
+    def __call__(self, numbers: np.ndarray) -> list[bytes | str]:
+        """Return each file's bytes, or why they can't be had."""
+        entries = self._entries[numbers]
+        out: list[bytes | str] = [""] * len(entries)
+        for archive in np.unique(entries["file"]):
+            own = np.flatnonzero(entries["file"] == archive)
+            try:
+                contents = list(self._of_one(self._paths[archive], self._stamps[archive], entries[own]))
+            except OSError as error:
+                contents = [f"{self._paths[archive].name}: {error.strerror or error}"] * len(own)
+            for i, content in zip(own, contents, strict=True):
+                out[i] = content
+        return out
+
+    @staticmethod
+    def _of_one(path: Path, stamp: tuple[int, int], entries: np.ndarray) -> Iterator[bytes | str]:
+        with open_regular(path) as file:
+            status = os.fstat(file.fileno())
+            changed = (status.st_size, status.st_mtime_ns) != stamp
+            for _, at, packed, size, crc, way in entries.tolist():
+                if changed:
+                    yield f"{path.name} is not what it was at the start"
+                elif max(size, packed) > _LARGEST:
+                    yield f"its file has {max(size, packed):,} bytes, and may have {_LARGEST:,}"
+                elif way == _IN_TAR:
+                    yield os.pread(file.fileno(), size, at)
+                else:
+                    yield zips.content(file.fileno(), (at, packed, size, crc, way))
+
+
+def look(path: Path) -> Found:
+    """Return all that the archive ``path`` holds, as if it were unpacked into a folder.
+
+    Raises:
+      UserError: see `Archive.add`.
+    """
+    archive = Archive()
+    archive.add(path)
+    return found_in(archive, "the archive", path.name)
+
+
+def found_in(archive: Archive, what: str, name: str) -> Found:
+    """Return what of an ``archive`` a folder would give; it is ``what``, called ``name``."""
+    reader: Callable[[Sequence[Image]], Members] = partial(Archive.reader, archive)
+    found = Found(what, name, archive.identity, reader, special=visible(archive.special))
+    sort_out(found, archive.images, archive.folders)
+    tops = {name.partition("/")[0] for name, *_ in found.images}
+    if len(tops) == 1 and all(name.count("/") > 1 for name, *_ in found.images):
+        cut = len(tops.pop()) + 1  # `zip -r pictures.zip pictures` has a folder around the classes or parts
+        found.images = [(name[cut:], *rest) for name, *rest in found.images]  # type: ignore[misc]
+    return found
+
+
+def visible(names: Sequence[str]) -> list[str]:
+    """Return those of ``names`` that aren't hidden."""
+    return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+
+
+def inner(name: str) -> str:
+    """Return a member's path below the archive's own folder, wherever it says that it wants to be unpacked to."""
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def is_zip(file: BinaryIO, name: str) -> bool:
+    """Tell whether an open archive is a zip: it begins as one, or is named so, as behind a program."""
+    head = os.pread(file.fileno(), 4, 0)
+    return head in (b"PK\3\4", b"PK\5\6", b"PK\7\10") or name.lower().endswith(".zip")
+
+
+def is_named_so(name: str) -> bool:
+    """Return whether a file of this ``name`` is an archive, or one that only lacks being unpacked."""
+    return name.lower().endswith((*ENDINGS, *_OTHERS))
