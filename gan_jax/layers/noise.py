@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import jax
@@ -61,7 +60,7 @@ def maps(keys: Array | None, shapes: Sequence[tuple[int, int]], dtype: Any) -> l
     """
     assert keys is not None, "this network draws noise: call it with keys"
     place = jnp.uint32(zlib.crc32(b"noise"))
-    ends = list(accumulate(height * width for height, width in shapes))
+    ends = [sum(height * width for height, width in shapes[: i + 1]) for i in range(len(shapes))]
     both = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, place), (ends[-1],), dtype))(keys)
     parts = jnp.split(both, ends[:-1], 1)
     return [part.reshape(-1, *shape, 1) for part, shape in zip(parts, shapes, strict=True)]

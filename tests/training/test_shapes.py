@@ -30,7 +30,7 @@ def test_a_wide_run_goes_through_everything(name: str, tmp_path: Path) -> None:
     config.data.update({"source": "folder", "name": "", "dir": str(folder), "channels": 3})
     config.data.image_size, config.data.image_width = height, width
     config.eval.update({"features": "random", "samples": 20})
-    config.augment.name, config.steps = "color,translation,cutout,ada", 8
+    config.augment.name, config.steps = "color,translation,cutout", 8
     config.eval.every = config.sample.every = 8
     whole = run(config, tmp_path / "whole")
     config.steps = 4
