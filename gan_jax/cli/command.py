@@ -164,7 +164,10 @@ def own_overrides(mode: str, changes: Sequence[str], workdir: Path) -> dict[str,
 
     if changes and mode != "train" and MODES[mode].changes is None:
         raise UserError(f"{changes[0]} changes a config, which --config=FILE must give for --mode={mode}")
-    config = Workdir(workdir).config() if changes else ConfigDict()
+    place = Workdir(workdir)
+    if mode == "evaluate" and place.holds_sweep():
+        place = Workdir(place.trials()[0])  # keys are of one type in all
+    config = place.config() if changes else ConfigDict()
     return dict(read_override(change, config) for change in changes)
 
 

@@ -280,7 +280,8 @@ def _print_figures(
     for name, value in figures.items():
         fresh = f"{floor[name]:15.5g}" if name in floor else ""
         interval = "{:.4g} to {:.4g}".format(*intervals[name]) if name in intervals else ""
-        print(f"{name:{width}}{value:12.5g}{interval:>{22 if intervals else 0}}{fresh}".rstrip())
+        between = f"  {interval:>20}" if intervals else ""
+        print(f"{name:{width}}{value:12.5g}{between}{fresh}".rstrip())
 
 
 def _no_classes(told: int, classes: int, tests: int, features: bool) -> str | None:

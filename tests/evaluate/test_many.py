@@ -74,7 +74,7 @@ def test_pictures_of_any_origin_are_judged(tmp_path: Path) -> None:
     for name in ("same.npz", "some", "noise"):
         given = GAN, f"--workdir={tmp_path / 'nothing'}", f"--samples={tmp_path / name}", FIGURES[0]
         said = launch("--mode=evaluate", *given, f"--out={tmp_path / 'near.png'}")
-        judged[name] = {key: float(value) for key, value in re.findall(r"^(\w+)(?:\[\S+\])? +(\S+)", said, re.M)}
+        judged[name] = {key: float(value) for key, value in re.findall(r"^(\w+)(?:\[\S+\])? +(-?\d\S*)", said, re.M)}
     assert abs(judged["same.npz"]["fid"]) < 1e-3
     assert judged["same.npz"]["precision"] == judged["same.npz"]["memorised"] == judged["some"]["memorised"] == 1
     assert judged["same.npz"]["fid"] < judged["some"]["fid"] < judged["noise"]["fid"]

@@ -60,7 +60,14 @@ def begun(cut: Path, tmp_path: Path) -> Path:
 def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Path, tmp_path: Path) -> None:
     config = small("gan")
     whole = run(config, tmp_path / "whole")
-    other: dict[str, Any] = {"log.every": 2, "sample.every": 3, "sample.rows": 3, "eval.every": 9, "eval.samples": 20}
+    other: dict[str, Any] = {
+        "log.every": 2,
+        "log.track": "",
+        "sample.every": 3,
+        "sample.rows": 3,
+        "eval.every": 9,
+        "eval.samples": 20,
+    }
     other |= {"eval.features": MEANS, "checkpoint.every": 9, "checkpoint.keep": 1, "checkpoint.best": "kid"}
     other |= {"eval.sampling": "truncation=0.9", "checkpoint.patience": 9}
     assert set(other) | {"eval.standing"} == set(OBSERVING)  # it has no statistics to compute anew
@@ -249,6 +256,7 @@ def test_the_history_is_taken_along_to_a_fallback(begun: Path, tmp_path: Path) -
     place.record_changes(config, 8)
     with place.logs(8, config) as logs:
         place.move(Workdir(tmp_path / "else"), config, logs)
+    logs.finish({})
     assert history(tmp_path / "else") == [(8, RATE, 2e-4, 1e-3)]
 
 

@@ -55,7 +55,7 @@ def test_every_name_of_others_leads_to_keys_that_there_are() -> None:
 
 def test_of_a_group_its_keys_are_said() -> None:
     said = str(hints.unknown_key("log.xyzzy", config.dotted_keys(small("dcgan"))))
-    assert said == ("unknown config key 'log.xyzzy'; config.log has every; docs/config.md explains all keys")
+    assert said == ("unknown config key 'log.xyzzy'; config.log has every, track; docs/config.md explains all keys")
 
 
 @pytest.fixture
