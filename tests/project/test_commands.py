@@ -147,6 +147,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file, colon, preset = config.partition(":")
         small = [*TINY.get(file, "").split(), *SHORT.split()]
         launch(f"--config=configs/{file}.py{colon}{preset}", f"--workdir={folder / name}", *small)
+    sweep = f"--workdir={folder / 'wgan_gp_sweep'}", "--mode=sweep", "--sweep=seed=0,1"
+    launch("--config=configs/gan.py", *sweep, *TINY["gan"].split(), *SHORT.split())
     return folder
 
 
@@ -169,4 +171,6 @@ def test_a_command_does_what_it_says(one: Command, place: Path, runs: Path) -> N
     if "--mode=search" in told:  # which needs figures
         told = [flag for flag in told if not flag.startswith(("--trials", "--population", "--config.eval.features"))]
         told += ["--trials=2", "--population=2", "--config.eval.features=random", "--config.eval.samples=10"]
+    if "--samples" in one.line:  # figures, too
+        told += ["--config.eval.features=random"]
     launch(*told)

@@ -69,7 +69,7 @@ def test_how_a_run_is_looked_at_changes_freely_and_the_run_is_the_same(begun: Pa
         "eval.samples": 20,
     }
     other |= {"eval.features": MEANS, "checkpoint.every": 9, "checkpoint.keep": 1, "checkpoint.best": "kid"}
-    other |= {"log.track": "", "eval.sampling": "truncation=0.9", "checkpoint.patience": 9}
+    other |= {"eval.sampling": "truncation=0.9", "checkpoint.patience": 9}
     assert set(other) | {"eval.standing"} == set(OBSERVING)  # it has no statistics to compute anew
     config.update_from_flattened_dict(other)
     assert_identical(run(config, begun), whole)
