@@ -386,4 +386,20 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/runs/test_accounts.py::test_a_job_is_done_when_all_of_its_trials_are",),
         "Trials of a job that failed are never trained.",
     ),
+    Fault(
+        "trackers-are-told-a-step-again",
+        "gan_jax/runs/trackers/background.py",
+        "if told[0] > known.get(what, -1):",
+        "if told[0] > -1:",
+        ("tests/runs/test_trackers.py::test_a_run_that_is_stopped_and_resumed_is_one_run_with_each_step_once",),
+        "A resumed run tells a tracker of its last steps twice.",
+    ),
+    Fault(
+        "rates-of-trackers-stand-still",
+        "gan_jax/runs/trackers/tags.py",
+        "float(record.get(schedule, config.get(key)))",
+        "float(config.get(key, 0.0))",
+        ("tests/runs/test_trackers.py::test_rates_are_told_whether_a_schedule_moves_them_or_not",),
+        "A tracker is told the rate of the config, whatever a schedule makes of it.",
+    ),
 )
