@@ -39,6 +39,9 @@ class Logs:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._metrics.close()
+        events, self._events = self._events, []
+        for each in events:
+            each.close({} if kind is None else None)
         if kind is not None:
             self._tell_of_the_end(None)
 
@@ -55,9 +58,9 @@ class Logs:
             tracker.picture(step, picture)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Tell the trackers that the run is finished, with its final figures, and wait for them.
+        """Tell the services that the run is finished, with its final figures, and wait for them.
 
-        They are open until then where the context was left without an error.
+        They are open until then where the context was left without an error; TensorBoard's events aren't.
         """
         self._tell_of_the_end(tagged(summary, {}))
 
@@ -66,10 +69,9 @@ class Logs:
         return [*self._events, *self._services]
 
     def _tell_of_the_end(self, figures: Mapping[str, float] | None) -> None:
-        trackers = self._trackers
-        self._events, self._services = [], []
-        for tracker in trackers:
-            tracker.close(figures)
+        services, self._services = self._services, []
+        for service in services:
+            service.close(figures)
 
     def flush(self) -> None:
         """Write what was added; raise an OSError if it can't, and may be called again."""

@@ -29,7 +29,7 @@ def test_each_recipe_is_a_diff() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("title", "diff"), zip(TITLES, DIFFS, strict=True), ids=TITLES)
+@pytest.mark.parametrize(("title", "diff"), [*zip(TITLES, DIFFS, strict=True)], ids=TITLES)
 def test_a_recipe_trains(title: str, diff: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(applied(BASE, diff))

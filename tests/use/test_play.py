@@ -229,7 +229,8 @@ def test_the_page_in_a_browser(width: int, height: int, players: dict[str, play.
         download.value.save_as(tmp_path / "got.png")
         assert (tmp_path / "got.png").read_bytes() == player.image({"a": second, "b": {**second, "seed": 9}, "t": 0.5})
         page.set_input_files("#file", tmp_path / "got.png")
-        page.wait_for_function("document.getElementById('progress').hidden && !document.getElementById('file').value")
+        ended = "document.getElementById('progress').hidden && !document.getElementById('file').value"
+        page.wait_for_function(ended, timeout=120_000)  # 300 steps, 10 a second on a slow machine
         page.wait_for_function("document.getElementById('said').textContent.startsWith('drawn in')", timeout=120_000)
         assert page.evaluate("code.length") == 8
         page.set_input_files("#file", [{"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}])

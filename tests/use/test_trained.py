@@ -29,7 +29,7 @@ Array = Any
 def test_importing_the_package_is_light() -> None:
     code = "import sys, gan_jax; assert not {'jax', 'flax', 'numpy'} & sys.modules.keys(); print(dir(gan_jax))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert said.stdout.strip() == "['Trained', '__version__', 'load', 'train']"
+    assert said.stdout.strip() == "['Trained', '__version__', 'get_config', 'load', 'train']"
     with pytest.raises(AttributeError, match="module 'gan_jax' has no attribute 'lode'"):
         _ = gan_jax.lode
 
