@@ -37,9 +37,7 @@ def evaluate_run(request: Request) -> None:
         raise UserError(f"{workdir} holds an exported generator, without a D: evaluate the run that it is of")
     place = Workdir(workdir)
     runs = place.trials() if place.holds_sweep() else [workdir]
-    several = [
-        (run, step) for run in runs for step in (Workdir(run).saved() if request.step == ALL else [request.step])
-    ]
+    several = [(run, step) for run in runs for step in _steps(Workdir(run), request.step)]
     if not several:
         raise UserError(f"{workdir} holds no checkpoint: --step={ALL} evaluates those that were kept")
     if len(several) == 1:
@@ -58,6 +56,7 @@ def evaluate_run(request: Request) -> None:
 
 
 def _steps(place: Any, asked: int | str | None) -> Sequence[int | str | None]:
+    """Return the steps to evaluate, of those that are ``asked`` for."""
     steps: Sequence[int | str | None] = place.saved() if asked == ALL else [asked]
     return steps
 
@@ -92,13 +91,9 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     refused += [name for name in ("classifiers", "by_class") if getattr(request, name)]
     if refused:
         raise UserError(f"--{refused[0]} is of a generator, and --samples are pictures: leave it out")
-    place, config = Workdir(request.workdir), request.config
-    if config is None and place.holds_run():
-        config = of_run(place, request.overrides)
-    config = needed_config(
-        "an evaluation of --samples", config, ", or the --workdir of a run, whose data they are beside"
-    )
-    config, known = with_classes(config, place)
+    place = Workdir(request.workdir)
+    told = ", or the --workdir of a run, whose data they are beside"
+    config, known = with_classes(_config(request, place, "an evaluation of --samples", told), place)
     gan, _ = build.build_gan(config)
     dataset = known or build.build_dataset(config, place.cache, reading=True)
     kind = "npz" if pictures.suffix.lower() == ".npz" else "folder"
@@ -180,10 +175,8 @@ def reference(request: Request) -> None:
     from gan_jax.runs.workdir import Workdir
     from gan_jax.training.classes import with_classes
 
-    place, config = Workdir(request.workdir), request.config
-    if config is None and place.holds_run():
-        config = of_run(place, request.overrides)
-    config = needed_config("a reference", config, ", or the --workdir of a run")
+    place = Workdir(request.workdir)
+    config = _config(request, place, "a reference", ", or the --workdir of a run")
     out = request.out or request.workdir.with_name(f"{request.workdir.name}_reference.npz")
     if out.suffix.lower() != ".npz":
         raise UserError(f"--out must end in .npz in this mode: it gets statistics, not {str(out)!r}")
@@ -199,6 +192,14 @@ def reference(request: Request) -> None:
     found = evaluator.reference(made)
     found.write(out)
     print(f"{found.count:,} train images of {found.data} by {found.features}, named {found.name}: {out}")
+
+
+def _config(request: Request, place: Any, what: str, otherwise: str) -> ConfigDict:
+    """Return the config that is given, or that of the run in ``place``; see `gan_jax.cli.given.needed_config`."""
+    config = request.config
+    if config is None and place.holds_run():
+        config = of_run(place, request.overrides)
+    return needed_config(what, config, otherwise)
 
 
 def _check_evaluation(request: Request, classes: int, dataset: Any, features: bool) -> None:
