@@ -10,12 +10,11 @@ from typing import BinaryIO
 import numpy as np
 
 from gan_jax.data import tars, zips
-from gan_jax.data.found import Found, Image, sort_out
+from gan_jax.data.found import Found, Image, sort_out, too_large
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped
 from gan_jax.util.files import open_regular
 
-_LARGEST = 2**28  # bytes of a picture's file; Pillow refuses more than 90 million pixels, and most pictures are packed
 _IN_TAR = -1  # where a zip's members have the way they are compressed
 # Where members lie, 36 bytes each: the archive's number, the place and size there, and unpacked, checksum, compression.
 _COLUMNS = {"file": "I", "at": "q", "packed": "q", "size": "q", "crc": "I", "way": "i"}  # as `array.array` has them
@@ -154,8 +153,8 @@ class Members:
             for _, at, packed, size, crc, way in entries.tolist():
                 if changed:
                     yield f"{path.name} is not what it was at the start"
-                elif max(size, packed) > _LARGEST:
-                    yield f"its file has {max(size, packed):,} bytes, and may have {_LARGEST:,}"
+                elif reason := too_large(max(size, packed)):
+                    yield reason
                 elif way == _IN_TAR:
                     yield os.pread(file.fileno(), size, at)
                 else:

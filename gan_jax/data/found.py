@@ -23,6 +23,10 @@ Image = tuple[str, int, int]  # its path below the place, its size, and when it 
 Read = Callable[[np.ndarray], Sequence[bytes | str]]  # each file's bytes, or why they can't be had, by its number
 
 
+# Bytes of a picture's file; Pillow refuses more than 90 million pixels, and most pictures are packed.
+LARGEST = 2**28
+
+
 class Names(Sequence[str]):
     """Many texts in one piece of memory: as long as they are, and 8 bytes more, where a list takes 60."""
 
@@ -112,6 +116,11 @@ def sort_out(found: Found, images: Sequence[Image], folders: Iterable[str] = ())
             found.images.append(image)
         else:
             found.endings[suffix(parts[-1])] += 1
+
+
+def too_large(size: int) -> str:
+    """Return why a picture's file of ``size`` bytes isn't read; nothing if it is."""
+    return f"its file has {size:,} bytes, and may have {LARGEST:,}" if size > LARGEST else ""
 
 
 def suffix(name: str) -> str:

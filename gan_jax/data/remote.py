@@ -11,14 +11,13 @@ from zlib import crc32
 
 import numpy as np
 
-from gan_jax.data.found import Found, Image, Names, sort_out
+from gan_jax.data.found import Found, Image, Names, sort_out, too_large
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped, printable
 from gan_jax.util.named import one_line
 
 _URL = re.compile(r"[a-z][a-z0-9+]*://.+")
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "http": "aiohttp", "https": "aiohttp"}
-_LARGEST = 2**28  # bytes of a picture's file
 
 
 def is_url(text: str) -> bool:
@@ -71,8 +70,8 @@ class Files:
         return _system(self._url)
 
     def _read(self, number: int) -> bytes | str:
-        if self._sizes[number] > _LARGEST:
-            return f"its file has {self._sizes[number]:,} bytes, and may have {_LARGEST:,}"
+        if reason := too_large(self._sizes[number]):
+            return reason
         system, place = self._place
         try:
             content: bytes = system.cat_file(f"{place}/{self._names[number]}")

@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-member-may-be-of-any-size",
         _ARCHIVE,
-        "elif max(size, packed) > _LARGEST:",
+        "elif reason := too_large(max(size, packed)):",
         "elif size < 0:",
         (f"{_ARCHIVES}::test_what_claims_to_be_huge_is_never_unpacked",),
         "A small zip fills the memory.",
