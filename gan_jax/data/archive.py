@@ -10,7 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from gan_jax.data import tars, zips
+from gan_jax.data.found import ENDINGS as PICTURES
 from gan_jax.data.found import Found, Image, sort_out, too_large
+from gan_jax.data.labels import FILES
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped
 from gan_jax.util.files import open_regular
@@ -161,27 +163,31 @@ class Members:
                     yield zips.content(file.fileno(), (at, packed, size, crc, way))
 
 
-def look(path: Path) -> Found:
-    """Return all that the archive ``path`` holds, as if it were unpacked into a folder.
+def look(path: Path, label_key: str = "") -> Found:
+    """Return what of the archive ``path`` a folder would give into which it were unpacked.
 
     Raises:
       UserError: see `Archive.add`.
     """
     archive = Archive()
     archive.add(path)
-    return found_in(archive, "the archive", path.name)
-
-
-def found_in(archive: Archive, what: str, name: str) -> Found:
-    """Return what of an ``archive`` a folder would give; it is ``what``, called ``name``."""
     reader: Callable[[Sequence[Image]], Members] = partial(Archive.reader, archive)
-    found = Found(what, name, archive.identity, reader, special=visible(archive.special))
+    found = Found("the archive", path.name, archive.identity, reader, special=visible(archive.special))
     sort_out(found, archive.images, archive.folders)
-    tops = {name.partition("/")[0] for name, *_ in found.images}
-    if len(tops) == 1 and all(name.count("/") > 1 for name, *_ in found.images):
-        cut = len(tops.pop()) + 1  # `zip -r pictures.zip pictures` has a folder around the classes or parts
-        found.images = [(name[cut:], *rest) for name, *rest in found.images]  # type: ignore[misc]
+    others = {image[0]: image for image in archive.images if not image[0].lower().endswith(PICTURES)}
+    tops = {f"{name.partition('/')[0]}/" for name, *_ in found.images if "/" in name}
+    top = tops.pop() if len(tops) == 1 else ""
+    deep = all(name.count("/") > 1 for name, *_ in found.images)
+    labelled = any(f"{top}{name}" in others for name in (label_key or FILES[0], *FILES[1:]))
+    if top and (deep or labelled) and all(name.startswith(top) for name, *_ in found.images):
+        found.around = top  # `zip -r pictures.zip pictures` has a folder around all of it
+        found.images = [(name.removeprefix(top), *rest) for name, *rest in found.images]  # type: ignore[misc]
+    found.beside = lambda name: _content(archive, others.get(f"{found.around}{name}") or others.get(name))
     return found
+
+
+def _content(archive: Archive, image: Image | None) -> bytes | str | None:
+    return None if image is None else archive.read(image)
 
 
 def visible(names: Sequence[str]) -> list[str]:

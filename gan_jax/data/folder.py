@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.data import held_out, labels
-from gan_jax.data.found import CACHE, DRAWN, ENDINGS, LISTED, Found, Image, Names, is_run
+from gan_jax.data.found import CACHE, DRAWN, ENDINGS, LISTED, Found, Image, Names, is_run, suffix
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
@@ -64,13 +64,13 @@ def find(options: Options) -> Source:
     folder, apart = place(options), _test_place(options)
     found = _walk(folder, "data.dir", options.follow_links, apart)
     other = None if apart is None else _walk(apart, "data.test_dir", options.follow_links, None)
-    return source(found, options, folder, other)
+    return source(found, options, other)
 
 
-def source(found: Found, options: Options, folder: Path | None = None, other: Found | None = None) -> Source:
+def source(found: Found, options: Options, other: Found | None = None) -> Source:
     """Return the images that were ``found`` in ``options.dir``, in the order of their paths.
 
-    With ``options.labels`` a file of labels in the folder (`gan_jax.data.labels`) says the class of each image; where
+    With ``options.labels`` a file of labels beside them (`gan_jax.data.labels`) says the class of each image; where
     there is none, the first folder on its path is its class. Classes are in alphabetical order (of numbers: in theirs).
     Without ``options.labels`` there are none. Folders ``train`` and ``test`` (or ``val``, ``validation``), with nothing
     else beside them, are the parts, with the classes below. Hidden files and folders are left out, and so is what runs
@@ -79,7 +79,6 @@ def source(found: Found, options: Options, folder: Path | None = None, other: Fo
     Args:
       found: all that there is.
       options: see above.
-      folder: where it lies, if that is a folder; a file of labels is looked for in no other place.
       other: what was found in ``options.test_dir``.
 
     Raises:
@@ -91,12 +90,11 @@ def source(found: Found, options: Options, folder: Path | None = None, other: Fo
             "data.test_dir empty"
         )
     parts, split, left_out = _parts(_some(found, options.dir, "data.dir"), options)
-    kinds = _classes(folder, parts, split, found, options) if options.labels else []
+    kinds = _classes(options.dir, parts, split, found, options) if options.labels else []
     founds, left_out = [found] * len(parts), [*left_out, *found.left_out()]
     if other is not None:
-        own = Path(options.test_dir)
         parts = [*parts, _some(other, options.test_dir, "data.test_dir").images]
-        kinds += _classes(named.path(str(own), "data.test_dir"), parts[-1:], False, other, options) if kinds else []
+        kinds += _classes(options.test_dir, parts[-1:], False, other, options) if kinds else []
         founds, left_out = [found, other], [*left_out, *(f"of data.test_dir {line}" for line in other.left_out())]
     classes = _ordered({kind for part in kinds for kind in part})
     numbers = {kind: number for number, kind in enumerate(classes)}
@@ -167,6 +165,7 @@ def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> Found
     """All that lies in ``folder``, which ``key`` names, but in ``without``; links may lead ``anywhere``, or not out."""
     inside = folder.resolve()
     found = Found("the folder", inside.name, str(inside), partial(_files, folder))
+    found.beside = partial(_beside, folder, anywhere)
     seen = set[str]() if without is None else {os.path.realpath(without)}
 
     def follow(link: Path) -> None:
@@ -212,6 +211,19 @@ def _walk(folder: Path, key: str, anywhere: bool, without: Path | None) -> Found
     return found
 
 
+def _beside(folder: Path, anywhere: bool, name: str) -> bytes | str | None:
+    """Return what the file ``name`` in the ``folder`` holds, as `gan_jax.data.found.Found` has it."""
+    file = folder / name
+    if not file.exists():
+        return None
+    if not anywhere and not Path(os.path.realpath(file)).is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{str(file)!r} is a link that leads out of the folder: if you trust whoever made it, set "
+            "data.follow_links=True"
+        )
+    return _Files._read(file)
+
+
 def _refuse(error: OSError) -> None:
     raise UserError(f"data.dir: cannot read the folder {error.filename!r}: {error.strerror}")
 
@@ -233,15 +245,15 @@ def split(tops: Mapping[str, int]) -> tuple[str, str, list[str]]:
 
 
 def _classes(
-    folder: Path | None, parts: Sequence[Sequence[Image]], split: bool, found: Found, options: Options
+    place: str, parts: Sequence[Sequence[Image]], split: bool, found: Found, options: Options
 ) -> list[list[str]]:
     """Return the class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
     names = [[name for name, *_ in part] for part in parts]
-    file = None if folder is None else labels.labels_file(folder, options)
+    file = labels.labels_file(found, place, options)
     if file is None:
-        return [_kinds(part, split, str(folder or options.dir)) for part in names]
+        return [_kinds(part, split, place) for part in names]
     known = labels.read_labels(file)
-    found.endings -= Counter([file.suffix.lower() or "none"])
+    found.endings -= Counter([suffix(file.name)])
     found.notes += labels.without_image([name for name, *_ in found.images], known, file)
     everything = [name for part in names for name in part]
     of = dict(zip(everything, labels.of_images(everything, known, file), strict=True))

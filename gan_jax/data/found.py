@@ -19,6 +19,8 @@ LISTED = 10  # of what was left out
 _BEGUN, _LOGGED = {"config.json", "checkpoints"}, {"config.json", "samples", "checkpoints"}
 MARKS = {*_BEGUN, *_LOGGED, "metrics.jsonl"}  # names by which a workdir is known
 
+# A file's bytes by its path below the place, or why they can't be had; None: it isn't there.
+Beside = Callable[[str], bytes | str | None]
 Image = tuple[str, int, int]  # its path below the place, its size, and when it was changed or where it lies
 Read = Callable[[np.ndarray], Sequence[bytes | str]]  # each file's bytes, or why they can't be had, by its number
 
@@ -58,6 +60,8 @@ class Found:
       special: what isn't a file.
       own: folders and files that belong to runs.
       notes: what else is to be said, a line each.
+      beside: ``beside(name)`` reads another file there, as one of labels.
+      around: what paths in such a file may begin with, and those of ``images`` don't: a folder around everything.
     """
 
     what: str
@@ -69,6 +73,8 @@ class Found:
     special: list[str] = dataclasses.field(default_factory=list)
     own: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    beside: Beside = dataclasses.field(default=lambda name: None)
+    around: str = ""
 
     def left_out(self) -> list[str]:
         """Say so in words, a line each."""

@@ -4,53 +4,65 @@ import csv
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
+from gan_jax.data.found import Found
 from gan_jax.data.options import Options
 from gan_jax.util.errors import UserError, clipped, listed, printable
-from gan_jax.util.files import read_regular
 
-_FILES = ("labels.csv", "dataset.json")
+FILES = ("labels.csv", "dataset.json")
 _NAMED = 5  # images in a message
 Row = tuple[str, str]  # an image's path below the folder, and its label
 
 
-def labels_file(folder: Path, options: Options) -> Path | None:
-    """Return the file that says the labels of the images in ``folder``; None: there is none, and its subfolders do.
+class File(NamedTuple):
+    """A file of labels: its name, where it is, for people, its text, and what paths in it may begin with."""
+
+    name: str
+    where: str
+    text: bytes
+    around: str = ""
+
+    def __str__(self) -> str:
+        """Return where it is."""
+        return self.where
+
+
+def labels_file(found: Found, place: str, options: Options) -> File | None:
+    """Return the file that says the labels of the images that were ``found`` in ``place``; None: subfolders do.
 
     Raises:
-      UserError: ``options.label_key`` names one that isn't there, or several are there; or it is a link that leads out.
+      UserError: ``options.label_key`` names one that isn't there, or several are there; or one can't be read.
     """
-    names = [options.label_key] if options.label_key else [name for name in _FILES if (folder / name).exists()]
-    found = [folder / name for name in names]
-    if options.label_key and not found[0].exists():
+    files = []
+    for name in [options.label_key] if options.label_key else FILES:
+        text, where = found.beside(name), f"{place.rstrip('/')}/{name}"
+        if isinstance(text, str):
+            raise UserError(f"cannot read {where}: {text}; mend it, or remove it")
+        if text is not None:
+            files.append(File(name, where, text, found.around))
+    if options.label_key and not files:
         raise UserError(
-            f"data.label_key: {options.label_key!r} is not in {str(folder)!r}: name its file of labels, or leave it "
+            f"data.label_key: {options.label_key!r} is not in {place!r}: name its file of labels, or leave it "
             "empty for labels.csv, dataset.json or subfolders"
         )
-    found = [file for file in found if options.label_key or file.name != "dataset.json" or _has_labels(file)]
-    if len(found) > 1:
-        several = " and ".join(file.name for file in found)
-        raise UserError(f"{str(folder)!r} has {several}: say by data.label_key which of them has the labels")
-    for file in found:
-        if not options.follow_links and not Path(os.path.realpath(file)).is_relative_to(folder.resolve()):
-            raise UserError(
-                f"{str(file)!r} is a link that leads out of the folder: if you trust whoever made it, set "
-                "data.follow_links=True"
-            )
-    return found[0] if found else None
+    files = [file for file in files if options.label_key or file.name != "dataset.json" or _has_labels(file)]
+    if len(files) > 1:
+        several = " and ".join(file.name for file in files)
+        raise UserError(f"{place!r} has {several}: say by data.label_key which of them has the labels")
+    return files[0] if files else None
 
 
-def read_labels(file: Path) -> dict[str, str]:
+def read_labels(file: File) -> dict[str, str]:
     """Read the label of each image that ``file`` names, by its path below the folder of the file.
 
     Raises:
-      UserError: it can't be read, or isn't as it must be; names the line.
+      UserError: it isn't as it must be; names the line.
     """
     found: dict[str, str] = {}
-    rows = _json_rows if file.suffix.lower() == ".json" else _csv_rows
+    rows = _json_rows if file.name.lower().endswith(".json") else _csv_rows
     for number, (name, label) in enumerate(rows(file), start=1):
-        path = os.path.normpath(name.strip().replace("\\", "/"))
+        path = os.path.normpath(name.strip().replace("\\", "/")).removeprefix(file.around)
         if found.setdefault(path, label.strip()) != label.strip():
             labels = f"{found[path]!r} and {label.strip()!r}"
             raise UserError(f"{file}: two labels for {clipped(printable(path))!r}, {labels}: keep one of them")
@@ -61,7 +73,7 @@ def read_labels(file: Path) -> dict[str, str]:
     return found
 
 
-def of_images(names: Sequence[str], labels: dict[str, str], file: Path) -> list[str]:
+def of_images(names: Sequence[str], labels: dict[str, str], file: File) -> list[str]:
     """Return the label of each image.
 
     Raises:
@@ -77,14 +89,14 @@ def of_images(names: Sequence[str], labels: dict[str, str], file: Path) -> list[
     return [labels[name] for name in names]
 
 
-def without_image(names: Collection[str], labels: Iterable[str], file: Path) -> list[str]:
+def without_image(names: Collection[str], labels: Iterable[str], file: File) -> list[str]:
     """Return what is to be said of labels without an image, a line at most."""
     known = set(names)
     lost = [repr(printable(name)) for name in labels if name not in known]
     return [f"{len(lost):,} labels of {file.name} without an image: {listed(lost, _NAMED)}"] if lost else []
 
 
-def _csv_rows(file: Path) -> Iterator[Row]:
+def _csv_rows(file: File) -> Iterator[Row]:
     """Two columns, parted by commas, semicolons or tabs; a first line that names no file is a header."""
     lines = _text(file).splitlines()
     mark = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
@@ -99,7 +111,7 @@ def _csv_rows(file: Path) -> Iterator[Row]:
             yield cells[0], cells[1]
 
 
-def _json_rows(file: Path) -> Iterator[Row]:
+def _json_rows(file: File) -> Iterator[Row]:
     """StyleGAN's: ``{"labels": [["00000/img00000000.png", 6], ...]}``."""
     rows = _parsed(file)
     rows = rows.get("labels") if isinstance(rows, dict) else None
@@ -118,23 +130,21 @@ def _json_rows(file: Path) -> Iterator[Row]:
         yield row[0], str(row[1])
 
 
-def _has_labels(file: Path) -> bool:
+def _has_labels(file: File) -> bool:
     """Whether a ``dataset.json`` is StyleGAN's; others have this name, too."""
     found = _parsed(file)
     return isinstance(found, dict) and "labels" in found
 
 
-def _parsed(file: Path) -> object:
+def _parsed(file: File) -> object:
     try:
         return json.loads(_text(file))
     except ValueError as error:
         raise UserError(f"cannot read {file}: it is no JSON ({clipped(str(error))}): mend it, or remove it") from error
 
 
-def _text(file: Path) -> str:
+def _text(file: File) -> str:
     try:
-        return read_regular(file).decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}; mend it, or remove it") from error
+        return file.text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {file}: it is no text in UTF-8: save it as such") from error

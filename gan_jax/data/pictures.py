@@ -25,7 +25,7 @@ def find(options: Options) -> Source:
     if options.dir and (found := shards.paths(options.dir)):
         return shards.find(found, options)
     if _is_archive(options):
-        return folder.source(archive.look(named.path(options.dir, "data.dir")), options)
+        return folder.source(archive.look(named.path(options.dir, "data.dir"), options.label_key), options)
     return folder.find(options)
 
 

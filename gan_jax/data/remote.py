@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from gan_jax.data.found import Found, Image, Names, sort_out, too_large
+from gan_jax.data.found import ENDINGS, Found, Image, Names, sort_out, too_large
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped, printable
 from gan_jax.util.named import one_line
@@ -43,6 +43,8 @@ def look(url: str) -> Found:
         images.append((below, int(about.get("size") or 0), _stamp(about)))
     found = Found("the place", printable(place.rpartition("/")[2]), url, lambda some: Files(url, some))
     sort_out(found, images)
+    others = {image[0]: image for image in images if not image[0].lower().endswith(ENDINGS)}
+    found.beside = lambda name: Files(url, [others[name]])(np.zeros(1, np.int64))[0] if name in others else None
     return found
 
 

@@ -90,6 +90,57 @@ def test_an_archive_is_the_folder_that_it_holds(how: str, parts: str, tmp_path: 
     assert "ant/0.png (not a PNG" in warning
 
 
+LABELS = {
+    "labels.csv": "file,label\ncat/000.png,a\ncat/001.png,b\ndog/000.png,a\ngone.png,c\n",
+    "dataset.json": '{"labels": [["cat/001.png", 7], ["cat/000.png", 10], ["dog/000.png", 10]]}',
+    "mine.csv": "cat/000.png;y\ncat/001.png;x\ndog/000.png;x\n",
+}
+
+
+@pytest.mark.parametrize("how", PACK)
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_in_an_archive_are_those_of_the_folder(how: str, name: str, tmp_path: Path) -> None:
+    place = zoo(tmp_path / "pictures", cat=2, dog=1)
+    (place / name).write_text(LABELS[name])
+    asked = {"labels": True, "test_fraction": 0.0, "label_key": name if name == "mine.csv" else ""}
+    found, wanted = of(PACK[how](place), **asked), of(place, **asked)
+    same(found, wanted)
+    assert (found.left_out, found.train_labels.tolist()) == (wanted.left_out, wanted.train_labels.tolist())
+    assert (
+        found.train_labels.tolist() == {"labels.csv": [0, 1, 0], "dataset.json": [1, 0, 1], "mine.csv": [1, 0, 0]}[name]
+    )
+
+
+@pytest.mark.parametrize("within", ["", "around"])
+def test_labels_of_an_archive_without_folders_lie_beside_the_images(within: str, tmp_path: Path) -> None:
+    place = tmp_path / "pictures"
+    folder(place, 3)
+    (place / "labels.csv").write_text("00.png,y\n01.png,x\n02.png,y\n")
+    found = of(zipped(place, "a.zip", within=within), labels=True, test_fraction=0.0)
+    assert (found.names, found.train_labels.tolist()) == (("x", "y"), [1, 0, 1])
+
+
+def test_labels_beside_the_folder_around_all_name_that_too(tmp_path: Path) -> None:
+    place = zoo(tmp_path / "whole" / "around", cat=1, dog=1)
+    (place.parent / "labels.csv").write_text("around/cat/000.png,y\naround/dog/000.png,x\n")
+    found = of(zipped(place.parent, "a.zip"), labels=True, test_fraction=0.0)
+    assert (found.names, found.train_labels.tolist()) == (("x", "y"), [1, 0])
+
+
+def test_what_is_wrong_with_labels_in_an_archive_is_one_line(tmp_path: Path) -> None:
+    place = zoo(tmp_path / "pictures", cat=2)
+    (place / "labels.csv").write_text("cat/000.png,a\n")
+    path = zipped(place, "a.zip")
+    with pytest.raises(UserError, match=r"a.zip/labels.csv has no label for 1 of the 2 images \('cat/001.png'\)"):
+        of(path, labels=True)
+    path = zipped(place, "a.zip", zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace(b"cat/000.png,a", b"cat/000.png,b"))
+    with pytest.raises(UserError, match=r"cannot read .*a.zip/labels.csv: damaged in the zip: its checksum"):
+        of(path, labels=True)
+    with pytest.raises(UserError, match=r"data.label_key: 'mine.csv' is not in '.*a.zip'"):
+        of(path, labels=True, label_key="mine.csv")
+
+
 def test_runs_in_an_archive_are_no_images(tmp_path: Path) -> None:
     pictures = zoo(tmp_path / "pictures", cat=12, dog=8)
     before = of(pictures, labels=True)

@@ -41,6 +41,16 @@ def test_a_bucket_is_the_folder_that_it_holds(bucket: Path, slash: str) -> None:
     assert "dog/broken.png (not a PNG" in found.warnings[0]
 
 
+def test_labels_lie_in_a_bucket_too(bucket: Path) -> None:
+    names = sorted(f"{file.parent.name}/{file.name}" for file in bucket.glob("*/*.png"))
+    rows = [f"{name},{'xyz'[number % 3]}" for number, name in enumerate(names)]
+    (bucket / "labels.csv").write_text("\n".join(rows))
+    fsspec.filesystem("memory").put(str(bucket / "labels.csv"), "/bucket/pictures/labels.csv")
+    found = load(source="folder", dir=URL, labels=True, test_fraction=0.25)
+    same(found, of(bucket, labels=True, test_fraction=0.25))
+    assert found.names == ("x", "y", "z")
+
+
 @pytest.mark.usefixtures("bucket")
 def test_a_worker_reads_what_it_is_sent() -> None:
     asked: dict[str, Any] = {"source": "folder", "dir": URL, "cache_budget_mb": 0, "device_budget_mb": 0}

@@ -27,8 +27,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-folder-around-the-classes-is-the-class",
         _ARCHIVE,
-        "if len(tops) == 1 and all(",
-        "if len(tops) > 1 and all(",
+        "if top and (deep or labelled) and all(",
+        "if top and labelled and all(",
         (f"{_ARCHIVES}::test_an_archive_is_the_folder_that_it_holds",),
         "A zipped folder has other classes than the folder.",
     ),
@@ -63,5 +63,21 @@ FAULTS: tuple[Fault, ...] = (
         "if begun is None:",
         ("tests/data/test_packed.py::test_nothing_is_written_over",),
         "A packed set has shards of two.",
+    ),
+    Fault(
+        "labels-in-an-archive-are-not-read",
+        _ARCHIVE,
+        "return None if image is None else archive.read(image)",
+        "return None",
+        (f"{_ARCHIVES}::test_labels_in_an_archive_are_those_of_the_folder",),
+        "A zip with labels.csv has its folders for classes.",
+    ),
+    Fault(
+        "labels-beside-the-folder-around-name-no-image",
+        "gan_jax/data/labels.py",
+        ".removeprefix(file.around)",
+        "",
+        (f"{_ARCHIVES}::test_labels_beside_the_folder_around_all_name_that_too",),
+        "Labels that are all there are said to be missing.",
     ),
 )
