@@ -366,8 +366,8 @@ KEYS: dict[str, Key] = {
     "eval.features": Key(
         "auto",
         "What compares images: auto (classifier with labels, else random), none, classifier, random, inception, "
-        "inception:FILE, inception-clean, inception-clean:FILE, dinov2:FILE, FILE.py:function or "
-        "package.module:function.",
+        "inception:FILE, inception-clean, inception-clean:FILE, dinov2:FILE, clip:FILE, "
+        "FILE.py:function or package.module:function.",
         None,
         OBSERVES,
     ),

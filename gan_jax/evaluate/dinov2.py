@@ -14,18 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from gan_jax.evaluate import pil
-from gan_jax.evaluate.torch_weights import read_weights
+from gan_jax.evaluate import pil, vit
+from gan_jax.evaluate.torch_weights import fitted, read_weights
 from gan_jax.util.errors import UserError
 
 Array = jax.Array
 _SIDE, _PATCH = 224, 14
-_WIDTH = 64  # of a head of attention, in S, B and L
 _NAMES = {384: "vits14", 768: "vitb14", 1024: "vitl14"}
 _OFFSET = 0.1  # patches that DINOv2 adds to the side before it interpolates embeddings
-_UNUSED = {"mask_token"}  # of training alone
+_UNUSED = frozenset({"mask_token"})  # of training alone
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-_WANTED = "take a backbone of ViT-S/14, B/14 or L/14 without registers, as dinov2_vitl14_pretrain.pth"
+_OTHER = "it isn't DINOv2's; take a backbone of ViT-S/14, B/14 or L/14 without registers, as dinov2_vitl14_pretrain.pth"
 
 
 class ViT(nn.Module):
@@ -43,7 +42,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        x = pil.resize_uint8(jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3)), _SIDE)
+        x = pil.resize_uint8(jnp.broadcast_to(images.astype(jnp.float32), (*images.shape[:3], 3)), (_SIDE, _SIDE))
         x = (x / 255 - _MEAN.astype(np.float32)) / _DEVIATION.astype(np.float32)
         patches = (_PATCH, _PATCH)
         x = nn.Conv(self.dim, patches, patches, "VALID", name="patch_embed_proj")(x)
@@ -54,33 +53,12 @@ class ViT(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.dim)), x], 1)
         x = x + interpolated(positions, _SIDE // _PATCH)
         for number in range(self.depth):
-            x = _Block(self.dim, name=f"blocks_{number}")(x)
+            x = vit.Block(self.dim, _gelu, 1e-6, scaled=True, name=f"blocks_{number}")(x)
         return nn.LayerNorm(1e-6, name="norm")(x)[:, 0], jnp.zeros((len(images), 0))
 
 
-class _Block(nn.Module):
-    """``x + LayerScale(attention(norm x))``, then ``x + LayerScale(mlp(norm x))`` (Touvron et al. 2021)."""
-
-    dim: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x + self._scale("ls1_gamma") * self._attention(nn.LayerNorm(1e-6, name="norm1")(x))
-        h = nn.Dense(4 * self.dim, name="mlp_fc1")(nn.LayerNorm(1e-6, name="norm2")(x))
-        h = nn.Dense(self.dim, name="mlp_fc2")(nn.gelu(h, approximate=False))
-        return x + self._scale("ls2_gamma") * h
-
-    def _scale(self, name: str) -> Array:
-        gamma: Array = self.param(name, nn.initializers.ones, (self.dim,))
-        return gamma
-
-    def _attention(self, x: Array) -> Array:
-        n, tokens, _ = x.shape
-        qkv = nn.Dense(3 * self.dim, name="attn_qkv")(x).reshape(n, tokens, 3, -1, _WIDTH)
-        q, k, v = (qkv[:, :, i] for i in range(3))
-        logits = jnp.einsum("nqhd,nkhd->nhqk", q / _WIDTH**0.5, k)
-        x = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(logits, -1), v).reshape(n, tokens, self.dim)
-        return nn.Dense(self.dim, name="attn_proj")(x)
+def _gelu(x: Array) -> Array:
+    return nn.gelu(x, approximate=False)
 
 
 def interpolated(positions: Array, side: int) -> Array:
@@ -112,25 +90,7 @@ def load(path: Path) -> tuple[ViT, dict[str, Any], str]:
     module = _module(state, path)
     zeros = jnp.zeros((1, _PATCH, _PATCH, 3), jnp.uint8)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), zeros))
-    used: set[str] = set()
-
-    def fetch(keys: Any, leaf: Any) -> np.ndarray:
-        name = _theirs([key.key for key in keys][1:])
-        if name not in state:
-            raise UserError(f"{path} has no weight {name!r}: it isn't DINOv2's; {_WANTED}")
-        used.add(name)
-        value = state[name]
-        if keys[-1].key == "kernel":
-            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-        if value.shape != leaf.shape:
-            raise UserError(f"{path}: {name!r} has shape {value.shape}, not {leaf.shape}; {_WANTED}")
-        return np.ascontiguousarray(value, np.float32)
-
-    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(fetch, shapes)
-    extra = sorted(state.keys() - used - _UNUSED)
-    if extra:
-        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        raise UserError(f"{path} has a weight {extra[0]!r}{more} that is none of DINOv2's; {_WANTED}")
+    variables = fitted(shapes, state, _theirs, path=path, other=_OTHER, unused=_UNUSED)
     return module, variables, _NAMES.get(module.dim, f"vit{module.dim}")
 
 
@@ -138,18 +98,18 @@ def _module(state: Mapping[str, np.ndarray], path: Path) -> ViT:
     """Return the network whose sizes ``state`` tells."""
     for name in ("cls_token", "pos_embed"):
         if name not in state or state[name].ndim != 3:
-            raise UserError(f"{path} has no weight {name!r}: it isn't DINOv2's; {_WANTED}")
+            raise UserError(f"{path} has no weight {name!r}: {_OTHER}")
     dim, count = state["cls_token"].shape[-1], state["pos_embed"].shape[1] - 1
     numbers = {name.split(".")[1] for name in state if name.startswith("blocks.")}
     grid = round(max(count, 0) ** 0.5)
-    if dim % _WIDTH or not dim or grid**2 != count or not count or not all(map(str.isdigit, numbers)):
-        raise UserError(f"{path} has {dim} features and {count} positions, as no DINOv2 has; {_WANTED}")
+    if dim % vit.HEAD or not dim or grid**2 != count or not count or not all(map(str.isdigit, numbers)):
+        raise UserError(f"{path} has {dim} features and {count} positions, as no DINOv2 has: {_OTHER}")
     return ViT(dim, len(numbers), grid)
 
 
 def _theirs(keys: list[str]) -> str:
     """DINOv2's name of a leaf: ``blocks.3.attn.qkv.weight`` of ``blocks_3``, ``attn_qkv``, ``kernel``."""
     plain = {"cls_token", "pos_embed"}
-    parts = [key if key in plain else key.replace("_embed_", "_embed.") for key in keys]
+    parts = [key if key in plain else key.replace("_embed_", "_embed.") for key in keys[1:]]
     parts = [part if part in plain or part.startswith("patch_embed") else part.replace("_", ".") for part in parts]
     return ".".join("weight" if part in ("kernel", "scale") else part for part in parts)

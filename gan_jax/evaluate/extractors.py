@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.data import Dataset
-from gan_jax.evaluate import classifier, dinov2, inception, vgg
+from gan_jax.evaluate import classifier, clip, dinov2, inception, vgg
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 
 Array = jax.Array
+# Networks whose file of weights must be named; each gives the network, its variables, and which size it is.
+_OF_FILES: dict[str, Callable[[Path], tuple[Any, dict[str, Any], str]]] = {"dinov2": dinov2.load, "clip": clip.load}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
     Args:
       name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
-        ``inception:FILE``, ``inception-clean`` with a file or without, ``dinov2:FILE`` or a function of the user's,
-        ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which JAX traces it,
-        to features ``[n, d]``.
+        ``inception:FILE``, ``inception-clean`` with a file or without, ``dinov2:FILE``, ``clip:FILE`` or a function of
+        the user's, ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which
+        JAX traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of Inception are looked for if no file is named.
 
@@ -74,18 +76,18 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
     if kind in ("inception", "inception-clean"):
         file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
         return _network(kind, inception.Inception(clean=kind != "inception"), inception.load(file))
-    if kind == "dinov2":
+    if kind in _OF_FILES:
         if not rest:
-            raise UserError("eval.features=dinov2 needs a file of weights: write eval.features=dinov2:FILE")
-        module, weights, size = dinov2.load(named.path(rest, "eval.features"))
-        return _network(f"dinov2:{size}", module, weights)
+            raise UserError(f"eval.features={kind} needs a file of weights: write eval.features={kind}:FILE")
+        module, weights, size = _OF_FILES[kind](named.path(rest, "eval.features"))
+        return _network(f"{kind}:{size}", module, weights)
     if named.is_function(name):
         apply = _users(name, dataset.image_shape)
         own = Extractor(_short(name), apply, {}, pure=False)
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, random, inception, inception:FILE, "
-        "inception-clean, inception-clean:FILE, dinov2:FILE, FILE.py:function, package.module:function"
+        "inception-clean, inception-clean:FILE, dinov2:FILE, clip:FILE, FILE.py:function, package.module:function"
     )
 
 

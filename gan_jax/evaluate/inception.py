@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from gan_jax.evaluate import pil
-from gan_jax.evaluate.torch_weights import read_state_dict
+from gan_jax.evaluate.torch_weights import fitted, read_state_dict
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError
 from gan_jax.util.files import write_atomically
@@ -191,28 +191,14 @@ def load(path: Path) -> dict[str, Any]:
     """
     state = read_state_dict(path)
     shapes = jax.eval_shape(lambda: Inception().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8)))
-    names = {
-        ("params", "kernel"): "weight",
-        ("params", "scale"): "weight",
-        ("params", "bias"): "bias",
-        ("batch_stats", "mean"): "running_mean",
-        ("batch_stats", "var"): "running_var",
-    }
+    return fitted(shapes, state, _theirs, path=path, other="it isn't FID's Inception of 2015-12-05")
 
-    def fetch(keys: Any, leaf: Any) -> np.ndarray:
-        collection, *modules, leaf_name = (key.key for key in keys)
-        name = ".".join([*modules, names[collection, leaf_name]])
-        if name not in state:
-            raise UserError(f"{path} has no weight {name!r}: it isn't FID's Inception of 2015-12-05")
-        value = state[name]
-        if leaf_name == "kernel":
-            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-        if value.shape != leaf.shape:
-            raise UserError(f"{path}: {name!r} has shape {value.shape}, not {leaf.shape}")
-        return np.ascontiguousarray(value, np.float32)
 
-    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(fetch, shapes)
-    return variables
+def _theirs(keys: list[str]) -> str:
+    """Return the file's name of a leaf: ``Mixed_5b.branch1x1.bn.running_mean`` of its keys to ``mean``."""
+    collection, *modules, leaf = keys
+    own = {"mean": "running_mean", "var": "running_var"} if collection == "batch_stats" else {"bias": "bias"}
+    return ".".join([*modules, own.get(leaf, "weight")])
 
 
 def fetched(folder: Path) -> Path:

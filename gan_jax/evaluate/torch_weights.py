@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gan_jax.util.errors import UserError
@@ -33,6 +34,50 @@ def read_state_dict(path: Path) -> Mapping[str, np.ndarray]:
       UserError: the file is missing, damaged, or holds anything but arrays.
     """
     return _read(path, lambda data: _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data))
+
+
+def fitted(
+    shapes: Any,
+    state: Mapping[str, np.ndarray],
+    theirs: Callable[[list[str]], str],
+    *,
+    path: Path,
+    other: str,
+    unused: frozenset[str] | None = None,
+) -> dict[str, Any]:
+    """Return Flax' variables float32, of ``shapes``, from PyTorch's weights: kernels are turned as Flax has them.
+
+    Args:
+      shapes: the variables, as ``jax.eval_shape`` of ``init`` gives them.
+      state: what `read_weights` read.
+      theirs: gives the name in ``state`` of a leaf, from its keys.
+      path: of the file.
+      other: what is said of a file that doesn't fit.
+      unused: names that the network does without; None: any.
+
+    Raises:
+      UserError: names the first weight that lacks, has another shape, or is too many.
+    """
+    used: set[str] = set()
+
+    def fetch(keys: Any, leaf: Any) -> np.ndarray:
+        name = theirs([key.key for key in keys])
+        if name not in state:
+            raise UserError(f"{path} has no weight {name!r}: {other}")
+        used.add(name)
+        value = state[name]
+        if keys[-1].key == "kernel":
+            value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        if value.shape != leaf.shape:
+            raise UserError(f"{path}: {name!r} has shape {value.shape}, not {leaf.shape}: {other}")
+        return np.ascontiguousarray(value, np.float32)
+
+    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(fetch, shapes)
+    extra = sorted(state.keys() - used - unused) if unused is not None else []
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise UserError(f"{path} has a weight {extra[0]!r}{more} too many: {other}")
+    return variables
 
 
 def _read(path: Path, decode: Callable[[bytes], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:

@@ -21,6 +21,7 @@ _RECIPE = (
 _DUPLICATES = ("tests/evaluate/test_evaluate.py::test_duplicates_tell_collapse_from_health",)
 _MANIFOLD = ("tests/evaluate/test_metrics.py::test_manifold_metrics_are_their_definitions",)
 _HELD = ("tests/evaluate/test_evaluate.py::test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart",)
+_CLIP = ("tests/evaluate/test_clip.py::test_embeddings_are_those_of_pytorchs_layers",)
 _AUTOMATIC = (
     "tests/evaluate/test_floor.py::test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images",
 )
@@ -326,8 +327,8 @@ FAULTS = (
     Fault(
         "pillow-of-pytorchs-filter",
         "gan_jax/evaluate/pil.py",
-        "centre[:, None]) / wide, -0.5)",
-        "centre[:, None]) / wide, -0.75)",
+        "Filter(lambda x: cubic(x, -0.5), 2.0)",
+        "Filter(lambda x: cubic(x, -0.75), 2.0)",
         ("tests/evaluate/test_dinov2.py::test_resizing_is_pillows",),
         "Figures named inception-clean aren't clean-fid's.",
     ),
@@ -338,6 +339,49 @@ FAULTS = (
         "_OFFSET = 0.0 ",
         ("tests/evaluate/test_dinov2.py::test_features_are_those_of_pytorchs_layers",),
         "FD-DINOv2 isn't that of its authors.",
+    ),
+    Fault(
+        "clip-by-the-exact-gelu",
+        "gan_jax/evaluate/clip.py",
+        "return x * nn.sigmoid(1.702 * x)",
+        "return nn.gelu(x, approximate=False)",
+        _CLIP,
+        "Embeddings are near to CLIP's, and FIDs of them don't compare.",
+    ),
+    Fault(
+        "clip-before-its-projection",
+        "gan_jax/evaluate/clip.py",
+        'return x @ self.param("proj", zeros, (self.dim, self.out)),',
+        'return x + 0 * self.param("proj", zeros, (self.dim, self.out)).sum(),',
+        _CLIP,
+        "Figures are of features that others don't take.",
+    ),
+    Fault(
+        "clip-sees-the-top-left",
+        "gan_jax/evaluate/clip.py",
+        "top, left = round((height - side) / 2), round((width - side) / 2)",
+        "top, left = 0, 0",
+        ("tests/evaluate/test_clip.py::test_it_sees_the_middle_as_pillow_resizes",),
+        "Of images that aren't square another part is judged.",
+    ),
+    Fault(
+        "clips-keys-before-its-queries",
+        "gan_jax/evaluate/clip.py",
+        'for part in "qkv"]',
+        'for part in "kqv"]',
+        (*_CLIP, "tests/evaluate/test_clip.py::test_figures_are_named_by_the_network_and_its_weights"),
+        "Of Hugging Face's files attention is turned about.",
+    ),
+    Fault(
+        "weights-too-many-are-left-aside",
+        "gan_jax/evaluate/torch_weights.py",
+        "extra = sorted(state.keys() - used - unused) if unused is not None else []",
+        "extra: list[str] = []",
+        (
+            "tests/evaluate/test_clip.py::test_other_weights_are_refused_in_one_line",
+            "tests/evaluate/test_dinov2.py::test_other_weights_are_refused_in_one_line",
+        ),
+        "A network of another kind is read as if it were this one.",
     ),
     Fault(
         "path-length-with-its-outliers",
