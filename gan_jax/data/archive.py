@@ -1,22 +1,22 @@
 """Pictures in a zip or tar, read where they lie: nothing is unpacked, and any of them is had by its number."""
 
-import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from gan_jax.data import tars, zips
+from gan_jax.data import ranges, remote, tars, zips
 from gan_jax.data.found import ENDINGS as PICTURES
 from gan_jax.data.found import Found, Image, sort_out, too_large
 from gan_jax.data.labels import FILES
+from gan_jax.data.ranges import Ranges
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped
-from gan_jax.util.files import open_regular
 
+Place = Path | str  # of an archive: a path, or its address elsewhere
 _IN_TAR = -1  # where a zip's members have the way they are compressed
 # Where members lie, 36 bytes each: the archive's number, the place and size there, and unpacked, checksum, compression.
 _COLUMNS = {"file": "I", "at": "q", "packed": "q", "size": "q", "crc": "I", "way": "i"}  # as `array.array` has them
@@ -39,27 +39,28 @@ class Archive:
         self.special: list[str] = []
         self.folders: list[str] = []
         self._columns = {name: array(code) for name, code in _COLUMNS.items()}
-        self._paths: list[Path] = []
+        self._paths: list[Place] = []
         self._stamps: list[tuple[int, int]] = []
 
     @property
     def identity(self) -> str:
         """Return where they lie, how large they are and when they were changed."""
         told = zip(self._paths, self._stamps, strict=True)
-        return "\n".join(f"{path.resolve()}|{size}|{changed}" for path, (size, changed) in told)
+        return "\n".join(
+            f"{path.resolve() if isinstance(path, Path) else path}|{size}|{changed}" for path, (size, changed) in told
+        )
 
-    def add(self, path: Path, prefix: str = "") -> None:
+    def add(self, path: Place, prefix: str = "") -> None:
         """Take in what ``path`` holds, under names that begin with ``prefix``.
 
         Raises:
           UserError: it can't be read, is damaged or encrypted, or is compressed as a whole.
         """
         try:
-            with open_regular(path) as file, progress.elapsed(f"reading the list of files in {path.name}"):
-                status = os.fstat(file.fileno())
+            with _opened(path) as file, progress.elapsed(f"reading the list of files in {_name(path)}"):
                 self._paths.append(path)
-                self._stamps.append((status.st_size, status.st_mtime_ns))
-                (self._zip if is_zip(file, path.name) else self._tar)(file, prefix)
+                self._stamps.append((file.size, file.changed))
+                (self._zip if is_zip(file, _name(path)) else self._tar)(file, prefix)
         except OSError as error:
             raise UserError(f"data.dir: cannot read {str(path)!r}: {error.strerror or error}") from error
         except (ValueError, OverflowError, MemoryError) as error:
@@ -77,7 +78,7 @@ class Archive:
         """Return one file's bytes, or why they can't be had."""
         return self.reader([image])(np.zeros(1, np.int64))[0]
 
-    def _zip(self, file: BinaryIO, prefix: str) -> None:
+    def _zip(self, file: Ranges, prefix: str) -> None:
         for member in zips.members(file):
             name = prefix + inner(member.name)
             if member.link:
@@ -87,15 +88,15 @@ class Archive:
             else:
                 self._add(name, member.at, member.packed, member.size, member.crc, member.method)
 
-    def _tar(self, file: BinaryIO, prefix: str) -> None:
-        kind = tars.packed_by(os.pread(file.fileno(), 8, 0))
+    def _tar(self, file: Ranges, prefix: str) -> None:
+        kind = tars.packed_by(file.read(0, 8))
         if kind:
             raise ValueError(
                 f"it is compressed by {kind}, and no file in it can be had before all that lie before it: "
                 "unpack it and give the folder, or give a zip or an uncompressed .tar"
             )
         linked = []
-        for member in tars.members(file):
+        for member in tars.members(file if isinstance(self._paths[-1], Path) else file.ahead()):
             name = prefix + inner(member.name)
             if member.kind == "file":
                 self._add(name, member.at, member.size, member.size, 0, _IN_TAR)
@@ -130,7 +131,7 @@ class Members:
       entries: `_ENTRY` of each member.
     """
 
-    def __init__(self, paths: Sequence[Path], stamps: Sequence[tuple[int, int]], entries: np.ndarray) -> None:
+    def __init__(self, paths: Sequence[Place], stamps: Sequence[tuple[int, int]], entries: np.ndarray) -> None:
         self._paths, self._stamps, self._entries = paths, stamps, entries
 
     def __call__(self, numbers: np.ndarray) -> list[bytes | str]:
@@ -142,28 +143,27 @@ class Members:
             try:
                 contents = list(self._of_one(self._paths[archive], self._stamps[archive], entries[own]))
             except OSError as error:
-                contents = [f"{self._paths[archive].name}: {error.strerror or error}"] * len(own)
+                contents = [f"{_name(self._paths[archive])}: {error.strerror or error}"] * len(own)
             for i, content in zip(own, contents, strict=True):
                 out[i] = content
         return out
 
     @staticmethod
-    def _of_one(path: Path, stamp: tuple[int, int], entries: np.ndarray) -> Iterator[bytes | str]:
-        with open_regular(path) as file:
-            status = os.fstat(file.fileno())
-            changed = (status.st_size, status.st_mtime_ns) != stamp
+    def _of_one(path: Place, stamp: tuple[int, int], entries: np.ndarray) -> Iterator[bytes | str]:
+        with _opened(path) as file:
+            changed = (file.size, file.changed) != stamp
             for _, at, packed, size, crc, way in entries.tolist():
                 if changed:
-                    yield f"{path.name} is not what it was at the start"
+                    yield f"{_name(path)} is not what it was at the start"
                 elif reason := too_large(max(size, packed)):
                     yield reason
                 elif way == _IN_TAR:
-                    yield os.pread(file.fileno(), size, at)
+                    yield file.read(at, size)
                 else:
-                    yield zips.content(file.fileno(), (at, packed, size, crc, way))
+                    yield zips.content(file, (at, packed, size, crc, way))
 
 
-def look(path: Path, label_key: str = "") -> Found:
+def look(path: Place, label_key: str = "") -> Found:
     """Return what of the archive ``path`` a folder would give into which it were unpacked.
 
     Raises:
@@ -172,7 +172,7 @@ def look(path: Path, label_key: str = "") -> Found:
     archive = Archive()
     archive.add(path)
     reader: Callable[[Sequence[Image]], Members] = partial(Archive.reader, archive)
-    found = Found("the archive", path.name, archive.identity, reader, special=visible(archive.special))
+    found = Found("the archive", _name(path), archive.identity, reader, special=visible(archive.special))
     sort_out(found, archive.images, archive.folders)
     others = {image[0]: image for image in archive.images if not image[0].lower().endswith(PICTURES)}
     tops = {f"{name.partition('/')[0]}/" for name, *_ in found.images if "/" in name}
@@ -200,9 +200,17 @@ def inner(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
-def is_zip(file: BinaryIO, name: str) -> bool:
+def _opened(path: Place) -> AbstractContextManager[Ranges]:
+    return ranges.opened(path) if isinstance(path, Path) else nullcontext(remote.opened(path))
+
+
+def _name(path: Place) -> str:
+    return path.name if isinstance(path, Path) else path.rpartition("/")[2]
+
+
+def is_zip(file: Ranges, name: str) -> bool:
     """Tell whether an open archive is a zip: it begins as one, or is named so, as behind a program."""
-    head = os.pread(file.fileno(), 4, 0)
+    head = file.read(0, 4)
     return head in (b"PK\3\4", b"PK\5\6", b"PK\7\10") or name.lower().endswith(".zip")
 
 

@@ -21,7 +21,11 @@ def find(options: Options) -> Source:
       UserError: there is none of these, or see the modules of each.
     """
     if remote.is_url(options.dir):
-        return folder.source(remote.look(options.dir), options)
+        shards.check_address(options.dir)
+        packed = archive.is_named_so(options.dir.partition("?")[0])
+        there = archive.look(options.dir, options.label_key) if packed else remote.look(options.dir)
+        shards.check_address(options.dir, there)
+        return folder.source(there, options)
     if options.dir and (found := shards.paths(options.dir)):
         return shards.find(found, options)
     if _is_archive(options):

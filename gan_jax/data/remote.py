@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from gan_jax.data.found import ENDINGS, Found, Image, Names, sort_out, too_large
+from gan_jax.data.ranges import Ranges
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped, printable
 from gan_jax.util.named import one_line
@@ -46,6 +47,41 @@ def look(url: str) -> Found:
     others = {image[0]: image for image in images if not image[0].lower().endswith(ENDINGS)}
     found.beside = lambda name: Files(url, [others[name]])(np.zeros(1, np.int64))[0] if name in others else None
     return found
+
+
+def opened(url: str) -> Ranges:
+    """Return the file ``url``, whose parts are fetched as they are asked for.
+
+    Raises:
+      UserError: it isn't there, can't be reached, or has no parts that can be asked for.
+    """
+    system, place = _system(url)
+    lacking = UserError(
+        f"data.dir: {url!r} is read in parts, and whoever has it gives it only as a whole: copy it to this machine"
+    )
+    try:
+        about = system.info(place)
+    except FileNotFoundError as error:
+        raise UserError(f"data.dir: {url!r} is not there") from error
+    except Exception as error:  # the network, a store's own errors
+        raise _unreachable(url, error) from error
+    if not isinstance(about.get("size"), int):
+        raise lacking
+    whole: int = about["size"]
+
+    def read(at: int, size: int) -> bytes:
+        end = min(at + size, whole)
+        if at >= end:
+            return b""
+        try:
+            content: bytes = system.cat_file(place, start=at, end=end)
+        except Exception as error:
+            raise _unreachable(url, error) from error
+        if len(content) > end - at:
+            raise lacking
+        return content
+
+    return Ranges(read, whole, _stamp(about))
 
 
 class Files:

@@ -20,9 +20,9 @@ from gan_jax.data.found import ENDINGS, Found, Image, Names, sort_out, suffix
 from gan_jax.data.images import Decoded
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
+from gan_jax.data.ranges import opened
 from gan_jax.util import named, progress
 from gan_jax.util.errors import UserError, clipped, listed, printable
-from gan_jax.util.files import open_regular
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST = 100_000  # shards
@@ -44,6 +44,16 @@ def paths(text: str) -> list[Path]:
     if place.is_dir():
         return _tars_alone(place)
     return [place] if place.is_file() and _is_shard(place) else []
+
+
+def check_address(url: str, found: Found | None = None) -> None:
+    """Raise `UserError` if ``url`` names shards elsewhere, or they are what was ``found`` there."""
+    inside = found is not None and (found.endings[".cls"] or (found.endings[".tar"] and not found.images))
+    if inside or _RANGE.search(url):
+        raise UserError(
+            f"data.dir: WebDataset's shards, as at {url!r}, are not read from elsewhere: copy them to this machine, or "
+            "put the pictures there into a zip, or a tar with folders for classes"
+        )
 
 
 def find(shards: Sequence[Path], options: Options) -> Source:
@@ -202,7 +212,7 @@ def _tars_alone(folder: Path) -> list[Path]:
 def _is_shard(place: Path) -> bool:
     """Return whether a file is a tar that has labels among its first files, as shards do."""
     try:
-        with open_regular(place) as file:
+        with opened(place) as file:
             first = itertools.islice(tars.members(file), _LOOKED_AT)
             return any(_field(inner(member.name)) == ".cls" for member in first)
     except (OSError, ValueError):

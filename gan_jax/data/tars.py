@@ -1,8 +1,9 @@
 """The list of files in a tar, read header by header, and where each of them lies."""
 
-import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from gan_jax.data.ranges import Ranges
 
 _BLOCK = 512
 _MOST = 2**20  # bytes of a header of text, such as a long name
@@ -37,16 +38,16 @@ def packed_by(head: bytes) -> str:
     return next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), "")
 
 
-def members(file: BinaryIO) -> Iterator[Member]:
+def members(file: Ranges) -> Iterator[Member]:
     """Return all that a tar holds, in its order.
 
     Raises:
       ValueError: it is no whole tar, in words.
     """
-    whole, at = os.fstat(file.fileno()).st_size, 0
+    whole, at = file.size, 0
     told: dict[str, str] = {}  # of the next file, by the headers before its own
     while True:
-        block = os.pread(file.fileno(), _BLOCK, at)
+        block = file.read(at, _BLOCK)
         if len(block) < _BLOCK:
             raise ValueError("it has no end: is it whole?" if at else "it is no tar")
         if not block.strip(b"\0"):
@@ -58,7 +59,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         if flag in (*_PAX, _PAX_ALL, _LONG_NAME, _LONG_LINK):
             if not 0 <= own <= _MOST:
                 raise ValueError(f"its header at byte {at - _BLOCK:,} is {own:,} bytes long")
-            told |= _told(flag, os.pread(file.fileno(), own, at))
+            told |= _told(flag, file.read(at, own))
             at += -(-own // _BLOCK) * _BLOCK
             continue
         size = _number(told.get("size", ""), own)
@@ -67,7 +68,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         if flag == _SPARSE:
             extended = block[482]
             while extended:
-                after, extended = after + _BLOCK, os.pread(file.fileno(), _BLOCK, at)[504:505] not in (b"", b"\0")
+                after, extended = after + _BLOCK, file.read(at, _BLOCK)[504:505] not in (b"", b"\0")
                 at += _BLOCK
         kind = "other" if told.get("sparse") else _KINDS.get(flag, "other")
         kind = "folder" if flag == b"\0" and name.endswith("/") else kind  # as the oldest tars have them

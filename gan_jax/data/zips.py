@@ -1,14 +1,16 @@
 """The list of files in a zip, read without an object for each, and one file of it at a time."""
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from gan_jax.data.ranges import Ranges
 
 _END, _END64, _WHERE64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"  # the end of the list; its larger form, and where that is
 _MEMBER, _HERE = b"PK\1\2", b"PK\3\4"  # a file in the list, and where it lies
 _MEMBER_FORM = struct.Struct("<4s4B4HL2L5H2L")
+_ROOM = 512  # bytes that are read beyond a file's header and content, for its name and extra field there
 _COMMENT = 2**16  # the longest that may stand behind the end
 _FULL32, _FULL16 = 2**32 - 1, 2**16 - 1  # stand where a number has no room, and is in the extra field
 _LINK, _KIND = 0o120000, 0o170000  # of a Unix mode
@@ -29,15 +31,14 @@ class Member(NamedTuple):
     link: bool
 
 
-def members(file: BinaryIO) -> Iterator[Member]:
+def members(file: Ranges) -> Iterator[Member]:
     """Return all files and folders (their names end in a slash) in the list of a zip, in its order.
 
     Raises:
       ValueError: it is no whole zip, or encrypted, in words.
     """
     start, size, shift, count = _list(file)
-    file.seek(start)
-    table, at, seen = file.read(size), 0, 0
+    table, at, seen = file.read(start, size), 0, 0
     while at < len(table):
         if len(table) - at < _MEMBER_FORM.size or table[at : at + 4] != _MEMBER:
             raise ValueError("its list of files is damaged")
@@ -58,7 +59,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
         raise ValueError(f"its list has {seen:,} of {count:,} files")
 
 
-def content(file: int, where: tuple[int, int, int, int, int]) -> bytes | str:
+def content(file: Ranges, where: tuple[int, int, int, int, int]) -> bytes | str:
     """Return a file of the open zip ``file``, unpacked; or why there is none.
 
     Args:
@@ -66,11 +67,11 @@ def content(file: int, where: tuple[int, int, int, int, int]) -> bytes | str:
       where: its header is, its packed size, its size, its checksum, and how it is compressed, as `Member` has them.
     """
     at, packed, size, crc, method = where
-    head = os.pread(file, 30, at)
+    head = file.read(at, 30 + _ROOM + packed)
     if len(head) < 30 or head[:4] != _HERE:
         return "it isn't where the zip's list says"
-    name, extra = struct.unpack_from("<2H", head, 26)
-    data = os.pread(file, packed, at + 30 + name + extra)
+    begin = 30 + sum(struct.unpack_from("<2H", head, 26))  # the lengths of the name and of the extra field
+    data = head[begin : begin + packed] if begin <= 30 + _ROOM else file.read(at + begin, packed)
     if method == DEFLATED:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)  # never more, whatever it holds
@@ -81,12 +82,10 @@ def content(file: int, where: tuple[int, int, int, int, int]) -> bytes | str:
     return data if len(data) == size and zlib.crc32(data) == crc else "damaged in the zip: its checksum is another"
 
 
-def _list(file: BinaryIO) -> tuple[int, int, int, int]:
+def _list(file: Ranges) -> tuple[int, int, int, int]:
     """Find where a zip's list begins, its bytes, how far all is behind where it should be, how many files it has."""
-    whole = file.seek(0, os.SEEK_END)
-    tail_at = max(0, whole - 22 - _COMMENT)
-    file.seek(tail_at)
-    tail = file.read()
+    tail_at = max(0, file.size - 22 - _COMMENT)
+    tail = file.read(tail_at, file.size - tail_at)
     found = tail.rfind(_END)
     while (
         found > 0 and int.from_bytes(tail[found + 20 : found + 22], "little") != len(tail) - found - 22
@@ -97,8 +96,7 @@ def _list(file: BinaryIO) -> tuple[int, int, int, int]:
     disk, count, size, start = struct.unpack_from("<4x2xH2xHLL", tail, found)
     end = tail_at + found
     if _FULL16 in (disk, count) or _FULL32 in (size, start):
-        file.seek(max(0, end - 20 - 56))
-        large = file.read(76)
+        large = file.read(max(0, end - 20 - 56), 76)
         if large[:4] == _END64 and large[56:60] == _WHERE64:
             disk, count, size, start = struct.unpack_from("<16xL12xQQQ", large)
             end -= 76

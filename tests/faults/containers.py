@@ -11,7 +11,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "an-archive-that-changed-is-read-on",
         _ARCHIVE,
-        "changed = (status.st_size, status.st_mtime_ns) != stamp",
+        "changed = (file.size, file.changed) != stamp",
         "changed = False",
         (f"{_ARCHIVES}::test_members_are_read_by_threads_and_by_who_gets_them_sent",),
         "Pictures are whatever lies now where others lay.",
@@ -79,5 +79,29 @@ FAULTS: tuple[Fault, ...] = (
         "",
         (f"{_ARCHIVES}::test_labels_beside_the_folder_around_all_name_that_too",),
         "Labels that are all there are said to be missing.",
+    ),
+    Fault(
+        "a-tar-elsewhere-is-read-a-byte-too-late",
+        "gan_jax/data/ranges.py",
+        "start, some = held = at, self.read(at, max(size, _AHEAD))",
+        "start, some = held = at, self.read(at + 1, max(size, _AHEAD))",
+        ("tests/data/test_remote.py::test_an_archive_in_a_bucket_is_the_folder_that_it_holds",),
+        "A tar in a bucket is read a byte beside where it is.",
+    ),
+    Fault(
+        "a-picture-in-a-bucket-takes-two-requests",
+        _ZIPS,
+        "if begin <= 30 + _ROOM else",
+        "if begin > 30 + _ROOM else",
+        ("tests/data/test_remote.py::test_an_archive_in_a_bucket_is_the_folder_that_it_holds",),
+        "Drawing a batch from a zip in a bucket takes twice as long.",
+    ),
+    Fault(
+        "a-whole-file-is-taken-for-its-part",
+        "gan_jax/data/remote.py",
+        "if len(content) > end - at:",
+        "if len(content) < end - at:",
+        ("tests/data/test_remote.py::test_who_gives_no_parts_of_files_is_told_of",),
+        "A zip of a server without ranges is said to be damaged.",
     ),
 )
