@@ -366,7 +366,7 @@ KEYS: dict[str, Key] = {
     "eval.features": Key(
         "auto",
         "What compares images: auto (classifier with labels, else random), none, classifier, random, inception, "
-        "inception:FILE, inception-clean, inception-clean:FILE, dinov2:FILE, clip:FILE, "
+        "inception:FILE, inception-clean, inception-spatial (with :FILE, too), dinov2:FILE, clip:FILE, swav:FILE, "
         "FILE.py:function or package.module:function.",
         None,
         OBSERVES,

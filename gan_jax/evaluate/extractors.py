@@ -11,14 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.data import Dataset
-from gan_jax.evaluate import classifier, clip, dinov2, inception, vgg
+from gan_jax.evaluate import classifier, clip, dinov2, inception, swav, vgg
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 
 Array = jax.Array
 # Networks whose file of weights must be named; each gives the network, its variables, and which size it is.
-_OF_FILES: dict[str, Callable[[Path], tuple[Any, dict[str, Any], str]]] = {"dinov2": dinov2.load, "clip": clip.load}
+_OF_FILES: dict[str, Callable[[Path], tuple[Any, dict[str, Any], str]]] = {
+    "dinov2": dinov2.load,
+    "clip": clip.load,
+    "swav": swav.load,
+}
+_INCEPTIONS = {
+    "inception": inception.Inception(),
+    "inception-clean": inception.Inception(clean=True),
+    "inception-spatial": inception.Inception(spatial=True),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +59,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
 
     Args:
       name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
-        ``inception:FILE``, ``inception-clean`` with a file or without, ``dinov2:FILE``, ``clip:FILE`` or a function of
-        the user's, ``FILE.py:function`` or ``package.module:function``, from uint8 images ``[n, H, W, C]``, of which
-        JAX traces it, to features ``[n, d]``.
+        ``inception-clean`` or ``inception-spatial``, each with ``:FILE`` or without, ``dinov2:FILE``, ``clip:FILE``,
+        ``swav:FILE`` or a function of the user's, ``FILE.py:function`` or ``package.module:function``, from uint8
+        images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of Inception are looked for if no file is named.
 
@@ -73,9 +82,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         return lambda: _classifier(dataset, cache)
     if name == "random":
         return _random
-    if kind in ("inception", "inception-clean"):
+    if kind in _INCEPTIONS:
         file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
-        return _network(kind, inception.Inception(clean=kind != "inception"), inception.load(file))
+        return _network(kind, _INCEPTIONS[kind], inception.load(file))
     if kind in _OF_FILES:
         if not rest:
             raise UserError(f"eval.features={kind} needs a file of weights: write eval.features={kind}:FILE")
@@ -87,7 +96,8 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
         return lambda: own
     raise UserError(
         f"unknown eval.features {name!r}; valid: auto, none, classifier, random, inception, inception:FILE, "
-        "inception-clean, inception-clean:FILE, dinov2:FILE, clip:FILE, FILE.py:function, package.module:function"
+        "inception-clean, inception-spatial (with :FILE, too), dinov2:FILE, clip:FILE, swav:FILE, "
+        "FILE.py:function, package.module:function"
     )
 
 

@@ -25,6 +25,7 @@ from gan_jax.util.files import write_atomically
 
 Array = jax.Array
 _SIDE = 299
+_SPATIAL = 7  # channels of sFID: 7 x 17 x 17 are about as many features as FID's
 _FILE = "pt_inception-2015-12-05-6726825d.pth"  # the end of its name is the start of its SHA-256
 _URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{_FILE}"
 
@@ -35,9 +36,13 @@ class Inception(nn.Module):
     Attributes:
       clean: whether images are resized as by clean-fid (Parmar et al. 2022, arXiv:2104.11222), which loses nothing to
         aliasing: Pillow's bicubic filter of each channel in float32. Else as in FID's graph, TensorFlow 1's bilinear.
+      spatial: whether features are those of sFID (Nash et al. 2021, arXiv:2103.03841), ``[B, 2023]``, without logits
+        ``[B, 0]``: the first 7 channels of the maps of 17x17 that the graph calls ``mixed_6/conv``, as OpenAI's
+        guided-diffusion takes them.
     """
 
     clean: bool = False
+    spatial: bool = False
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
@@ -55,6 +60,8 @@ class Inception(nn.Module):
             x = _A(pooled, name=name)(x)
         x = _B(name="Mixed_6a")(x)
         for name, width in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
+            if self.spatial and name == "Mixed_6d":
+                return _C(width, alone=True, name=name)(x)[..., :_SPATIAL].reshape(len(x), -1), jnp.zeros((len(x), 0))
             x = _C(width, name=name)(x)
         x = _D(name="Mixed_7a")(x)
         x = _E(_average, name="Mixed_7b")(x)
@@ -119,12 +126,15 @@ class _B(nn.Module):
 
 class _C(nn.Module):
     width: int
+    alone: bool = False  # whether only the first branch is wanted
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         row: Any = {"kernel": (1, 7), "padding": (0, 3)}
         column: Any = {"kernel": (7, 1), "padding": (3, 0)}
         one = _Conv(192, (1, 1), name="branch1x1")(x)
+        if self.alone:
+            return one
         seven = _Conv(self.width, (1, 1), name="branch7x7_1")(x)
         seven = _Conv(self.width, **row, name="branch7x7_2")(seven)
         seven = _Conv(192, **column, name="branch7x7_3")(seven)

@@ -541,7 +541,7 @@ def test_inception_is_torch_fidelitys_with_the_same_weights(tmp_path: Path, monk
 
     torch.manual_seed(0)
     kind = module.FeatureExtractorInceptionV3
-    layers = ["2048", "logits_unbiased"]
+    layers, maps = ["2048", "logits_unbiased"], list[np.ndarray]()
     monkeypatch.setattr(kind, "load_state_dict", lambda self, state: None)
     monkeypatch.setattr(torch, "load", lambda *a, **k: {})
     theirs = kind("inception-v3-compat", layers, feature_extractor_weights_path="any")
@@ -554,6 +554,7 @@ def test_inception_is_torch_fidelitys_with_the_same_weights(tmp_path: Path, monk
         elif value.dim() == 4:
             value.normal_(0, (2 / value[0].numel()) ** 0.5)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
+    theirs.Mixed_6d.branch1x1.register_forward_hook(lambda *told: maps.append(told[2].numpy()))
     with torch.no_grad():
         expected = [x.numpy() for x in theirs(torch.tensor(images.transpose(0, 3, 1, 2)))]
     for form in ({}, {"_use_new_zipfile_serialization": False}):
@@ -562,6 +563,10 @@ def test_inception_is_torch_fidelitys_with_the_same_weights(tmp_path: Path, monk
     actual = jax.jit(inception.Inception().apply)(variables, images)
     for ours, desired in zip(actual, expected, strict=True):
         assert_allclose(ours, desired, atol=1e-4 * np.abs(desired).max(), rtol=1e-4)
+    ours, logits = jax.jit(inception.Inception(spatial=True).apply)(variables, images)
+    assert (ours.shape, logits.shape) == ((2, 2023), (2, 0))
+    spatial = maps[0][:, :7].transpose(0, 2, 3, 1).reshape(2, -1)  # 7 of 192 channels of 17x17
+    assert_allclose(ours, spatial, atol=1e-4 * np.abs(spatial).max(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("content", [b"the weights", b"something else", None])

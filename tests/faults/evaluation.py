@@ -22,6 +22,8 @@ _DUPLICATES = ("tests/evaluate/test_evaluate.py::test_duplicates_tell_collapse_f
 _MANIFOLD = ("tests/evaluate/test_metrics.py::test_manifold_metrics_are_their_definitions",)
 _HELD = ("tests/evaluate/test_evaluate.py::test_held_out_is_the_mean_probability_of_real_and_keeps_the_two_sets_apart",)
 _CLIP = ("tests/evaluate/test_clip.py::test_embeddings_are_those_of_pytorchs_layers",)
+_SWAV = ("tests/evaluate/test_swav.py::test_features_are_those_of_pytorchs_layers",)
+_INCEPTION = ("tests/evaluate/test_evaluate.py::test_inception_is_torch_fidelitys_with_the_same_weights",)
 _AUTOMATIC = (
     "tests/evaluate/test_floor.py::test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images",
 )
@@ -382,6 +384,38 @@ FAULTS = (
             "tests/evaluate/test_dinov2.py::test_other_weights_are_refused_in_one_line",
         ),
         "A network of another kind is read as if it were this one.",
+    ),
+    Fault(
+        "sfid-of-the-block-before",
+        "gan_jax/evaluate/inception.py",
+        'if self.spatial and name == "Mixed_6d":',
+        'if self.spatial and name == "Mixed_6c":',
+        _INCEPTION,
+        "sFIDs don't compare with those of guided-diffusion.",
+    ),
+    Fault(
+        "sfid-of-other-channels",
+        "gan_jax/evaluate/inception.py",
+        "[..., :_SPATIAL].reshape(",
+        "[..., -_SPATIAL:].reshape(",
+        _INCEPTION,
+        "sFIDs don't compare with those of guided-diffusion.",
+    ),
+    Fault(
+        "swav-rounds-its-maximum-off",
+        "gan_jax/evaluate/swav.py",
+        "x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))",
+        'x = nn.max_pool(x, (3, 3), (2, 2), "SAME")',
+        _SWAV,
+        "Maps lie a pixel aside of those that the weights were learnt on.",
+    ),
+    Fault(
+        "swav-by-the-bicubic-filter",
+        "gan_jax/evaluate/swav.py",
+        "pil.shorter(images.shape[1], images.shape[2], _SIDE), pil.BILINEAR)",
+        "pil.shorter(images.shape[1], images.shape[2], _SIDE), pil.BICUBIC)",
+        _SWAV,
+        "Figures by SwAV's features aren't those of others.",
     ),
     Fault(
         "path-length-with-its-outliers",
