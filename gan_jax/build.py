@@ -22,7 +22,7 @@ from gan_jax.core.state import named_leaves, state_shapes
 from gan_jax.core.tasks import TASKS, deceived, faded, in_sides
 from gan_jax.core.update import update
 from gan_jax.data.feed import Feed, feed
-from gan_jax.evaluate import Evaluator, automatic, find, sampling
+from gan_jax.evaluate import Evaluator, automatic, find, sampling, seen
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.runtime import placement
 from gan_jax.util import named
@@ -89,7 +89,8 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
     (g_optimizer, g_numbers), (d_optimizer, d_numbers) = (assemble.optimizer(config, name, wide) for name in players)
     d_terms, g_terms, term_numbers = assemble.terms(config, wide)
     averages, average_numbers = assemble.averages(config, wide, count=count)
-    augmentation, augment_numbers = assemble.augmentation(config, wide)
+    pixels = image_options(config).pixels
+    augmentation, augment_numbers = assemble.augmentation(config, wide, pixels.alpha)
     hyper: Hyperparams = {
         "optimizer": {"generator": g_numbers, "discriminator": d_numbers},
         "labels": assemble.labels(config, loss, wide),
@@ -128,6 +129,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         schedules=schedules,
         averages=averages,
         dtype=wide,
+        pixels=pixels,
     )
     state = _shapes(config, gan, hyper)
     for player in players:
@@ -313,7 +315,7 @@ def build_evaluator(
     Raises:
       UserError: there are too few images to compare with; or see `gan_jax.evaluate.extractors.find`.
     """
-    extractor = find(config.eval.features, dataset, cache)
+    extractor = find(config.eval.features, dataset, cache, seen.of(image_options(config)))
     if extractor is not None and len(dataset.train_images) < FEWEST_SAMPLES:
         raise UserError(
             f"{dataset.name} has {len(dataset.train_images)} images to compare samples with, and an evaluation needs "

@@ -75,6 +75,12 @@ def _is_fold(text: str) -> bool:
     return numbers and 1 <= int(which) <= int(count) and int(count) > 1
 
 
+def _is_range(text: str) -> bool:
+    low, _, high = text.partition(",")
+    numbers = all(part.isascii() and part.isdecimal() and len(part) <= 5 for part in (low, high))
+    return numbers and int(low) < int(high) < 2**16
+
+
 FINITE = Check(math.isfinite, "finite")
 FROM_0 = Check(lambda value: 0 <= value < math.inf, "finite and from 0 up")
 FRACTION = Check(lambda value: 0 <= value <= 1, "from 0 to 1")
@@ -306,7 +312,23 @@ KEYS: dict[str, Key] = {
         28, "The height of every image, in pixels; on the command line height x width, too: ``64x96``.", at_least(1)
     ),
     "data.image_width": Key(0, "The width of every image, in pixels; 0: as high as wide.", at_least(0)),
-    "data.channels": Key(1, "1 (grey) or 3 (RGB).", one_of(1, 3)),
+    "data.channels": Key(
+        1,
+        "1 (grey), 3 (RGB) or 4 (RGBA, see data.alpha); of arrays any number up to 16.",
+        Check(lambda value: 1 <= value <= 16, "from 1 to 16"),
+    ),
+    "data.alpha": Key(
+        "",
+        "Of 4 channels, what the fourth is: premultiplied (colours are multiplied by it), straight, or none (a channel "
+        "like others); pictures are brought to it, arrays have it. Empty: none for arrays, else premultiplied.",
+        one_of("", "premultiplied", "straight", "none"),
+    ),
+    "data.bits": Key(8, "Bits of each channel, 8 or 16: images of other bits are brought to these.", one_of(8, 16)),
+    "data.range": Key(
+        "",
+        "The greys of 16-bit images that become black and white: ``0,4095`` of 12-bit cameras; empty: 0,65535.",
+        Check(lambda value: not value or _is_range(value), "empty, or two greys from 0 to 65535, as 0,4095"),
+    ),
     "data.fit": Key(
         "crop",
         "What becomes of images of another shape: crop (the centred part of these proportions, resized), resize (the "
@@ -343,7 +365,10 @@ KEYS: dict[str, Key] = {
     "data.strict": Key(False, "Whether an unreadable image is an error; else it is named, and left out.", None, FREE),
     "data.flip": Key(False, "Whether half of the images, by chance, are mirrored, left for right."),
     "data.device_budget_mb": Key(
-        1024, "MB of images, as uint8, that are kept on each device; larger sets are streamed.", at_least(0), FREE
+        1024,
+        "MB of images, uint8 or uint16, that are kept on each device; larger sets are streamed.",
+        at_least(0),
+        FREE,
     ),
     "data.cache_budget_mb": Key(
         16384, "MB of decoded images that are kept on disk beside the workdir; 0: never.", at_least(0), FREE
@@ -418,7 +443,7 @@ KEYS: dict[str, Key] = {
 
 
 # Keys that runs of earlier versions lack, whose defaults are what these did.
-LATER = ("data.image_width",)
+LATER = ("data.image_width", "data.alpha", "data.bits", "data.range")
 
 
 def with_role(role: str) -> tuple[str, ...]:

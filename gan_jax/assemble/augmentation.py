@@ -12,15 +12,17 @@ from gan_jax.util import named
 from gan_jax.util.errors import UserError, unknown_name
 
 
-def augmentation(config: ConfigDict, wide: Any) -> tuple[augment.Augment, dict[str, Any]]:
+def augmentation(config: ConfigDict, wide: Any, alpha: str) -> tuple[augment.Augment, dict[str, Any]]:
     """Return what the names with commas between them stand for, and its numbers: chances, and ada's factors.
 
-    Among them is ``pseudo`` if D is shown images of G's as real.
+    Among them is ``pseudo`` if D is shown images of G's as real. Colours change apart from ``alpha``, see
+    `gan_jax.core.augment.of_colours`.
     """
     names = [] if config.augment.name == "none" else [name.strip() for name in config.augment.name.split(",")]
     known: dict[str, Any] = {name: getattr(augment, name) for name in augment.__all__}
     factors = _factors(config) if "ada" in names else {}
-    known["ada"] = _ada(config, factors)
+    known["ada"] = _ada(config, factors, alpha)
+    known |= {"color": augment.Color(alpha)} if alpha != "none" else {}
     for name in names:
         if name not in known and not named.is_function(name):
             raise unknown_name("augment.name", name, ("none", *known))
@@ -51,11 +53,11 @@ def _factors(config: ConfigDict) -> dict[str, float]:
     return {group: found[group] for group in GROUPS if found[group] or f"augment.ada.{group}" in later}
 
 
-def _ada(config: ConfigDict, factors: Collection[str]) -> Ada:
+def _ada(config: ConfigDict, factors: Collection[str], alpha: str) -> Ada:
     """Return the augmentation ``ada`` of these groups, without what the config leaves out."""
     every = [name for names in GROUPS.values() for name in names]
     without = [name for part in config.augment.ada.without.split(",") if (name := part.strip())]
     for name in without:
         if name not in every:
             raise unknown_name("transform in augment.ada.without:", name, every)
-    return Ada(tuple(name for group in factors for name in GROUPS[group] if name not in without))
+    return Ada(tuple(name for group in factors for name in GROUPS[group] if name not in without), alpha)

@@ -96,7 +96,7 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     config, known = with_classes(_config(request, place, "an evaluation of --samples", told), place)
     gan, _ = build.build_gan(config)
     dataset = known or build.build_dataset(config, place.cache, reading=True)
-    kind = "npz" if pictures.suffix.lower() == ".npz" else "folder"
+    kind = "npz" if pictures.suffix.lower() in (".npz", ".npy") else "folder"
     options = data.alone(build.image_options(config), kind, pictures)
     found = data.load(options, place.cache, reading=True)
     for warning in found.warnings:
@@ -111,7 +111,8 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     figures, intervals = _with_intervals(request, evaluator, evaluator.of_samples(drawn), drawn)
     _print_figures(f"{pictures}, {evaluator.description}", figures, evaluator.floor, intervals)
     if request.out is not None:
-        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        near = evaluate.neighbours(evaluator, drawn, dataset)
+        picture = visualize.grid(gan.pixels.shown(near), evaluate.NEIGHBOURS + 1)
         visualize.save_png(picture, request.out)
         print(f"each picture before the train images nearest to it: {request.out}")
 
@@ -155,7 +156,8 @@ def _evaluate(request: Request, workdir: Path, asked: int | str | None) -> tuple
         found = {**described, "floor": evaluator.floor, "intervals": intervals, **figures}
         keep(partial(place.save_evaluation, found), f"the figures in {workdir}")  # one may read runs of others
     if drawn is not None:
-        picture = visualize.grid(evaluate.neighbours(evaluator, drawn, dataset), evaluate.NEIGHBOURS + 1)
+        near = evaluate.neighbours(evaluator, drawn, dataset)
+        picture = visualize.grid(gan.pixels.shown(near), evaluate.NEIGHBOURS + 1)
         if out is not None:
             visualize.save_png(picture, out)
         hint = "" if out else ": --out=FILE.png puts it elsewhere"
@@ -172,6 +174,7 @@ def reference(request: Request) -> None:
     import jax
 
     from gan_jax import build, evaluate
+    from gan_jax.core.pixels import USUAL
     from gan_jax.runs.workdir import Workdir
     from gan_jax.training.classes import with_classes
 
@@ -188,6 +191,7 @@ def reference(request: Request) -> None:
         raise UserError("a reference needs features: set --config.eval.features, e.g. to random or inception")
     options: dict[str, Any] = dataclasses.asdict(build.image_options(config))
     kept: dict[str, Any] = {name: options[name] for name in ("source", "image_size", "channels", "fit")}
+    kept |= {"pixels": dataclasses.astuple(gan.pixels)} if gan.pixels != USUAL else {}
     made = evaluate.reference.made_of(dataset.image_shape, dataset.digest, kept)
     found = evaluator.reference(made)
     found.write(out)
@@ -217,7 +221,8 @@ def _check_evaluation(request: Request, classes: int, dataset: Any, features: bo
 
 def path_distance(named_by: str | None, config: ConfigDict) -> Any:
     """Return by what path lengths are measured, if they are asked for."""
-    from gan_jax.evaluate import perceptual
+    from gan_jax import build
+    from gan_jax.evaluate import perceptual, seen
 
     if named_by is None:
         return None
@@ -226,7 +231,8 @@ def path_distance(named_by: str | None, config: ConfigDict) -> Any:
             f"--ppl: steps of 1e-4 are lost in this run's compute_dtype, {config.compute_dtype}: "
             "leave it out, or evaluate a run of float32"
         )
-    return perceptual.of_paths(named_by, lambda file: named.path(file, "--ppl"), config.data.image_size)
+    eyes = seen.of(build.image_options(config))
+    return perceptual.of_paths(named_by, lambda file: named.path(file, "--ppl"), config.data.image_size, eyes)
 
 
 def _judged(

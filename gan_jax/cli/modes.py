@@ -117,7 +117,8 @@ def _augment(request: Request) -> None:
     chosen = np.sort(np.random.default_rng(request.seed).permutation(len(dataset.train_images))[:count])
     shown = augmented(gan, hyperparams["augment"], dataset.train_images[chosen], request.seed)
     captions = [f"p = {p:.1f}" for p in CHANCES]
-    visualize.save_png(visualize.grid(shown.reshape(-1, *shown.shape[2:]), count, captions), out)
+    shown = gan.pixels.shown(shown.reshape(-1, *shown.shape[2:]))
+    visualize.save_png(visualize.grid(shown, count, captions), out)
     print(f"{count} images of {dataset.name} as {config.augment.name} augments them, p from 0 to 1: {out}")
 
 
@@ -141,15 +142,17 @@ def _prepare(request: Request) -> None:
         raise UserError("--mode=prepare needs --out=DIR, a new folder, which the packed images go to")
     config = needed_config("packing", request.config)
     largest = max((stage.config for stage in stages.plan(config)), key=lambda each: each.data.image_size)
-    dataset = data.load(build.image_options(largest), Workdir(request.workdir).cache, reading=True)
+    options = build.image_options(largest)
+    dataset = data.load(options, Workdir(request.workdir).cache, reading=True)
     for line in dataset.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    written = pack(dataset, request.out, {"data": largest.data.to_dict()})
+    written = pack(dataset, request.out, {"data": largest.data.to_dict()}, pixels=options.pixels)
     size = sum(file.stat().st_size for file in request.out.iterdir()) / 2**20
     shape = "x".join(map(str, dataset.image_shape))
     counts = f"{len(dataset.train_images):,} train and {len(dataset.test_images):,} test images of {shape}"
     print(f"{dataset.name}: {counts}, {size:,.1f} MB, {'packed in' if written else 'lie packed in'} {request.out}")
     found = {"data.source": "packed", "data.name": "", "data.dir": str(request.out)}
+    found |= {"data.alpha": options.pixels.alpha} if options.channels == 4 else {}
     place = request.workdir.with_name(f"{request.workdir.name}_packed")
     print(f"train on it: {alone(request.config_path, config, found, place, request.overrides)}")
 

@@ -56,7 +56,7 @@ def _draw_codes(request: Request) -> None:
     shift = None if request.shift is None else _shift(run, request)
     images = np.stack([projected.image(run, code, shift) for code in found])
     out = request.out or _in(request.workdir, out.name)
-    visualize.save_images(images, out, columns=min(10, len(images)))
+    visualize.save_images(images, out, columns=min(10, len(images)), pixels=run.gan.pixels)
     print(f"the images of {_many(len(images), 'code')}, step {run.step:,}: {out}")
 
 
@@ -114,7 +114,7 @@ def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
     captions = [
         next(part for part in way.split() if part not in other) for way, other in zip(ways, others, strict=True)
     ]
-    visualize.save_png(visualize.grid(np.concatenate(rows), count, captions), out)
+    visualize.save_png(visualize.grid(gan.pixels.shown(np.concatenate(rows)), count, captions), out)
     print(f"{count} samples of step {step:,} in {len(ways)} ways, {listed(captions)}: {out}")
 
 
@@ -162,7 +162,8 @@ def _draw(
     told, kinds, names = loading.labels(gan, workdir, what[0], asked, flag, row)
     by = seed if seeds is None else seeds
     images = draw(gan, state, by, told, how=how, counts=loading.counts(gan, workdir), **more)
-    visualize.save_images(images, out, kinds if gan.classes else None, names, seeds=seeds, columns=columns)
+    written: dict[str, Any] = {"seeds": seeds, "columns": columns, "pixels": gan.pixels}
+    visualize.save_images(images, out, kinds if gan.classes else None, names, **written)
     whose = f", seed {seed}" if seeds is None else ""
     print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
 
@@ -217,7 +218,7 @@ def mix(request: Request) -> None:
     styles = np.arange(copies // 2) if request.styles is None else read_seeds(request.styles, "styles")
     table = mixing.mix(run, rows, columns, styles, _label(run, request), **_options(how))
     out = request.out or _in(request.workdir, out.name)
-    visualize.save_png(visualize.grid(table.reshape(-1, *table.shape[2:]), table.shape[1]), out)
+    visualize.save_png(visualize.grid(run.gan.pixels.shown(table.reshape(-1, *table.shape[2:])), table.shape[1]), out)
     kinds = f"{len(rows)} x {len(columns)} images of step {run.step:,}"
     print(f"{kinds}, the styles {listed(styles)} of {copies} from the columns{_said(how)}: {out}")
 
@@ -236,8 +237,10 @@ def project(request: Request) -> None:
     label = None if request.label is None else _class(run, request.label)
     distance = projected.distance(run, request.features)
     out = request.out or _in(request.workdir, out.name)
-    found = run.project(target, distance=distance, steps=request.num_steps, label=label, seed=request.seed)
-    projected.save(found, target, out)
+    found = run.project(
+        run.gan.pixels.greys(target), distance=distance, steps=request.num_steps, label=label, seed=request.seed
+    )
+    projected.save(found, target, out, run.gan.pixels)
     whose = f", class {run.classes[found.label]}" if run.gan.classes else ""
     print(f"the {found.space}{whose}, nearest to {request.image} by {distance.name}, at step {run.step:,}: {out}")
     print(f"distance {found.distance:.4g}, at first {found.start:.4g}: {out / 'projected.png'}")

@@ -19,7 +19,8 @@ N(s) is normal with standard deviation s. The chance of a transform is p times t
 groups are one resampling of the image, `gan_jax.ops.warp`; color is one affine map of a pixel's channels. A piece
 whose draws all happen to change nothing leaves the image as it is, to the bit.
 
-Grey is the mean of a pixel's channels. So grey images have no saturation, and `hue` is of three channels alone.
+Grey is the mean of a pixel's channels. So grey images have no saturation, and `hue` is of three channels alone. Where
+a fourth is alpha, color leaves it as it is.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gan_jax.core.augment import of_colours
 from gan_jax.ops.warp import reflected, warp
 
 Array = jax.Array
@@ -143,7 +145,9 @@ def draw(key: Array, chances: Mapping[str, Array | float], image: Array) -> Draw
     )
 
 
-def transformed(image: Array, draws: Draws, key: Array, transforms: Collection[str] | None = None) -> Array:
+def transformed(
+    image: Array, draws: Draws, key: Array, transforms: Collection[str] | None = None, alpha: str = "none"
+) -> Array:
     """Return ``image`` ``[H, W, C]`` as ``draws`` say.
 
     Args:
@@ -151,13 +155,15 @@ def transformed(image: Array, draws: Draws, key: Array, transforms: Collection[s
       draws: of `draw`.
       key: of the noise.
       transforms: those that may happen; what only others need isn't computed. None: all.
+      alpha: what the last of four channels is, see `gan_jax.core.augment.of_colours`.
     """
     may = {group: transforms is None or any(name in transforms for name in names) for group, names in GROUPS.items()}
     wide = image.astype(jnp.promote_types(image.dtype, jnp.float32))
     if may["blit"] or may["geom"]:
         wide = _if(_moves(draws), warp(wide, inverse(draws, wide.dtype)), wide)
     if may["color"]:
-        wide = _if(_colours(draws), coloured(wide, draws), wide)
+        changed = of_colours(wide, alpha, lambda colours, *share: coloured(colours, draws, *share))
+        wide = _if(_colours(draws), changed, wide)
     if may["filter"]:
         gains = jnp.asarray(draws.gains, wide.dtype)
         wide = _if((gains != 1).any(), filtered(wide, gains), wide)
@@ -228,8 +234,8 @@ def _colours(draws: Draws) -> Array:
     return jnp.asarray(changed) | jnp.asarray(draws.negative)
 
 
-def coloured(image: Array, draws: Draws) -> Array:
-    """Return ``image`` with other colours.
+def coloured(image: Array, draws: Draws, share: Array | float = 1.0) -> Array:
+    """Return ``image`` with other colours; they are multiplied by their ``share``, of transparent images their alpha.
 
     Brightness and the luma flip act on grey alone, hue and saturation on what a pixel is beside its grey, contrast on
     both. So the five affine maps, in their order, are one of each part.
@@ -237,7 +243,7 @@ def coloured(image: Array, draws: Draws) -> Array:
     channels = image.shape[-1]
     sign = jnp.where(draws.negative, -1, 1)
     grey = image.mean(-1, keepdims=True)
-    result: Array = draws.contrast * sign * (grey + draws.brightness)
+    result: Array = draws.contrast * sign * (grey + draws.brightness * share)
     if channels == 1:
         return result.astype(image.dtype)
     colour = image - grey
@@ -306,13 +312,16 @@ class Ada:
 
     Attributes:
       transforms: that may happen, by the names of `GROUPS`.
+      alpha: as of `transformed`.
     """
 
     transforms: tuple[str, ...]
+    alpha: str = "none"
 
     def apply(self, image: Array, key: Array, numbers: Mapping[str, Any]) -> Array:
         """Return the image ``[H, W, C]``, transformed by ``numbers``: ``p``, and by ``ada`` a factor of it a group."""
-        return transformed(image, draw(key, self.chances(numbers), image), jax.random.fold_in(key, 2), self.transforms)
+        draws, own = draw(key, self.chances(numbers), image), jax.random.fold_in(key, 2)
+        return transformed(image, draws, own, self.transforms, self.alpha)
 
     def chances(self, numbers: Mapping[str, Any]) -> dict[str, Array]:
         """Return the chance of each transform."""

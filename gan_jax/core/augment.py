@@ -33,6 +33,27 @@ __all__ = ["color", "cutout", "translation"]
 
 _MOVE = 1 / 8  # of the side, as in the paper
 _CUT = 1 / 2
+_LEAST = 1e-3  # what of an image must show to have a mean, in pixels
+
+
+def of_colours(image: Array, alpha: str, change: Callable[..., Array]) -> Array:
+    """Return ``image`` with ``change`` of its colours, and the same alpha.
+
+    Where colours are multiplied by alpha a, ``change`` gets them as a x, x in [-1, 1], and a itself as its second
+    argument: an affine map of x, ``M x + t``, is ``M (a x) + a t`` of these.
+
+    Args:
+      image: ``[H, W, C]``.
+      alpha: what the last of four channels is, as of `gan_jax.core.pixels.Pixels`; with ``none`` all are colours.
+      change: see above.
+    """
+    if alpha == "none":
+        return change(image)
+    colours, last = image[..., :3], image[..., 3:]
+    if alpha == "straight":
+        return jnp.concatenate([change(colours), last], -1)
+    share = (last + 1) / 2
+    return jnp.concatenate([change(colours + 1 - share, share) + share - 1, last], -1)
 
 
 def color(image: Array, key: Array) -> Array:
@@ -41,13 +62,36 @@ def color(image: Array, key: Array) -> Array:
     ``x + b``, b in [-.5, .5]; ``m + s (x - m)``, m the pixel's mean over its channels, s in [0, 2] (nothing, of grey
     images); ``m + c (x - m)``, m the image's mean, c in [.5, 1.5].
     """
+    return _coloured(image, key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Color:
+    """`color` of images with ``alpha`` (`of_colours`), which stays as it is.
+
+    The image's mean is that of what shows: pixels count by their alpha, where colours are multiplied by it.
+    """
+
+    alpha: str
+
+    def __call__(self, image: Array, key: Array) -> Array:
+        """Return the image ``[H, W, 4]``."""
+        return of_colours(image, self.alpha, lambda colours, *share: _coloured(colours, key, *share))
+
+
+def _coloured(image: Array, key: Array, share: Array | None = None) -> Array:
+    """Of colours multiplied by their ``share``, if there is one."""
     brightness, saturation, contrast = jax.random.uniform(key, (3,), image.dtype)
-    image = image + (brightness - 0.5)
+    image = image + (brightness - 0.5) * (1 if share is None else share)
     mean = image.mean(-1, keepdims=True)
     image = mean + 2 * saturation * (image - mean)
-    mean = image.mean()
+    mean = image.mean() if share is None else share * _mean_of_shown(image, share)
     out: Array = mean + (contrast + 0.5) * (image - mean)
     return out
+
+
+def _mean_of_shown(image: Array, share: Array) -> Array:
+    return image.sum() / jnp.maximum(image.shape[-1] * share.sum(), _LEAST)
 
 
 def translation(image: Array, key: Array) -> Array:

@@ -13,6 +13,7 @@ from gan_jax.core.augment import NONE, Augment
 from gan_jax.core.averages import Average
 from gan_jax.core.losses import Loss
 from gan_jax.core.optimizers import Optimizer
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.core.priors import NORMAL, Prior
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.schedules import Schedule
@@ -177,6 +178,7 @@ class GAN:
       averages: of G, by name; what is drawn is drawn by the first.
       g_batches: how many batches of fresh latents G's step has; 0: those of D's last step once more.
       dtype: of parameters, logits, losses and moments: float32, or float64 in float64 runs.
+      pixels: what the numbers of images are in the data, and of what is drawn.
     """
 
     generator: nn.Module
@@ -197,6 +199,7 @@ class GAN:
     averages: tuple[tuple[str, Average], ...] = ()
     g_batches: int = 0
     dtype: Any = jnp.float32
+    pixels: Pixels = USUAL
 
 
 def leaf(tree: Mapping[str, Any], key: str) -> Any:

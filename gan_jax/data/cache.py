@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gan_jax.data.decode import decoders
-from gan_jax.data.images import Decoded, Images, Stored
+from gan_jax.data.images import Decoded, Images, Stored, megabytes
 from gan_jax.data.options import Options
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError
@@ -58,26 +58,26 @@ class Cache:
           UserError: the cache can't be written.
         """
         shape = options.image_shape
-        megabytes = len(images) * math.prod(shape) / 2**20
-        on_disk = self.directory is not None and megabytes <= options.cache_budget_mb
-        if not on_disk and megabytes <= options.device_budget_mb:
+        dtype, size = images.dtype, megabytes(images)
+        on_disk = self.directory is not None and size <= options.cache_budget_mb
+        if not on_disk and size <= options.device_budget_mb:
             memory = io.BytesIO()
             unreadable = _decode_all(images, memory, what)
-            return np.frombuffer(memory.getbuffer(), np.uint8).reshape(-1, *shape), unreadable
+            return np.frombuffer(memory.getbuffer(), dtype).reshape(-1, *shape), unreadable
         if self.directory is None:
             unreadable = _decode_all(images, None, what)
             return images.subset(np.setdiff1d(np.arange(len(images)), list(unreadable))), unreadable
 
-        key = _key(_RECIPE, identity, shape, options.fit, options.background, on_disk)
+        key = _key(_RECIPE, identity, shape, options.fit, options.background, on_disk, *options.beyond)
         pixels, report = self.directory / f"{key}.u8", self.directory / f"{key}.json"
-        found = _read_report(report, pixels if on_disk else None, len(images), shape)
+        found = _read_report(report, pixels if on_disk else None, len(images), math.prod(shape) * dtype.itemsize)
         if found is None and self._keeps_nothing(f"the decoded images of {what} are"):
             return Cache(None).images(images, identity, options, what)
         with self._one_line_errors():
             unreadable = _make(images, pixels if on_disk else None, report, what) if found is None else found
         readable = np.setdiff1d(np.arange(len(images)), list(unreadable))
         if on_disk and len(readable):
-            return Stored(pixels, (len(readable), *shape)), unreadable
+            return Stored(pixels, (len(readable), *shape), dtype=dtype), unreadable
         return images.subset(readable), unreadable
 
     def array(self, identity: str, make: Callable[[], np.ndarray], what: str = "labels are") -> np.ndarray:
@@ -133,12 +133,12 @@ def _make(images: Decoded, pixels: Path | None, report: Path, what: str) -> Unre
     return unreadable
 
 
-def _read_report(report: Path, pixels: Path | None, count: int, shape: tuple[int, ...]) -> Unreadable | None:
-    """Return what an earlier pass found, if it ended and its files are whole."""
+def _read_report(report: Path, pixels: Path | None, count: int, size: int) -> Unreadable | None:
+    """Return what an earlier pass found, if it ended and its files are whole; ``size`` is an image's in bytes."""
     try:
         found = json.loads(read_regular(report))
         unreadable = {int(number): str(reason) for number, reason in found["unreadable"].items()}
-        whole = (count - len(unreadable)) * math.prod(shape)
+        whole = (count - len(unreadable)) * size
         if found["images"] == count and (pixels is None or pixels.stat().st_size == whole):
             return unreadable
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

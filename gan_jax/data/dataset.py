@@ -1,8 +1,7 @@
-"""Data sets: images of one shape as uint8, from any source, in memory or streamed, and the order of training."""
+"""Data sets: images of one shape, from any source, in memory or streamed, and the order of training."""
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 
 from gan_jax.data import duplicates, embedded, held_out, npz, own, packed, pictures, tfds
 from gan_jax.data.cache import Cache, Unreadable
-from gan_jax.data.images import Decoded, Images
+from gan_jax.data.images import Decoded, Images, megabytes
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source
+from gan_jax.data.parts import Part, Source, check_channels
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, printable, unknown_name
 
@@ -37,8 +36,8 @@ class Dataset:
 
     Attributes:
       name: what it is, for people.
-      train_images, test_images: uint8 ``[N, H, W, C]``, indexed by arrays of numbers; NumPy arrays, or files behind the
-        same face (`gan_jax.data.images`). The test images are never trained on; there may be none.
+      train_images, test_images: uint8 or uint16 ``[N, H, W, C]``, indexed by arrays of numbers; NumPy arrays, or files
+        behind the same face (`gan_jax.data.images`). The test images are never trained on; there may be none.
       train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``; all 0 where there are no labels.
       classes: number of classes that there are images of; 0 without labels.
       names: those of the classes, by label; if empty, their numbers are.
@@ -77,8 +76,8 @@ class Dataset:
 
     @property
     def megabytes(self) -> float:
-        """Size of the train images as uint8, in units of 2^20 bytes."""
-        return _megabytes(self.train_images)
+        """Size of the train images as whole numbers, in units of 2^20 bytes."""
+        return megabytes(self.train_images)
 
     @property
     def class_counts(self) -> list[dict[str, Any]]:
@@ -100,13 +99,9 @@ class Dataset:
         return found
 
 
-def _megabytes(images: Images) -> float:
-    return math.prod(images.shape) / 2**20
-
-
 def _hashed(images: Images, what: str) -> "hashlib.blake2b":
     hashed, count = hashlib.blake2b(what.encode(), digest_size=12), len(images)
-    numbers = np.arange(count) if _megabytes(images) <= 1024 else np.linspace(0, count - 1, 1000).astype(int)
+    numbers = np.arange(count) if megabytes(images) <= 1024 else np.linspace(0, count - 1, 1000).astype(int)
     for start in range(0, len(numbers), 1000):
         hashed.update(images[numbers[start : start + 1000]].tobytes())
     return hashed
@@ -121,7 +116,7 @@ def check_place(options: Options) -> None:
 def alone(options: Options, source: str, place: Path) -> Options:
     """Return ``options`` that bring all images of ``place`` to the same shape: without labels, none held out."""
     texts = dict.fromkeys(("name", "image_key", "label_key", "test_dir", "test_list", "fold"), "")
-    told: dict[str, Any] = {**texts, "source": source, "dir": str(place)}
+    told: dict[str, Any] = {**texts, "source": source, "dir": str(place), "alpha": options.pixels.alpha}
     return dataclasses.replace(options, **told, labels=False, test_fraction=0.0)
 
 
@@ -142,6 +137,7 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
             f"data.name is {options.name!r}, but the {options.source} source is told by data.dir alone: leave it empty"
         )
     held_out.check(options)
+    check_channels(options)
     kept = Cache(cache if options.cache_budget_mb else None, reading)
     source = own.find(options) if users else SOURCES[options.source](options, kept)
     if source.test and options.fold:
@@ -192,7 +188,7 @@ def _numbered(parts: list[Part], source: Source) -> tuple[list[np.ndarray], tupl
 def _ready(part: Part, options: Options, cache: Cache, what: str) -> tuple[Part, list[str]]:
     """Return the part with its images decoded, or ready to be, and what was wrong with those left out."""
     if not len(part.images):
-        return dataclasses.replace(part, images=np.zeros((0, *options.image_shape), np.uint8)), []
+        return dataclasses.replace(part, images=np.zeros((0, *options.image_shape), options.pixels.dtype)), []
     if not isinstance(part.images, Decoded):
         return part, []
     lost: Unreadable

@@ -1,7 +1,7 @@
 """Train images that are nearly the same as held-out ones: recompressed, resized, or the next picture of a film.
 
 What is said of held-out images then flatters a GAN that copies. Images are compared by the means of their cells in a
-grid of 16x16, in which compression leaves no trace, and digits, however alike, differ.
+grid of 16x16, in which compression leaves no trace, and digits, however alike, differ: of all channels, at 8 bits.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gan_jax.data.cache import Cache
-from gan_jax.data.images import Decoded, Images
+from gan_jax.data.images import Decoded, Images, megabytes
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
 from gan_jax.util import progress
@@ -46,7 +46,7 @@ def told(train: Part, test: Part, source: Source, options: Options, cache: Cache
     if all(identity):
         names = ("\n".join(map(str, part.named())) for part in (train, test))
         which = [hashlib.blake2b(text.encode(errors="surrogateescape")).hexdigest() for text in names]
-        look = [options.image_shape, options.fit, options.background, _GRID, _LEVELS, _SHARE]
+        look = [options.image_shape, options.fit, options.background, _GRID, _LEVELS, _SHARE, *options.beyond]
         found = cache.array(
             json.dumps([identity, which, look]), lambda: near(train.images, test.images), "near-duplicates are"
         )
@@ -115,9 +115,11 @@ def _all_cells(images: Images, size: int = _SLICE) -> Iterator[np.ndarray]:
 
 
 def _cells(images: np.ndarray) -> np.ndarray:
-    """Means of the cells: uint8 ``[n, H, W, C]`` -> ``[n, cells * cells * C]``. Cells may share a row of pixels."""
+    """Means of the cells: ``[n, H, W, C]`` -> uint8 ``[n, cells * cells * C]``. Cells may share a row of pixels."""
     step, found = max(1, images.shape[1] // _SAMPLED), images
     found = found[:, ::step, ::step]
+    if found.dtype == np.uint16:
+        found = ((found.astype(np.uint32) + 128) // 257).astype(np.uint8)
     for axis in (1, 2):
         side = found.shape[axis]
         cells = _GRID if side >= _GRID else max(side - side % 2, 1)
@@ -140,11 +142,11 @@ def _coarse(cells: np.ndarray, channels: int) -> np.ndarray:
 
 def _too_much(train: Images, test: Images) -> str:
     """Why it would take too long to compare them; nothing if it wouldn't."""
-    megabytes = math.prod(train.shape) / 2**20
+    size = megabytes(train)
     if isinstance(train, Decoded) or isinstance(test, Decoded):
         return "they are decoded anew each time that they are read, beyond data.cache_budget_mb"
-    if megabytes > _MOST_MB:
-        return f"they have {megabytes:,.0f} MB, and it reads {_MOST_MB:,.0f} MB at the most"
+    if size > _MOST_MB:
+        return f"they have {size:,.0f} MB, and it reads {_MOST_MB:,.0f} MB at the most"
     if len(train) * len(test) > _MOST_PAIRS:
         return f"{len(train):,} and {len(test):,} images are more pairs than {_MOST_PAIRS:,.0f}"
     return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_jax.data import earth, shapes
-from gan_jax.data.images import Decoded, Rows
+from gan_jax.data.images import Decoded, Rows, fits
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source
 from gan_jax.util.errors import UserError, unknown_name
@@ -82,7 +82,7 @@ SETS: dict[str, tuple[Callable[[], Split], tuple[str, ...]]] = {
 
 
 def _part(images: np.ndarray, labels: np.ndarray, name: str, options: Options) -> Part:
-    if images.shape[1:] == options.image_shape:
+    if fits(images, options):
         return Part(images, labels)
     names = [f"{name}[{number}]" for number in range(len(images))]
     return Part(Decoded(Rows(images), names, options), labels, name)

@@ -13,6 +13,7 @@ import numpy as np
 from gan_jax.core.gan import Array
 from gan_jax.core.pixels import to_float
 from gan_jax.data import Dataset, Options
+from gan_jax.data.images import dtype_of
 from gan_jax.data.order import mirrored, sample_index
 from gan_jax.data.stream import Reader, read
 from gan_jax.runtime import placement, program
@@ -95,7 +96,7 @@ class _Split:
 
 
 def _finish(flip: bool, batch_size: int, d_steps: int, dtype: Any, ahead: int) -> Callable[..., dict[str, Array]]:
-    """Return what is done on the device to every batch of uint8 ``[d_steps, b, H, W, C]``, wherever it came from."""
+    """Return what is done on the device to every batch of images ``[d_steps, b, H, W, C]``, wherever it came from."""
 
     def finish(images: Array, labels: Array, seed: Array, step: Array, index: Array) -> dict[str, Array]:
         if flip:
@@ -154,7 +155,7 @@ def _from_stream(
         return {
             "index": index,
             "first": np.full(len(index), first, np.int32),
-            "image": np.zeros((*lead, *reader.images.shape[1:]), np.uint8),
+            "image": np.zeros((*lead, *reader.images.shape[1:]), dtype_of(reader.images)),
             "label": np.zeros(lead, np.int32),
         }
 

@@ -5,17 +5,19 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from gan_jax.core.pixels import WHITE
 from gan_jax.data.decode import UnreadableImageError, decode, fit_array
 from gan_jax.data.options import Options
 from gan_jax.util.errors import UserError
 
 
 class Images(Protocol):
-    """uint8 images of one shape; NumPy's arrays are such collections too, and all can be sent to worker processes."""
+    """Images of one shape, uint8 or uint16; NumPy's arrays are such collections too, and all can be sent to worker
+    processes. Collections of uint16 have that as their ``dtype``; see `dtype_of`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,7 +26,24 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
-        """uint8 ``[n, H, W, C]`` of the images ``numbers`` ``[n]``."""
+        """``[n, H, W, C]`` of the images ``numbers`` ``[n]``."""
+
+
+def dtype_of(images: Images) -> np.dtype:
+    """Return the type of images, uint8 if they don't say."""
+    return np.dtype(getattr(images, "dtype", np.uint8))
+
+
+def megabytes(images: Images) -> float:
+    """Return the size of images as whole numbers, in units of 2^20 bytes."""
+    return math.prod(images.shape) * dtype_of(images).itemsize / 2**20
+
+
+def fits(images: Images, options: Options) -> bool:
+    """Return whether images are what is asked for, as they are; else `Decoded` makes them so."""
+    pixels = options.pixels
+    windowed = pixels.bits == 16 and (pixels.low, pixels.high) != (0, WHITE)
+    return images.shape[1:] == options.image_shape and dtype_of(images) == pixels.dtype and not windowed
 
 
 Item = bytes | np.ndarray | str
@@ -34,7 +53,7 @@ class Decoded:
     """Images that are decoded each time that they are read.
 
     Args:
-      read: ``read(numbers)`` gives those items: a file's bytes each, or an array uint8 ``[H, W, C]``, or the reason
+      read: ``read(numbers)`` gives those items: a file's bytes each, or an array ``[H, W, C]``, or the reason
         (str) why there is none.
       names: of each item, for people.
       options: what shape they get.
@@ -49,11 +68,16 @@ class Decoded:
         """(N, H, W, C)."""
         return len(self), *self._options.image_shape
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images."""
+        return np.dtype(self._options.pixels.dtype)
+
     def __len__(self) -> int:
         return len(self._chosen)
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
-        out = np.empty((len(numbers), *self._options.image_shape), np.uint8)
+        out = np.empty((len(numbers), *self._options.image_shape), self.dtype)
         for i, image in enumerate(self.attempt(numbers)):
             if isinstance(image, str):
                 raise UserError(f"cannot read {image}")
@@ -92,7 +116,7 @@ class Rows:
 
 
 class Stored:
-    """uint8 images that lie in a file one after the other: only those asked for are read.
+    """Images that lie in a file one after the other: only those asked for are read.
 
     By ``pread`` and not through a memory map, whose pages would count as memory of a process that streams for long.
 
@@ -101,10 +125,18 @@ class Stored:
       shape: (N, H, W, C) of what lies there.
       offset: bytes before the first image.
       chosen: numbers of the images to be had; all if None.
+      dtype: of their numbers: uint8 or uint16.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0, chosen: np.ndarray | None = None) -> None:
-        self._path, self._stored, self._offset = path, shape, offset
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        offset: int = 0,
+        chosen: np.ndarray | None = None,
+        dtype: Any = np.uint8,
+    ) -> None:
+        self._path, self._stored, self._offset, self.dtype = path, shape, offset, np.dtype(dtype)
         self._chosen = np.arange(shape[0]) if chosen is None else chosen
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
@@ -118,16 +150,17 @@ class Stored:
         return len(self._chosen)
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
-        out = np.empty((len(numbers), *self._stored[1:]), np.uint8)
-        size = math.prod(self._stored[1:])
-        for row, number in zip(out.reshape(len(out), size), self._chosen[numbers], strict=True):
+        out = np.empty((len(numbers), *self._stored[1:]), self.dtype)
+        numbers_each = math.prod(self._stored[1:])
+        size = numbers_each * self.dtype.itemsize
+        for row, number in zip(out.reshape(len(out), numbers_each).view(np.uint8), self._chosen[numbers], strict=True):
             if os.preadv(self._file, [row.data], self._offset + int(number) * size) != size:
                 raise UserError(f"{self._path} is shorter than it was: delete it, or restore it, and start again")
         return out
 
     def subset(self, numbers: np.ndarray) -> "Stored":
         """Return the images ``numbers`` alone."""
-        return Stored(self._path, self._stored, self._offset, self._chosen[numbers])
+        return Stored(self._path, self._stored, self._offset, self._chosen[numbers], self.dtype)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Stored, (self._path, self._stored, self._offset, self._chosen)
+        return Stored, (self._path, self._stored, self._offset, self._chosen, self.dtype)

@@ -1,8 +1,11 @@
 """What ``config.data`` says: `Options`, a field a key; `gan_jax.config.default` has their defaults."""
 
 import dataclasses
+from typing import Any
 
 from gan_jax import sides
+from gan_jax.core.pixels import WHITE, Pixels
+from gan_jax.util import named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +18,12 @@ class Options:
       name: which, where a source has several: of the embedded ones (empty: mnist5k), or of TFDS.
       dir: the folder or archive of pictures, shards as ``train-{000..009}.tar``, the ``.npz`` file, the folder of a
         packed set, or where TFDS keeps its data (empty: ``~/tensorflow_datasets``).
-      image_size, image_width, channels: what every image becomes: its height, its width (0: a square), 1 (grey) or 3
-        (RGB) channels.
+      image_size, image_width, channels: what every image becomes: its height, its width (0: a square), 1 (grey), 3
+        (RGB) or 4 (RGBA) channels; of arrays any number from 1 to 16.
+      alpha: of four channels, what the fourth is: ``premultiplied``, ``straight`` or ``none``. Pictures are brought to
+        that form, arrays must have it; empty: none for arrays, else premultiplied.
+      bits: of each channel: 8 or 16.
+      range: the greys of 16-bit images that become black and white, as ``0,4095``; empty: all.
       fit: how an image of another shape gets there: ``crop`` (the largest centred part of these proportions, then
         resized), ``resize`` (its sides alone, so the proportions change) or ``none`` (any is an error).
       background: what shows through transparent images, as CSS names or writes a colour.
@@ -32,7 +39,7 @@ class Options:
       follow_links: whether links in a folder may lead out of it; else such a one is an error.
       strict: whether an unreadable image is an error; else all are named in one warning, and left out.
       flip: whether each image is mirrored, left for right, every second time that it is seen, by chance.
-      device_budget_mb: images up to this size (as uint8) are kept on each device; larger sets are streamed.
+      device_budget_mb: images up to this size (as whole numbers) are kept on each device; larger sets are streamed.
       cache_budget_mb: decoded images up to this size are kept on disk beside the workdir, each set by itself, until
         somebody deletes them; larger sets are decoded anew each time that they are read. 0: never kept.
       workers: processes that decode a stream; 0: threads of the main one.
@@ -44,6 +51,9 @@ class Options:
     image_size: int
     image_width: int
     channels: int
+    alpha: str
+    bits: int
+    range: str
     fit: str
     background: str
     labels: bool
@@ -64,3 +74,20 @@ class Options:
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of every image."""
         return *sides.of(self), self.channels
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the numbers of every image are."""
+        low, high = map(int, self.range.split(",")) if self.range else (0, WHITE)
+        usual = "none" if self.of_arrays else "premultiplied"
+        return Pixels(self.bits, (self.alpha or usual) if self.channels == 4 else "none", low, high)
+
+    @property
+    def of_arrays(self) -> bool:
+        """Whether images are arrays of the user's, that may have any number of channels."""
+        return self.source == "npz" or named.is_function(self.source)
+
+    @property
+    def beyond(self) -> list[Any]:
+        """What decides images beside their shape, where it isn't as usual; empty for 8 bits of grey or RGB."""
+        return [] if self.pixels == Pixels() else [dataclasses.astuple(self.pixels)]

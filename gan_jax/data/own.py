@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data.images import Decoded, Rows
+from gan_jax.data.images import Decoded, Rows, fits
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_images, check_labels
 from gan_jax.util import named
@@ -18,9 +18,9 @@ _KEYS = ("images", "labels", "test_images", "test_labels", "classes")
 def find(options: Options) -> Source:
     """Return what the function that ``options.source`` names makes of the options.
 
-    It returns a `gan_jax.data.parts.Source`, or a dict of arrays: ``images``, uint8 ``[N, H, W]`` or ``[N, H, W, C]``
-    of any one shape; and, where there are such, ``labels`` ``[N]`` or one-hot ``[N, K]``, ``test_images``,
-    ``test_labels``, and ``classes``, the names by label.
+    It returns a `gan_jax.data.parts.Source`, or a dict of arrays: ``images``, uint8 or uint16 ``[N, H, W]`` or
+    ``[N, H, W, C]`` of any one shape; and, where there are such, ``labels`` ``[N]`` or one-hot ``[N, K]``,
+    ``test_images``, ``test_labels``, and ``classes``, the names by label.
 
     Raises:
       UserError: there is no such function, it fails, or returns something else.
@@ -49,11 +49,12 @@ def find(options: Options) -> Source:
 def _part(found: Mapping[str, Any], prefix: str, what: str, options: Options) -> Part:
     images, labels = np.asarray(found[f"{prefix}images"]), found.get(f"{prefix}labels")
     where = f"{what}, {prefix}images"
-    check_images(images.dtype, images.shape, where)
+    check_images(images.dtype, images.shape, where, options)
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     images = images[..., None] if images.ndim == 3 else images
     if labels is not None:
         labels = check_labels(np.asarray(labels), len(images), f"{what}, {prefix}labels")
-    if images.shape[1:] == options.image_shape:
+    if fits(images, options):
         return Part(images, labels)
     names = [f"{where}[{i}]" for i in range(len(images))]
     identity = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=12).hexdigest()

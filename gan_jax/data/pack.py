@@ -1,5 +1,6 @@
 """Packs a data set, whatever its source, into shards that are read as fast as they lie there: ``--mode=prepare``."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 
 import gan_jax
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.data.dataset import Dataset
-from gan_jax.data.images import Images
-from gan_jax.data.packed import ABOUT, FORM, LABELS, PARTS, Shards, opened
+from gan_jax.data.images import Images, dtype_of
+from gan_jax.data.packed import ABOUT, FORM, LABELS, PARTS, Shards, opened, pixels_of
 from gan_jax.util import named, progress
 from gan_jax.util.errors import UserError
 from gan_jax.util.files import read_json, write_arrays, write_json
@@ -22,13 +24,21 @@ _WRITER = "group_size:1,zstd:3"  # each record by itself, for whoever reads in a
 _SLICE = 64  # images that are read at a time
 
 
-def pack(dataset: Dataset, folder: Path, made: Mapping[str, Any], *, shard_bytes: int = _SHARD) -> bool:
+def pack(
+    dataset: Dataset,
+    folder: Path,
+    made: Mapping[str, Any],
+    *,
+    pixels: Pixels = USUAL,
+    shard_bytes: int = _SHARD,
+) -> bool:
     """Write ``dataset`` into ``folder``; whoever does it again after a fault goes on, shard by shard.
 
     Args:
       dataset: its parts are packed as they are split.
       folder: new, empty, or with what an earlier call for the same data left.
       made: how its images were made, for ``packed.json``.
+      pixels: what the numbers of its images are.
       shard_bytes: of pixels, that a shard holds at least.
 
     Returns:
@@ -40,6 +50,7 @@ def pack(dataset: Dataset, folder: Path, made: Mapping[str, Any], *, shard_bytes
     sizes = {part: _sizes(getattr(dataset, f"{part}_images"), shard_bytes) for part in PARTS}
     known = {"form": FORM, "shape": list(dataset.image_shape), "digest": dataset.digest, "of": sizes}
     known |= {"test_digest": dataset.test_digest, "classes": list(dataset.names)}
+    known |= {} if pixels == USUAL else {"pixels": dataclasses.asdict(pixels)}
     try:
         if _claim(folder, known):
             return False
@@ -68,7 +79,7 @@ def _claim(folder: Path, known: Mapping[str, Any]) -> bool:
     whole, begun = read_json(folder / ABOUT), read_json(folder / _BEGUN)
     if isinstance(whole, dict) and whole.get("form") == FORM:
         same = all(whole.get(key) == value for key, value in known.items() if key != "of")
-        if not same:
+        if not same or pixels_of(whole) != pixels_of(known):
             raise UserError(f"--out={folder} holds another packed set, of {whole.get('source')}: give another folder")
         return True
     if begun != known:
@@ -81,7 +92,7 @@ def _claim(folder: Path, known: Mapping[str, Any]) -> bool:
 
 def _sizes(images: Images, shard_bytes: int) -> list[int]:
     """Return how many images each shard gets."""
-    count, each = len(images), math.prod(images.shape[1:])
+    count, each = len(images), math.prod(images.shape[1:]) * dtype_of(images).itemsize
     a_shard = max(1, shard_bytes // each, -(-count // _MOST))
     return [min(a_shard, count - start) for start in range(0, count, a_shard)]
 

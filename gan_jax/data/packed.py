@@ -10,18 +10,19 @@ set is there to spare. Labels lie beside the shards, so that no image is read fo
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.data.images import Decoded, Rows
 from gan_jax.data.options import Options
 from gan_jax.data.parts import Part, Source, check_labels
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, printable
+from gan_jax.util.errors import UserError, listed, printable
 from gan_jax.util.files import read_arrays, read_json
 
 ABOUT, LABELS, FORM = "packed.json", "labels.npz", 1
@@ -57,10 +58,11 @@ class Records:
     Args:
       shards: where they are.
       shape: (height, width, channels) of each.
+      dtype: of their numbers: uint8 or uint16.
     """
 
-    def __init__(self, shards: Shards, shape: Sequence[int]) -> None:
-        self._shards, self._image = shards, tuple(shape)
+    def __init__(self, shards: Shards, shape: Sequence[int], dtype: Any = np.uint8) -> None:
+        self._shards, self._image, self.dtype = shards, tuple(shape), np.dtype(dtype)
         self._starts = np.cumsum([0, *shards.counts])
         self._open()
 
@@ -73,17 +75,17 @@ class Records:
         return int(self._starts[-1])
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
-        out = np.empty((len(numbers), *self._image), np.uint8)
+        out = np.empty((len(numbers), *self._image), self.dtype)
         shards = np.searchsorted(self._starts, numbers, side="right") - 1
         for shard in np.unique(shards):
             own = np.flatnonzero(shards == shard)
             records = self._read(int(shard), numbers[own] - self._starts[shard])
             for i, record in zip(own, records, strict=True):
-                out[i] = np.frombuffer(record, np.uint8).reshape(self._image)
+                out[i] = np.frombuffer(record, self.dtype).reshape(self._image)
         return out
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Records, (self._shards, self._image)
+        return Records, (self._shards, self._image, self.dtype)
 
     def _open(self) -> None:
         self._readers: dict[int, Any] = {}
@@ -98,7 +100,7 @@ class Records:
             records: list[bytes] = reader.read(numbers.tolist())
         except Exception as error:  # of damaged files, the reader raises anything
             raise _damaged(path, str(error)) from error
-        if any(len(record) != math.prod(self._image) for record in records):
+        if any(len(record) != math.prod(self._image) * self.dtype.itemsize for record in records):
             raise _damaged(path, "a record isn't an image")
         return records
 
@@ -138,10 +140,33 @@ def find(options: Options) -> Source:
             f"data.dir: the images packed in {options.dir!r} are {sides.replace(' and ', ', and this run wants ')}: "
             "set data.image_size and data.channels to theirs, or prepare the set anew with these"
         )
+    packed = Pixels(**pixels_of(about))
+    if packed != options.pixels:
+        keys = [f"data.{key}={value}" for key, value in keys_of(packed).items()]
+        raise UserError(
+            f"data.dir: the images packed in {options.dir!r} are of other bits, alpha or range than this run's: "
+            f"set {listed(keys)}, or prepare the set anew"
+        )
     arrays = read_arrays(folder / LABELS) or {}
     parts = [_part(folder, part, about, arrays, options) for part in PARTS]
     classes = tuple(printable(str(name)) for name in about["classes"])
     return Source(f"packed:{printable(folder.resolve().name)}", parts[0], parts[1], classes)
+
+
+def pixels_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Pixels` as ``packed.json`` has them; sets of 8 bits without alpha say nothing of it."""
+    found: dict[str, Any] = dataclasses.asdict(USUAL) | about.get("pixels", {})
+    return found
+
+
+def keys_of(pixels: Pixels) -> dict[str, Any]:
+    """Return the keys of ``data`` that stand for ``pixels``."""
+    whole = (pixels.low, pixels.high) == (USUAL.low, USUAL.high)
+    return {
+        "bits": pixels.bits,
+        "alpha": pixels.alpha,
+        "range": "''" if whole else f"{pixels.low},{pixels.high}",
+    }
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -156,6 +181,7 @@ def told(folder: Path) -> dict[str, Any]:
         shards = {part: about["shards"][part] for part in PARTS}
         sizes = [*shape, *(number for part in PARTS for shard in shards[part] for number in shard)]
         whole = len(shape) == 3 and isinstance(classes, list) and all(type(size) is int and size > 0 for size in sizes)
+        whole = whole and pixels_of(about).keys() == pixels_of({}).keys()
         whole = whole and all(len(shard) == 2 for part in PARTS for shard in shards[part])
     except (KeyError, TypeError):
         whole, form = False, None
@@ -180,11 +206,12 @@ def _part(folder: Path, part: str, about: dict[str, Any], arrays: dict[str, np.n
         if part not in arrays:
             raise UserError(f"data.dir: {str(folder / LABELS)!r} is missing or damaged: prepare the set anew")
         labels = check_labels(arrays[part], sum(counts), f"{folder / LABELS}, {part}")
-    images = Records(Shards(folder, part, counts), about["shape"])
+    images = Records(Shards(folder, part, counts), about["shape"], options.pixels.dtype)
     if images.shape[1:] == options.image_shape or not counts:
         return Part(images, labels)
     names = [f"{folder.name}, {part}[{number}]" for number in range(len(images))]
-    return Part(Decoded(Rows(images), names, options), labels, f"{folder.resolve()} {about['digest']} {part}")
+    windowed = dataclasses.replace(options, range="")  # as they were when they were packed
+    return Part(Decoded(Rows(images), names, windowed), labels, f"{folder.resolve()} {about['digest']} {part}")
 
 
 def _damaged(path: Path, reason: str) -> UserError:

@@ -5,8 +5,13 @@ import dataclasses
 import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Stored
+from gan_jax.data.options import Options
 from gan_jax.data.order import shuffled
 from gan_jax.util.errors import UserError, clipped
+
+_KINDS = (np.dtype(np.uint8), np.dtype(np.uint16))
+_MOST_CHANNELS = 16
+_CHANNELS_OF_PICTURES = {1, 3, 4}  # each of which can be made of the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +93,28 @@ def _by_class(order: np.ndarray, labels: np.ndarray, held: int) -> np.ndarray:
     return chosen
 
 
-def check_images(dtype: np.dtype, shape: tuple[int, ...], where: str) -> None:
-    """Raise `UserError` if an array of that type and shape can't be images."""
-    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
+def check_images(dtype: np.dtype, shape: tuple[int, ...], where: str, options: Options) -> None:
+    """Raise `UserError` if an array of that type and shape can't be images, or not those that are asked for."""
+    channels = shape[3] if len(shape) == 4 else 1
+    if dtype.newbyteorder("=") not in _KINDS or len(shape) not in (3, 4) or not 1 <= channels <= _MOST_CHANNELS:
         raise UserError(
-            f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1, 3 or 4], "
-            f"not {clipped(str(dtype))} {list(shape)}: convert them, values from 0 to 255, channels last"
+            f"{where}: images must be uint8 or uint16 [N, H, W] or [N, H, W, C], C up to {_MOST_CHANNELS}, "
+            f"not {clipped(str(dtype))} {list(shape)}: convert them, values from 0 to 255 or 65535, channels last"
+        )
+    wanted = options.channels
+    if channels != wanted and not {channels, wanted} <= _CHANNELS_OF_PICTURES:
+        raise UserError(
+            f"{where}: images {list(shape)} have {channels} channels, and data.channels is {wanted}: "
+            f"set it to {channels}"
+        )
+
+
+def check_channels(options: Options) -> None:
+    """Raise `UserError` if the source can't have images with ``options.channels``."""
+    if options.channels not in _CHANNELS_OF_PICTURES and not (options.of_arrays or options.source == "packed"):
+        raise UserError(
+            f"data.channels is {options.channels}, and pictures of the {options.source} source have 1, 3 or 4: other "
+            "numbers are of arrays, data.source=npz"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data.images import Images
+from gan_jax.data.images import Images, dtype_of
 from gan_jax.data.order import sample_index
 from gan_jax.runtime.signals import HEARD, RESUME_ME, end
 from gan_jax.util.errors import EndedError
@@ -31,7 +31,7 @@ class Reader:
     """One process's share of the batch of a step, as a pure function of (seed, step): ``reader(step)``.
 
     Attributes:
-      images, labels: the train set: uint8 ``[N, H, W, C]``, int32 ``[N]``.
+      images, labels: the train set: whole numbers ``[N, H, W, C]``, int32 ``[N]``.
       index: this process's global example indices, ``[b]``. The processes' shares make up the batch between them.
       batch_size: the global batch size.
       d_steps: batches that a step takes.
@@ -48,7 +48,7 @@ class Reader:
     ahead: int = 0
 
     def __call__(self, step: int) -> Batch:
-        """``image`` uint8 ``[d_steps, b, H, W, C]`` and ``label`` int32 ``[d_steps, b]`` of ``step``."""
+        """``image`` ``[d_steps, b, H, W, C]``, whole numbers, and ``label`` int32 ``[d_steps, b]`` of ``step``."""
         numbers = sample_index(
             step, self.index, len(self.images), self.batch_size, self.d_steps, np.uint32(self.seed), np, self.ahead
         ).astype(np.int64)
@@ -58,7 +58,8 @@ class Reader:
     @property
     def nbytes(self) -> int:
         """Size of the images of one batch."""
-        return self.d_steps * len(self.index) * int(np.prod(self.images.shape[1:]))
+        size = int(np.prod(self.images.shape[1:])) * dtype_of(self.images).itemsize
+        return self.d_steps * len(self.index) * size
 
 
 def read(reader: Reader, first: int, workers: int) -> Generator[Batch]:

@@ -68,7 +68,7 @@ class Trained:
 
 
 def apply(variables: Variables, images: Array) -> tuple[Array, Array]:
-    """uint8 ``[n, H, W, C]`` -> features ``[n, 128]``, logits ``[n, classes]``."""
+    """Whole numbers ``[n, H, W, C]`` -> features ``[n, 128]``, logits ``[n, classes]``."""
     classes = variables["params"]["Dense_1"]["bias"].shape[0]
     out: tuple[Array, Array] = Classifier(classes).apply(variables, to_float(images, jnp.float32), train=False)  # type: ignore[assignment]
     return out
@@ -97,7 +97,7 @@ def fit(images: Any, labels: np.ndarray, classes: int, seed: int = 0) -> Variabl
     """Train a classifier by the recipe: 300 Adam steps of 128 images, in an order that ``seed`` decides.
 
     Args:
-      images: uint8, indexed by arrays of numbers, ``[N, H, W, C]``.
+      images: uint8 or uint16, indexed by arrays of numbers, ``[N, H, W, C]``.
       labels: int32 ``[N]``.
       classes: number of classes.
       seed: of the start, the order and the dropout.

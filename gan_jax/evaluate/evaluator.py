@@ -1,5 +1,6 @@
 """Figures on a GAN: quality and diversity of its samples, and whether its training is healthy."""
 
+import dataclasses
 import hashlib
 import json
 import time
@@ -13,7 +14,7 @@ import numpy as np
 
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Variables
-from gan_jax.core.pixels import to_uint8
+from gan_jax.core.pixels import Pixels
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
@@ -97,7 +98,7 @@ class Evaluator:
         self._drawn_with = drawn_with(gan, how, counts, devices)
 
     def reals(self, labels: np.ndarray) -> np.ndarray:
-        """Return train images uint8 ``[N, H, W, C]`` of these classes ``[N]``; of any, where the GAN has no classes."""
+        """Return train images ``[N, H, W, C]`` of these classes ``[N]``; of any, where the GAN has no classes."""
         mixed = shuffled(len(self._dataset.train_images), _MIXED)
         own = self._dataset.train_labels[mixed] if self._gan.classes else np.zeros(len(mixed), np.int32)
         chosen = np.empty(len(labels), int)
@@ -130,7 +131,8 @@ class Evaluator:
     def _data(self) -> Features:
         """Of the train and of the test images."""
         assert self.extractor is not None
-        return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache)
+        numbers = dataclasses.astuple(self._gan.pixels) if self._gan.pixels != Pixels() else ()
+        return _features(self._dataset, self.extractor, self.train_numbers, self._devices, self._cache, numbers)
 
     @property
     def real(self) -> np.ndarray:
@@ -288,11 +290,11 @@ class Evaluator:
         return {own[name]: value for name, value in known.items()}, intervals
 
     def draw(self, state: GANState) -> Drawn:
-        """Features ``[N, d]``, logits ``[N, k]`` and images uint8 ``[N, H, W, C]`` of the samples that are judged."""
+        """Features ``[N, d]``, logits ``[N, k]`` and images ``[N, H, W, C]`` of the samples that are judged."""
         return self._drawn_by(state.ema, state)
 
     def looked_at(self, images: np.ndarray) -> Drawn:
-        """Return what `draw` does, of images uint8 ``[N, H, W, C]`` of any origin."""
+        """Return what `draw` does, of images ``[N, H, W, C]``, whole numbers, of any origin."""
         assert self.extractor is not None
         extract = program.map_examples(self.extractor.apply, self._devices, "features of the samples")
         features, logits = extract(self.extractor.variables, lambda numbers: images[numbers], len(images))
@@ -348,7 +350,8 @@ class Evaluator:
     def _drawn(self, common: Any, examples: Any) -> Any:
         assert self.extractor is not None
         (variables, weights, key), (index, label) = common, examples
-        images = to_uint8(draw.draw(self._gan, variables, example_keys(key, index), label, **dict(self._how.options)))
+        made = draw.draw(self._gan, variables, example_keys(key, index), label, **dict(self._how.options))
+        images = self._gan.pixels.whole(made)
         return *self.extractor.apply(weights, images), images
 
 
@@ -357,10 +360,18 @@ def _labelled(lacking: str) -> str:
 
 
 def _features(
-    dataset: Dataset, extractor: Extractor, numbers: np.ndarray, devices: Sequence[jax.Device], cache: Path | None
+    dataset: Dataset,
+    extractor: Extractor,
+    numbers: np.ndarray,
+    devices: Sequence[jax.Device],
+    cache: Path | None,
+    pixels: tuple[Any, ...],
 ) -> Features:
-    """Those of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there."""
-    key = json.dumps([4, extractor.name, dataset.digest, dataset.test_digest, len(numbers)])
+    """Those of the train images ``numbers`` and of all test images, from ``cache`` if they were kept there.
+
+    ``pixels`` says what else than their numbers decides how images are seen.
+    """
+    key = json.dumps([4, extractor.name, dataset.digest, dataset.test_digest, len(numbers), *pixels])
     path = (
         None if cache is None else cache / f"features-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.npz"
     )
@@ -391,8 +402,8 @@ def neighbours(evaluator: Evaluator, drawn: Drawn, dataset: Dataset, rows: int =
     So one sees what was learnt by heart.
 
     Returns:
-      uint8 ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that
-      lie nearest to a train image, then as many others.
+      ``[2 rows (1 + NEIGHBOURS), H, W, C]``, for rows of a sample and its neighbours: first the samples that lie
+      nearest to a train image, then as many others.
     """
     features, _, images = drawn
     distances, numbers = metrics.nearest(features, evaluator.real, NEIGHBOURS)

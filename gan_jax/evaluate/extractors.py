@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.data import Dataset
+from gan_jax.data.images import dtype_of
 from gan_jax.evaluate import classifier, clip, dinov2, inception, swav, vgg
+from gan_jax.evaluate.seen import Seen, suffix, through
 from gan_jax.keys import FEWEST_SAMPLES
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
@@ -36,8 +38,8 @@ class Extractor:
 
     Attributes:
       name: which, with a hash of its weights: figures of different names don't compare.
-      apply: ``apply(variables, images)``: uint8 ``[n, H, W, C]`` -> features ``[n, d]`` and class logits ``[n, k]``, k
-        0 where there are none, each image by itself.
+      apply: ``apply(variables, images)``: ``[n, H, W, C]``, whole numbers, -> features ``[n, d]`` and class logits
+        ``[n, k]``, k 0 where there are none, each image by itself.
       variables: its weights.
       classes: whether the logits are of the data set's own classes.
       accuracy: of those classes on held-out images, where that was measured.
@@ -54,16 +56,18 @@ class Extractor:
     quick: bool = False
 
 
-def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extractor] | None:
+def find(name: str, dataset: Dataset, cache: Path | None, seen: Seen | None = None) -> Callable[[], Extractor] | None:
     """Return what gives the extractor that ``config.eval.features`` names; the classifier is trained when it is called.
 
     Args:
       name: ``auto`` (`automatic`), ``none``, ``classifier``, ``random`` (`gan_jax.evaluate.vgg`), ``inception``,
         ``inception-clean`` or ``inception-spatial``, each with ``:FILE`` or without, ``dinov2:FILE``, ``clip:FILE``,
-        ``swav:FILE`` or a function of the user's, ``FILE.py:function`` or ``package.module:function``, from uint8
-        images ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
+        ``swav:FILE`` or a function of the user's, ``FILE.py:function`` or ``package.module:function``, from images
+        ``[n, H, W, C]``, of which JAX traces it, to features ``[n, d]``.
       dataset: what the classifier is trained on.
       cache: where trained classifiers are kept, and the weights of Inception are looked for if no file is named.
+      seen: what networks of three channels see of the images; None: all. The classifier and the user's functions see
+        all channels.
 
     Raises:
       UserError: there is no such extractor, its weights are missing, it fails on images of this shape, or the data set
@@ -81,17 +85,17 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
             )
         return lambda: _classifier(dataset, cache)
     if name == "random":
-        return _random
+        return lambda: _random(seen)
     if kind in _INCEPTIONS:
         file = named.path(rest, "eval.features") if rest else inception.fetched(cache or Path())
-        return _network(kind, _INCEPTIONS[kind], inception.load(file))
+        return _network(kind, _INCEPTIONS[kind], inception.load(file), seen)
     if kind in _OF_FILES:
         if not rest:
             raise UserError(f"eval.features={kind} needs a file of weights: write eval.features={kind}:FILE")
         module, weights, size = _OF_FILES[kind](named.path(rest, "eval.features"))
-        return _network(f"{kind}:{size}", module, weights)
+        return _network(f"{kind}:{size}", module, weights, seen)
     if named.is_function(name):
-        apply = _users(name, dataset.image_shape)
+        apply = _users(name, dataset)
         own = Extractor(_short(name), apply, {}, pure=False)
         return lambda: own
     raise UserError(
@@ -101,9 +105,9 @@ def find(name: str, dataset: Dataset, cache: Path | None) -> Callable[[], Extrac
     )
 
 
-def _network(name: str, module: Any, variables: Any) -> Callable[[], Extractor]:
-    named_by_weights = f"{name}:{digest(variables)[:8]}"
-    return lambda: Extractor(named_by_weights, module.apply, variables)
+def _network(name: str, module: Any, variables: Any, seen: Seen | None) -> Callable[[], Extractor]:
+    named_by_weights = f"{name}:{digest(variables)[:8]}{suffix(seen)}"
+    return lambda: Extractor(named_by_weights, through(module.apply, seen), variables)
 
 
 def automatic(dataset: Dataset) -> str:
@@ -134,9 +138,9 @@ def _classifier(dataset: Dataset, cache: Path | None) -> Extractor:
     return Extractor(name, classifier.apply, trained.variables, True, trained.accuracy, quick=True)
 
 
-def _random() -> Extractor:
+def _random(seen: Seen | None) -> Extractor:
     variables = vgg.weights()
-    return Extractor(f"random:vgg16:{digest(variables)[:8]}", vgg.apply, variables)
+    return Extractor(f"random:vgg16:{digest(variables)[:8]}{suffix(seen)}", through(vgg.apply, seen), variables)
 
 
 def _short(name: str) -> str:
@@ -147,7 +151,8 @@ def _short(name: str) -> str:
     return f"{file.name}:{function}:{hashlib.blake2b(file.read_bytes(), digest_size=4).hexdigest()}"
 
 
-def _users(name: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tuple[Array, Array]]:
+def _users(name: str, dataset: Dataset) -> Callable[[Any, Array], tuple[Array, Array]]:
+    shape = dataset.image_shape
     call, size = named.function(name, "eval.features", "images"), "x".join(map(str, shape))
 
     def apply(_: Any, images: Array) -> tuple[Array, Array]:
@@ -158,7 +163,7 @@ def _users(name: str, shape: tuple[int, int, int]) -> Callable[[Any, Array], tup
             raise named.failed(f"eval.features={name} fails on images of {size}", error) from error
 
     # Before any training, instead of at the first evaluation.
-    found, _ = jax.eval_shape(apply, {}, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))
+    found, _ = jax.eval_shape(apply, {}, jax.ShapeDtypeStruct((2, *shape), dtype_of(dataset.train_images)))
     if not found.shape[1]:
         raise UserError(f"eval.features={name} gives no features: it must give [n, d] of images [n, h, w, c]")
     return apply

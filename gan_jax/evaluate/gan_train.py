@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.data import Dataset
+from gan_jax.data.images import dtype_of
 from gan_jax.evaluate import classifier
 from gan_jax.util import progress
 
@@ -14,7 +15,7 @@ def gan_train(dataset: Dataset, images: np.ndarray, labels: np.ndarray, seeds: i
 
     Args:
       dataset: with labels, and with test images.
-      images: samples, uint8 ``[N, H, W, C]``.
+      images: samples, whole numbers ``[N, H, W, C]``.
       labels: the classes that they were asked for, ``[N]``.
       seeds: number of classifiers of each kind.
 
@@ -56,7 +57,7 @@ class Joined:
         return int(self.shape[0])
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        out = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        out = np.empty((len(numbers), *self.shape[1:]), dtype_of(self._first))
         early = numbers < len(self._first)
         out[early] = self._first[numbers[early]]
         out[~early] = self._second[numbers[~early] - len(self._first)]

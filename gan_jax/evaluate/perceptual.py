@@ -15,6 +15,7 @@ import numpy as np
 
 from gan_jax.evaluate import vgg
 from gan_jax.evaluate.extractors import Extractor, digest
+from gan_jax.evaluate.seen import Seen, suffix, through
 from gan_jax.evaluate.torch_weights import read_state_dict
 from gan_jax.util.errors import UserError
 
@@ -47,33 +48,52 @@ def pixels() -> Distance:
     return Distance("pixels", _pixels, ())
 
 
-def random() -> Distance:
-    """Return pixels and LPIPS by a VGG16 that nobody trained (`gan_jax.evaluate.vgg`), its channels weighed alike."""
-    return Distance("pixels and a random VGG16", _lpips, (tuple((kernel, 0.0) for kernel in vgg.weights()), ()))
+@dataclasses.dataclass(frozen=True)
+class _OfBoth:
+    """Pixels of all channels, and LPIPS of what VGG16 sees of them."""
+
+    seen: Seen | None
+
+    def __call__(self, variables: Any, x: Array, y: Array) -> Array:
+        far: Array = _pixels((), x, y) + through(between, self.seen)(variables, x, y)
+        return far
 
 
-def lpips(weights: Path, weighing: Path | None = None) -> Distance:
+def random(seen: Seen | None = None) -> Distance:
+    """Return pixels and LPIPS by a VGG16 that nobody trained (`gan_jax.evaluate.vgg`), its channels weighed alike.
+
+    Args:
+      seen: what VGG16 sees of images that aren't grey or RGB; None: they are.
+    """
+    weights = (tuple((kernel, 0.0) for kernel in vgg.weights()), ())
+    return Distance(f"pixels and a random VGG16{suffix(seen)}", _OfBoth(seen), weights)
+
+
+def lpips(weights: Path, weighing: Path | None = None, *, seen: Seen | None = None) -> Distance:
     """Return pixels and LPIPS by files of PyTorch.
 
     Args:
       weights: of torchvision's VGG16.
       weighing: of LPIPS' own weights of channels (``vgg.pth`` of its authors); None: all alike.
+      seen: see `random`.
 
     Raises:
       UserError: a file is missing, or holds something else.
     """
     own = () if weighing is None else _weighing(read_state_dict(weighing), weighing)
     kind = "LPIPS" if own else "VGG16"
-    return Distance(f"pixels and {kind} by {weights.name}", _lpips, (_vgg(read_state_dict(weights), weights), own))
+    found = _vgg(read_state_dict(weights), weights), own
+    return Distance(f"pixels and {kind} by {weights.name}{suffix(seen)}", _OfBoth(seen), found)
 
 
-def of_paths(named: str, read: Callable[[str], Path], side: int) -> Distance:
+def of_paths(named: str, read: Callable[[str], Path], side: int, seen: Seen | None = None) -> Distance:
     """Return LPIPS alone (`between`), for path lengths, by what ``--ppl`` names.
 
     Args:
       named: ``lpips:VGG.pth,LPIPS.pth``, ``lpips:VGG.pth`` or ``random``.
       read: gives the path of a file as the user wrote it.
       side: of the images.
+      seen: see `random`.
 
     Raises:
       UserError: it is none of these, a file isn't what it should be, or images are too small for VGG16.
@@ -88,7 +108,7 @@ def of_paths(named: str, read: Callable[[str], Path], side: int) -> Distance:
         )
     found = lpips(*files) if files else random()
     short = "lpips" if len(files) == 2 else "vgg16" if files else "random:vgg16"
-    return Distance(f"{short}:{digest(found.variables)[:8]}", between, found.variables)
+    return Distance(f"{short}:{digest(found.variables)[:8]}{suffix(seen)}", through(between, seen), found.variables)
 
 
 def of_features(extractor: Extractor) -> Distance:
@@ -116,10 +136,6 @@ def _halved(x: Array) -> Array:
     n, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
-def _lpips(variables: Any, x: Array, y: Array) -> Array:
-    return _pixels((), x, y) + between(variables, x, y)
 
 
 def between(variables: Any, x: Array, y: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Array, Variables
-from gan_jax.core.pixels import to_float, to_uint8
+from gan_jax.core.pixels import to_float
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
 from gan_jax.evaluate.sampling import USUAL, Sampling
@@ -25,21 +25,14 @@ Inputs = tuple[Array, Array, Array]  # of `draw.generate`: latents, labels, keys
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs, shift: Array | None = None) -> Array:
-    return to_uint8(draw.generate(gan, variables, inputs, shift, **dict(how.options)))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _inputs(gan: GAN, how: Sampling, seeds: Array, numbers: Array) -> tuple[Array, Array]:
-    """Latents and keys of the samples ``numbers`` ``[B]``, each of its own seed ``[B]``, by one quick program."""
-    keys: Array = jax.vmap(lambda seed, number: fixed_keys(seed, number[None])[0])(seeds, numbers)
-    return draw.latents(gan, keys, **dict(how.options)), keys
+    return gan.pixels.whole(draw.generate(gan, variables, inputs, shift, **dict(how.options)))
 
 
 @partial(jax.jit, static_argnums=0)
 def reconstruct(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
-    """Images uint8 ``[B, H, W, C]`` once more, by an autoencoder."""
+    """Images ``[B, H, W, C]``, whole numbers, once more, by an autoencoder."""
     assert gan.task.reconstruct is not None
-    return to_uint8(gan.task.reconstruct(gan, state.ema, to_float(images, gan.dtype), label))
+    return gan.pixels.whole(gan.task.reconstruct(gan, state.ema, to_float(images, gan.dtype), label))
 
 
 def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
@@ -65,22 +58,23 @@ def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0, **options: An
 
 
 def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
-    """Images uint8 ``[N, H, W, C]`` of the first samples of ``seed``, with ``labels`` ``[N]``, all in one batch."""
+    """Images ``[N, H, W, C]`` of the first samples of ``seed``, with ``labels`` ``[N]``, all in one batch."""
     keys = fixed_keys(seed, np.arange(len(labels)))
     return np.asarray(_generate(gan, USUAL, state.ema, (draw.latents(gan, keys), labels, keys)))
 
 
 class Batches:
-    """Images uint8 ``[N, H, W, C]``, drawn in batches as they are asked for, so that memory holds one of them.
+    """Images ``[N, H, W, C]``, drawn in batches as they are asked for, so that memory holds one of them.
 
     Args:
       count: N.
       image_shape: (H, W, C).
+      dtype: of the images, uint8 or uint16.
       draw: ``draw(start)``: the next images from that one on ``[n, H, W, C]``; the last batch may have too many.
     """
 
-    def __init__(self, count: int, image_shape: tuple[int, ...], draw: Callable[[int], np.ndarray]) -> None:
-        self.shape, self._draw = (count, *image_shape), draw
+    def __init__(self, count: int, image_shape: tuple[int, ...], dtype: str, draw: Callable[[int], np.ndarray]) -> None:
+        self.shape, self.dtype, self._draw = (count, *image_shape), np.dtype(dtype), draw
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -97,13 +91,13 @@ class Batches:
 
     def array(self) -> np.ndarray:
         """Return all of them."""
-        return np.concatenate([np.empty((0, *self.shape[1:]), np.uint8), *self])
+        return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self])
 
 
 def sample(
     gan: GAN, state: GANState, seed: int, labels: np.ndarray, *, how: Sampling = USUAL, counts: Counts = None
 ) -> np.ndarray:
-    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``, see `samples`."""
+    """Images ``[N, H, W, C]``, whole numbers, of labels ``[N]``, see `samples`."""
     return samples(gan, state, seed, labels, how=how, counts=counts).array()
 
 
@@ -126,10 +120,8 @@ def samples(
     seeds = np.pad(np.atleast_1d(seed), (0, _BATCH)).astype(np.uint32)
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
-        several = np.ndim(seed) > 0
-        own = (seeds[numbers], 0 * numbers) if several else (np.repeat(seeds[0], len(numbers)), numbers)
-        found: tuple[Array, Array] = _inputs(gan, how, *own)
-        return found
+        keys = first_keys(seeds[numbers]) if np.ndim(seed) else fixed_keys(seeds[0], numbers)
+        return draw.latents(gan, keys, **dict(how.options)), keys
 
     return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn, shift)
 
@@ -144,7 +136,7 @@ def interpolate(
     how: Sampling = USUAL,
     counts: Counts = None,
 ) -> np.ndarray:
-    """Images uint8 ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
+    """Images ``[N, H, W, C]`` of labels ``[N]``: each row of ``columns``, which divides N, goes on a sphere from
     one sample of ``seed`` to another, both drawn as ``how`` and ``counts`` say (see `sample`). What the network draws
     by itself is that of the first in the whole row."""
     rows = len(labels) // columns
@@ -201,4 +193,4 @@ def _in_batches(
         z, keys = inputs(numbers)
         return np.asarray(_generate(gan, how, variables, (z, padded[numbers], keys), shift))
 
-    return Batches(len(labels), gan.image_shape, drawn)
+    return Batches(len(labels), gan.image_shape, gan.pixels.dtype, drawn)

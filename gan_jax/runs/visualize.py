@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.util import progress
 from gan_jax.util.errors import UserError, clipped
 from gan_jax.util.files import open_regular, read_regular, write_atomically, write_images
@@ -50,7 +51,7 @@ def captions(labels: np.ndarray, names: Sequence[str]) -> list[str]:
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 ``[H, W, 1 or 3]`` as PNG, replacing ``path`` in one step."""
+    """Write uint8 ``[H, W, 1, 3 or 4]``, or uint16 ``[H, W, 1]``, as PNG, replacing ``path`` in one step."""
     write_atomically(path, lambda file: _to_pil(picture).save(file, "PNG"))
 
 
@@ -72,8 +73,13 @@ def save_images(
     *,
     seeds: np.ndarray | None = None,
     columns: int | None = None,
+    pixels: Pixels = USUAL,
 ) -> None:
-    """Write uint8 ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
+    """Write images ``[N, H, W, C]``: to ``.npz`` under the key ``images``, to ``.png`` as one grid, else to a folder.
+
+    The grid shows what people can see of them (`Pixels.shown`). The files of a folder are PNGs of 1, 3 or 4 channels,
+    transparent ones with colours that aren't multiplied by alpha, or of 16 bits and one channel. The ``.npz`` has the
+    images in their own form, and of 16 bits in the greys of the data's files (`Pixels.greys`), as such PNGs do.
 
     With labels ``[N]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes`` ``[K]``; the grid has 10
     columns and the classes before its rows; and a file of a folder has its class in its name.
@@ -84,19 +90,22 @@ def save_images(
       labels, names: see above.
       seeds: of each image ``[N]``: in the ``.npz`` too, and the name of a folder's file.
       columns: of the grid, if not as above.
+      pixels: what the images' numbers are.
 
     Raises:
-      UserError: ``path`` ends in neither, or can't be written.
+      UserError: ``path`` ends in neither, or can't be written; or it is a folder, and PNG has no such images.
     """
     check_ending(path)
+    if not path.suffix:
+        _check_png(images.shape[-1], pixels, path)
     batches = [images] if isinstance(images, np.ndarray) else images
     try:
         if path.suffix.lower() == ".npz":
             beside = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
             beside |= {} if seeds is None else {"seeds": seeds}
-            write_images(path, images.shape, batches, beside)
+            write_images(path, images.shape, map(pixels.greys, batches), beside, pixels.dtype)
         elif path.suffix.lower() == ".png":
-            whole = np.concatenate(list(batches))
+            whole = np.concatenate([pixels.shown(batch) for batch in batches])
             columns = columns or (math.isqrt(len(whole) - 1) + 1 if labels is None else min(10, len(whole)))
             save_png(grid(whole, columns, [] if labels is None else captions(labels[::columns], names)), path)
         else:
@@ -109,9 +118,20 @@ def save_images(
             if others:
                 raise UserError(f"{path} holds other files ({clipped(min(others))}, ...): give a new folder")
             for image, file in zip((image for batch in batches for image in batch), files, strict=True):
-                save_png(image, path / file)
+                save_png(pixels.greys(pixels.straight(image)), path / file)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _check_png(channels: int, pixels: Pixels, path: Path) -> None:
+    """Raise `UserError` if a PNG, as Pillow writes it, can't hold images of so many channels."""
+    instead = f"give --out={path}.npz, which holds all, or {path}.png, one picture of what can be seen"
+    if pixels.bits == 16 and channels > 1:
+        raise UserError(
+            f"--out={path}: images of {channels} channels and 16 bits would lose half of them as PNG: {instead}"
+        )
+    if channels not in (1, 3) and pixels.alpha == "none":
+        raise UserError(f"--out={path}: a PNG has no {channels} channels like these: {instead}")
 
 
 def _for_files(name: str) -> str:

@@ -300,15 +300,16 @@ class Run:
         rows = self.config.sample.rows
         names = self.workdir.class_names(self.gan.classes)
         captions = visualize.captions(self.labels[::rows], names)
-        picture = visualize.grid(grid(self.gan, state, self.config.seed, self.labels), rows, captions)
+        shown = self.gan.pixels.shown
+        picture = visualize.grid(shown(grid(self.gan, state, self.config.seed, self.labels)), rows, captions)
         self.workdir.save_grid(step, picture)
         if not any(grid.stem == f"step_{self.stage.begin:08d}" for grid in self.workdir.grids("real")):
-            reals = visualize.grid(self.evaluator.reals(self.labels), rows, captions)
+            reals = visualize.grid(shown(self.evaluator.reals(self.labels)), rows, captions)
             self.workdir.save_grid(self.stage.begin, reals, "real")
         images, labels = (of[: rows * (rows // 2)] for of in self.evaluator.unseen)
         if self.gan.task.reconstruct and len(images):
             pairs = np.stack([images, reconstruct(self.gan, state, images, labels)], 1)
-            beside = visualize.grid(pairs.reshape(-1, *images.shape[1:]), rows // 2 * 2)
+            beside = visualize.grid(shown(pairs.reshape(-1, *images.shape[1:])), rows // 2 * 2)
             self.workdir.save_grid(step, beside, "reconstructions")
         self.logs.write_picture(step, picture)
         self.logs.flush()

@@ -16,7 +16,6 @@ from flax import linen as nn
 
 from gan_jax.core import draw
 from gan_jax.core.networks import call
-from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate import sample
 from gan_jax.runs import visualize
 from gan_jax.use import check
@@ -130,8 +129,9 @@ def picture(
     keys = sample.fixed_keys(seed, np.arange(_ROWS))
     told = {"keys": keys, **draw.own_of(options, own)}
     columns = [run.generate(z, label, shift=strength * found.vectors[number], **told) for strength in _STRENGTHS]
-    images = to_uint8(jnp.stack(columns, 1))
-    return visualize.grid(np.asarray(images).reshape(-1, *images.shape[2:]), len(_STRENGTHS))
+    pixels, images = run.gan.pixels, jnp.stack(columns, 1)
+    shown = pixels.shown(pixels.whole(images.reshape(-1, *images.shape[2:])))
+    return visualize.grid(shown, len(_STRENGTHS))
 
 
 def _first_weights(run: "Trained") -> np.ndarray:

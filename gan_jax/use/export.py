@@ -22,6 +22,7 @@ from gan_jax.config import to_plain
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Array, Variables, images_of
 from gan_jax.core.networks import call
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.core.state import GANState, Player, parameter_count
 from gan_jax.ops.xla_cpu import for_any_machine
 from gan_jax.runs import visualize
@@ -69,7 +70,8 @@ def export(run: "Trained", out: Path, *, onnx: bool = False, **options: Any) -> 
         {name: np.array(value, order="C") for name, value in leaves.items()},
         {"step": str(run.step)},  # one entry: the package writes several in any order
     )
-    images = run.sample(_ROWS**2, **_constant(run.gan, options))
+    pixels = run.gan.pixels
+    images = pixels.shown(pixels.own(run.sample(_ROWS**2, **_constant(run.gan, options))))
     files: dict[str, bytes] = {WEIGHTS: weights, PROGRAM: program, **({ONNX: model} if onnx else {})}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,7 @@ def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
     lines = [f"# {config.model}{kind}, {config.loss}", "", "![samples](card.png)", ""]
     lines += ["| | |", "|---|---|"]
     rows = {
-        "images": shape,
+        "images": shape + _kind(run.gan),
         "latents": f"{run.gan.latent_dim} numbers",
         "classes": listed(run.classes) if run.gan.classes else "none",
         "data": data,
@@ -189,7 +191,7 @@ def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "With gan_jax:", "", "```python", "import gan_jax", "", 'run = gan_jax.load("FOLDER")']
     lines += ["images = run.sample(64, seed=0)", "```", "", "With JAX alone, on CPU, CUDA or TPU:", "", "```python"]
-    lines += [*_CONSUMER.strip().splitlines(), "```"]
+    lines += [*_consumer(run.gan.pixels).strip().splitlines(), "```"]
     if ONNX in files:
         label = ', "labels": np.zeros(16, np.int32)' if run.gan.classes else ""
         lines += ["", "With ONNX Runtime:", "", "```python", "import numpy as np", "import onnxruntime", ""]
@@ -207,8 +209,27 @@ with open("{PROGRAM}", "rb") as file:
     generator = export.deserialize(file.read())
 z = jax.random.normal(jax.random.key(0), (16, LATENT))
 images = generator.call(z, jnp.zeros(16, jnp.int32))  # [16, H, W, C], in [-1, 1]; labels are for GANs of classes
-pixels = ((images.clip(-1, 1) + 1) * 127.5).round().astype(jnp.uint8)
+pixels = ((images.clip(-1, 1) + 1) * HALF).round().astype(jnp.DTYPE)NOTE
 """
+
+
+def _kind(gan: GAN) -> str:
+    """Return what an image's numbers are, behind its shape; nothing of 8 bits without alpha."""
+    pixels = gan.pixels
+    alpha = "" if pixels.alpha == "none" else f", RGBA with {pixels.alpha} alpha"
+    window = "" if (pixels.low, pixels.high) == (USUAL.low, USUAL.high) else f", greys {pixels.low} to {pixels.high}"
+    return alpha + (f", 16 bits{window}" if pixels.bits == 16 else "")
+
+
+def _consumer(pixels: Pixels) -> str:
+    """Return a program that draws images, and brings them to whole numbers."""
+    notes = {"none": "", "straight": "RGBA", "premultiplied": "RGBA, the colours multiplied by alpha"}
+    told = [notes[pixels.alpha]] if notes[pixels.alpha] else []
+    if pixels.bits == 16 and (pixels.low, pixels.high) != (USUAL.low, USUAL.high):
+        told += [f"0 is the grey {pixels.low} of the data, 65535 the grey {pixels.high}"]
+    note = f"  # {listed(told, between='; ')}" if told else ""
+    found = _CONSUMER.replace("HALF", f"{pixels.top / 2:g}").replace("DTYPE", pixels.dtype).replace("NOTE", note)
+    return found
 
 
 def _built_in(gan: GAN, options: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_jax.core import draw
-from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate.sample import first_keys
 from gan_jax.util.errors import UserError
 
@@ -18,7 +17,7 @@ _BATCH = 64
 def mix(
     run: "Trained", rows: np.ndarray, columns: np.ndarray, styles: np.ndarray, label: Any = None, **options: Any
 ) -> np.ndarray:
-    """Return images uint8 ``[1 + R, 1 + C, H, W, K]``: those of the columns' seeds above, of the rows' at the left.
+    """Return images ``[1 + R, 1 + C, H, W, K]``: those of the columns' seeds above, of the rows' at the left.
 
     Each other has the w of its row, but in the copies ``styles``, which are of its column. Its noise is the row's.
 
@@ -51,7 +50,7 @@ def mix(
     flat, numbers = table.reshape(-1, *w.shape[1:]), seeds.ravel()
     images = np.concatenate(
         [
-            np.asarray(to_uint8(_synthesized(run, flat[part], numbers[part], rest)))
+            np.asarray(run.gan.pixels.whole(_synthesized(run, flat[part], numbers[part], rest)))
             for part in (slice(i, i + _BATCH) for i in range(0, len(flat), _BATCH))
         ]
     )

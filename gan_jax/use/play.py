@@ -27,8 +27,6 @@ import numpy as np
 from PIL import Image
 
 from gan_jax.core import draw
-from gan_jax.core.pixels import to_uint8
-from gan_jax.evaluate import perceptual
 from gan_jax.evaluate.sample import fixed_keys, slerp
 from gan_jax.layers.noise import MODES
 from gan_jax.use import directions, projected
@@ -114,7 +112,7 @@ class Player:
                 made = self.run.synthesis(code[None], keys=keys, **options)
             else:
                 made = self.run.generate(code[None], label[None], keys=keys, **options)
-            pixels = np.asarray(to_uint8(made))[0]
+            pixels = self.run.gan.pixels.shown(self.run.gan.pixels.whole(made))[0]
         return _png(pixels)
 
     def _place(self, asked: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +142,7 @@ class Player:
         """
         target = projected.from_bytes(self.run, data, "the picture")
         with self._lock:
-            found = self.run.project(target, distance=perceptual.random(), steps=steps, told=told)
+            found = self.run.project(self.run.gan.pixels.greys(target), steps=steps, told=told)
         return {
             "code": [float(number) for number in found.code],
             "label": found.label,

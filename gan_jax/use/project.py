@@ -21,7 +21,6 @@ import optax
 from gan_jax.core import draw
 from gan_jax.core.gan import GAN, Array, Variables, images_of
 from gan_jax.core.networks import call
-from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate import sample
 from gan_jax.evaluate.perceptual import Distance
 from gan_jax.use.codes import many
@@ -45,10 +44,10 @@ class Projection:
       code: ``[w_dim]`` or ``[latent_dim]``.
       label: the number of its class, 0 where there are none.
       params: the generator's variables with the maps of noise that were found; see `Trained.apply`.
-      image: of the code, uint8 ``[H, W, C]``.
+      image: of the code, whole numbers ``[H, W, C]``.
       distance: from the image that was looked for, by the `Distance` that was descended.
       start: the distance at the first step.
-      frames: images on the way, uint8 ``[F, H, W, C]``.
+      frames: images on the way ``[F, H, W, C]``.
     """
 
     space: str
@@ -72,7 +71,7 @@ def project(
     frames: int = 100,
     told: Callable[[int, float], None] | None = None,
 ) -> Projection:
-    """Find the code whose image is nearest to ``image`` uint8 ``[H, W, C]``, of the GAN's own shape.
+    """Find the code whose image is nearest to ``image`` ``[H, W, C]``, whole numbers, of the GAN's own shape.
 
     Args:
       run: the GAN.
@@ -84,7 +83,8 @@ def project(
       frames: how many images on the way are kept, at most.
       told: called with the step and the distance, now and then.
     """
-    gan, target = run.gan, jnp.asarray(image, run.gan.dtype)[None]
+    gan, scale = run.gan, 257 if image.dtype == np.uint16 else 1
+    target = jnp.asarray(image, gan.dtype)[None] / scale
     of_distance = distance.apply, distance.variables, target
     begin = (_mean_w if run.has_mapping else _nearest)(run, of_distance, label, seed)
     noise = {"noise": run.params["noise"]} if "noise" in run.params else {}
@@ -99,14 +99,14 @@ def project(
         for step in range(0, steps, chunk):
             carried, now, far = _descend(gan, distance.apply, chunk, carried, given)
             start = float(far[0].min()) if step == 0 else start
-            way.append(np.asarray(to_uint8(now))[int(far[-1].argmin())])
+            way.append(np.asarray(gan.pixels.whole(now))[int(far[-1].argmin())])
             bar.set_postfix_str(f"distance {float(far[-1].min()):.4g}", refresh=False)
             bar.update(min(chunk, steps - step))
             if told is not None:
                 told(min(step + chunk, steps), float(far[-1].min()))
     now, far = _final(gan, distance.apply, carried[0], given)
     best = int(far.argmin())
-    last = np.asarray(to_uint8(now))[best]
+    last = np.asarray(gan.pixels.whole(now))[best]
     params = {**run.params, **carried[0]["noise"]}
     code, number = np.asarray(carried[0]["codes"][best]), int(begin.labels[best])
     return Projection(run.space, code, number, params, last, float(far[best]), start, np.stack([*way, last]))

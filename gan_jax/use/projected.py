@@ -11,9 +11,9 @@ from flax import traverse_util
 
 from gan_jax import build
 from gan_jax.core.gan import Variables
-from gan_jax.core.pixels import to_uint8
+from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.data.decode import UnreadableImageError, decode
-from gan_jax.evaluate import extractors, perceptual
+from gan_jax.evaluate import extractors, perceptual, seen
 from gan_jax.runs import film, visualize
 from gan_jax.runs.workdir import Workdir
 from gan_jax.use import check
@@ -32,7 +32,7 @@ KINDS = (
 
 
 def read(run: "Trained", file: Path) -> np.ndarray:
-    """Return the picture in ``file`` as images of the GAN are, uint8 ``[H, W, C]``: cut to their proportions, resized.
+    """Return the picture in ``file`` as images of the GAN are, ``[H, W, C]``: cut to their proportions, resized.
 
     Raises:
       UserError: there is no such file, or it is no image.
@@ -60,20 +60,21 @@ def distance(run: "Trained", features: str = "random") -> perceptual.Distance:
       UserError: there is none such, or its weights are missing.
     """
     kind, _, rest = features.partition(":")
+    eyes = seen.of(build.image_options(run.config))
     if features == "pixels":
         return perceptual.pixels()
     if features == "random":
-        return perceptual.random()
+        return perceptual.random(eyes)
     if kind == "lpips":
         files = [named.path(part, "--features") for part in rest.split(",") if part]
         if not 1 <= len(files) <= 2:
             raise UserError(f"--features={features}: write lpips:VGG.pth, or lpips:VGG.pth,LPIPS.pth")
-        return perceptual.lpips(*files)
+        return perceptual.lpips(*files, seen=eyes)
     if kind not in ("classifier", "inception") and not named.is_function(features):
         raise UserError(f"unknown --features {features!r}; valid: {KINDS}")
     cache = Workdir(run.workdir).cache
     dataset = build.build_dataset(run.config, cache, reading=True)
-    make = extractors.find(features, dataset, cache)
+    make = extractors.find(features, dataset, cache, eyes)
     assert make is not None
     return perceptual.of_features(make())
 
@@ -111,17 +112,18 @@ def load(run: "Trained", file: Path) -> Code:
 
 
 def image(run: "Trained", found: Code, shift: np.ndarray | None = None) -> np.ndarray:
-    """Return the image uint8 ``[H, W, C]`` of a code, with its own noise, moved by ``shift`` (see `Trained.sample`)."""
+    """Return the image ``[H, W, C]`` of a code, with its own noise, moved by ``shift`` (see `Trained.sample`)."""
     code = jnp.asarray(found.code if shift is None else found.code + shift)
     made = images_of_codes(run.gan, found.params, code[None], jnp.array([found.label]))
-    pixels: np.ndarray = np.asarray(to_uint8(made))[0]
+    pixels: np.ndarray = np.asarray(run.gan.pixels.whole(made))[0]
     return pixels
 
 
-def save(found: Projection, target: np.ndarray, out: Path) -> None:
+def save(found: Projection, target: np.ndarray, out: Path, pixels: Pixels = USUAL) -> None:
     """Write ``code.npz``, ``projected.png`` (the picture beside what was found) and ``projected.gif`` (the way).
 
     ``code.npz`` has the code under the name of its space, ``label``, ``distance``, and maps of noise by their names.
+    ``pixels`` says what the numbers of images are.
 
     Raises:
       UserError: they can't be written.
@@ -130,7 +132,7 @@ def save(found: Projection, target: np.ndarray, out: Path) -> None:
     if "noise" in found.params:
         noise = traverse_util.flatten_dict(jax.device_get(found.params["noise"]), sep=".")
         arrays |= {f"noise.{name}": value for name, value in noise.items()}
-    beside = visualize.grid(np.stack([target, found.image]), 2)
+    beside = visualize.grid(pixels.shown(np.stack([target, found.image])), 2)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_arrays(out / "code.npz", arrays)
@@ -138,5 +140,5 @@ def save(found: Projection, target: np.ndarray, out: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     count = len(found.frames)
-    pictures = (visualize.grid(np.stack([target, frame]), 2) for frame in found.frames)
+    pictures = (visualize.grid(pixels.shown(np.stack([target, frame])), 2) for frame in found.frames)
     film.save(pictures, count, out / "projected.gif", count / _SECONDS)

@@ -18,7 +18,7 @@ from gan_jax.core.losses import discriminator_output
 from gan_jax.core.networks import call
 from gan_jax.core.pixels import to_float
 from gan_jax.core.state import GANState
-from gan_jax.evaluate import perceptual, sample, sampling
+from gan_jax.evaluate import perceptual, sample, sampling, seen
 from gan_jax.evaluate.perceptual import Distance
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import environment
@@ -30,6 +30,7 @@ from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed
 
 _BATCH = 256
+_WHOLE = (np.uint8, np.uint16)
 _WEIGHTS = ("average", "current")
 
 
@@ -69,7 +70,9 @@ class Trained:
         shift: Any = None,
         **options: Any,
     ) -> np.ndarray:
-        """Draw images uint8 ``[count, H, W, C]``; as ``--mode=sample`` of that seed does, to the bit.
+        """Draw images ``[count, H, W, C]``, uint8 or uint16; as ``--mode=sample`` of that seed does, to the bit.
+
+        Those of 16 bits are in the greys of the data's files, ``data.range`` undone.
 
         Args:
           count: of images.
@@ -92,7 +95,9 @@ class Trained:
         how, seed = sampling.read(self.gan, text, "sample()"), check.seed(seed)
         shift = self._shift(shift)
         counts = loading.counts(self.gan, self.workdir)
-        return sample.samples(self.gan, self._state, seed, labels, how=how, counts=counts, shift=shift).array()
+        drawn = sample.samples(self.gan, self._state, seed, labels, how=how, counts=counts, shift=shift).array()
+        greys: np.ndarray = self.gan.pixels.greys(drawn)
+        return greys
 
     def latents(self, count: int, *, seed: int = 0, **options: Any) -> Array:
         """Draw the latents ``[count, latent_dim]`` of the images that `sample` draws by that seed.
@@ -190,14 +195,15 @@ class Trained:
         discrimination, or their standard deviation, as StyleGAN2's) still does so, within 256 at a time.
 
         Args:
-          images: uint8, or floats in [-1, 1], ``[N, H, W, C]``.
+          images: uint8, uint16 in the greys of the data's files, or floats in [-1, 1], ``[N, H, W, C]``.
           label: numbers of classes ``[N]``, or one for all; 0 if None.
         """
         if self._state.discriminator is None:
             raise UserError(f"{self.workdir} holds an exported generator, without a D: load the run that it is of")
         images = np.asarray(images)
-        if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-            raise UserError(f"images must be uint8, or floats in [-1, 1], not {images.dtype}")
+        if images.dtype not in _WHOLE and not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"images must be uint8, uint16 or floats in [-1, 1], not {images.dtype}")
+        images = self.gan.pixels.own(images)
         if images.shape[1:] != self.gan.image_shape:
             raise UserError(f"images must be [N, {listed(self.gan.image_shape)}], not {list(images.shape)}")
         labels = self._labels(len(images), 0 if label is None else label)
@@ -215,7 +221,7 @@ class Trained:
         seed: int = 0,
         told: Callable[[int, float], None] | None = None,
     ) -> Projection:
-        """Find the code whose image is nearest to ``image`` uint8 ``[H, W, C]``.
+        """Find the code whose image is nearest to ``image`` ``[H, W, C]``, uint8 or uint16 as `sample` draws.
 
         Args:
           image: of the GAN's own shape.
@@ -230,11 +236,12 @@ class Trained:
           gan_jax.util.errors.UserError: the image has another shape.
         """
         image = np.asarray(image)
-        if image.shape != self.gan.image_shape or image.dtype != np.uint8:
+        pixels = self.gan.pixels
+        if image.shape != self.gan.image_shape or image.dtype != pixels.dtype:
             shape = listed(self.gan.image_shape)
-            raise UserError(f"the image must be uint8 [{shape}], not {image.dtype} {list(image.shape)}")
-        by = distance or perceptual.random()
-        return project(self, image, by, steps=steps, label=label, seed=check.seed(seed), told=told)
+            raise UserError(f"the image must be {pixels.dtype} [{shape}], not {image.dtype} {list(image.shape)}")
+        by = distance or perceptual.random(seen.of(build.image_options(self.config)))
+        return project(self, pixels.own(image), by, steps=steps, label=label, seed=check.seed(seed), told=told)
 
     def directions(self, method: str = "sefa", count: int = 10) -> Directions:
         """Find directions that change something of an image: ``run.sample(shift=found.shift({0: 2.0}))``.
@@ -399,7 +406,7 @@ def _told(gan: GAN, label: Array, keys: Array, options: tuple[tuple[str, Any], .
 
 @partial(jax.jit, static_argnums=0)
 def _said(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
-    images = to_float(images, gan.dtype) if images.dtype == jnp.uint8 else images.astype(gan.dtype)
+    images = to_float(images, gan.dtype) if images.dtype in _WHOLE else images.astype(gan.dtype)
     shown = gan.task.shown(gan, state.generator.variables, images, label)
     keys = sample.fixed_keys(0, jnp.arange(len(images)))
     told: dict[str, Any] = {"label": label, "keys": keys, "train": False}

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from gan_jax.core import draw
-from gan_jax.core.pixels import to_uint8
 from gan_jax.evaluate.sample import first_keys, slerp
 from gan_jax.runs.visualize import grid
 from gan_jax.use.trained import Trained
@@ -74,7 +73,8 @@ def walk(
             made = (
                 run.synthesis(latents, keys=keys, **told) if styled else run.generate(latents, label, keys=keys, **told)
             )
-            images = np.asarray(to_uint8(made)).reshape(together, cells, *made.shape[1:])
+            images = run.gan.pixels.shown(run.gan.pixels.whole(made))
+            images = images.reshape(together, cells, *images.shape[1:])
             for picture in images[: len(now)]:
                 yield picture[0] if cells == 1 else grid(picture, columns)
                 bar.update(1)

@@ -154,24 +154,29 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_images(
-    path: Path, shape: Sequence[int], batches: Iterable[np.ndarray], arrays: Mapping[str, np.ndarray]
+    path: Path,
+    shape: Sequence[int],
+    batches: Iterable[np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    dtype: str = "uint8",
 ) -> None:
-    """Write images uint8 ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
+    """Write images ``[N, H, W, C]``, from their batches, under ``images`` to a file ``.npz``, and other arrays.
 
     Args:
       path: the file.
       shape: of all images.
       batches: of them; no more than one is in memory.
       arrays: by name.
+      dtype: of the images: uint8 or uint16.
     """
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             with archive.open("images.npy", "w", force_zip64=True) as entry:
-                header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
                 np.lib.format.write_array_header_1_0(entry, header)
                 for batch in batches:
-                    entry.write(np.ascontiguousarray(batch, np.uint8).tobytes())
+                    entry.write(np.ascontiguousarray(batch, dtype).tobytes())
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)

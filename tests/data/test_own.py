@@ -103,7 +103,10 @@ def test_a_source_is_found_from_any_folder(file: Path, monkeypatch: pytest.Monke
             "broken",
             "data.source=.*:broken fails: .*mine.py, line 20: TypeError: 'function' object is not subscriptable",
         ),
-        ("of_floats", r"images: images must be uint8 \[N, H, W\] .*, not float64 \[9, 8, 8, 3\]: convert them"),
+        (
+            "of_floats",
+            r"images: images must be uint8 or uint16 \[N, H, W\] .*, not float64 \[9, 8, 8, 3\]: convert",
+        ),
         ("misspelt", "returns 'label': it may return 'images', 'labels', 'test_images'"),
         ("half", "returns labels of one part alone: add 'labels' and 'test_labels', or neither"),
         ("nothing", "must return a dict with 'images', or a Source, not <class 'NoneType'>"),

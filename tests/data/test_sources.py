@@ -591,7 +591,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no images": ({"pictures": noise(2, 8, 8, 3)}, "has no array 'images', but 'pictures'"),
     "floats": ({"images": np.zeros((2, 8, 8, 3))}, "images must be uint8 .* not float64"),
-    "two channels": ({"images": noise(2, 8, 8, 2)}, r"images must be uint8 .* not uint8 \[2, 8, 8, 2\]"),
+    "two channels": ({"images": noise(2, 8, 8, 2)}, r"have 2 channels, and data.channels is 3: set it to 2"),
     "flat": ({"images": noise(2, 64)}, r"images must be uint8 .* not uint8 \[2, 64\]"),
     "none": ({"images": noise(0, 8, 8, 3)}, "npz:a has no images"),
     "too few labels": (
@@ -751,7 +751,7 @@ def test_what_is_not_prepared_is_one_line_with_the_command(tmp_path: Path, monke
         ({"name": "mnist"}, "'mnist'; did you mean 'mnist5k'"),
         ({"dir": "there"}, "data.dir is 'there'.*leave data.dir empty"),
         ({"source": "npz"}, "the npz source needs data.dir"),
-        ({"source": "npz", "dir": "no.npz"}, "'no.npz' is not there; the npz source needs an .npz file"),
+        ({"source": "npz", "dir": "no.npz"}, "'no.npz' is not there; the npz source needs an .npz or .npy file"),
         ({"source": "npz", "dir": "."}, "is a folder, not a file"),
     ],
 )

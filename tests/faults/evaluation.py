@@ -433,4 +433,12 @@ FAULTS = (
         ("tests/evaluate/test_reference.py::test_other_features_are_refused_in_one_line",),
         "A FID compares features of two networks.",
     ),
+    Fault(
+        "features-do-not-say-that-they-see-8-bits",
+        "gan_jax/evaluate/seen.py",
+        'suffix += ":8bit" if pixels.bits == 16 else ""',
+        'suffix += ""',
+        ("tests/core/test_pixels.py::test_features_say_which_channels_they_see",),
+        "Figures of other images have one name.",
+    ),
 )

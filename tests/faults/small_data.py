@@ -110,4 +110,20 @@ FAULTS = (
         ("tests/evaluate/test_augmented.py::test_what_happens_at_a_low_chance_happens_at_a_higher_one",),
         "--mode=augment shows DiffAugment in every row.",
     ),
+    Fault(
+        "hidden-pixels-get-brighter",
+        _ADA,
+        "(grey + draws.brightness * share)",
+        "(grey + draws.brightness)",
+        ("tests/core/test_pixels.py::test_adas_colours_are_those_of_the_straight_colours",),
+        "Colours are brighter than their alpha.",
+    ),
+    Fault(
+        "the-mean-of-what-nobody-sees",
+        "gan_jax/core/augment.py",
+        "return image.sum() / jnp.maximum(image.shape[-1] * share.sum(), _LEAST)",
+        "return image.mean()",
+        ("tests/core/test_pixels.py::test_diffaugments_color_is_that_of_the_straight_colours",),
+        "The contrast of a small sprite changes its brightness.",
+    ),
 )

@@ -13,7 +13,7 @@ from PIL import Image
 import gan_jax
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
-from gan_jax.core.pixels import to_uint8
+from gan_jax.core.pixels import Pixels
 from gan_jax.core.state import GANState
 from gan_jax.evaluate import perceptual, vgg
 from gan_jax.use import project, projected
@@ -48,7 +48,7 @@ def test_a_generated_image_is_found_again(name: str, trained: Trained) -> None:
 
 def drawn(run: gan_jax.Trained, seed: int, **options: Any) -> np.ndarray:
     made = run.generate(run.latents(1, seed=seed), 3 if run.gan.classes else None, **options)
-    image: np.ndarray = np.asarray(to_uint8(made))[0]
+    image: np.ndarray = np.asarray(Pixels().whole(made))[0]
     return image
 
 
@@ -202,7 +202,7 @@ def test_what_was_found_is_drawn_moved_and_walked(name: str, trained: Trained, t
         made = run.synthesis(np.tile(found.code + shift, (1, 4, 1)), noise_mode="const")
     else:
         made = run.generate((found.code + shift)[None], found.label)
-    assert_allclose(moved, np.asarray(to_uint8(made))[0], atol=1)
+    assert_allclose(moved, np.asarray(Pixels().whole(made))[0], atol=1)
     both = f"{tmp_path / 'one/code.npz'},{tmp_path / 'two/code.npz'}"
     MODES["walk"].run(Request(path, codes=both, seconds=0.2, fps=20, loop=False, out=tmp_path / "w.gif"))
     with Image.open(tmp_path / "w.gif") as film:

@@ -168,7 +168,7 @@ def test_the_log_is_a_table(trained: dict[str, tuple[Path, GANState]]) -> None:
         (lambda own: own.generate(own.latents(2), noise_mod="const"), r"unknown option of generate\(\):"),
         (lambda own: own.latents(2, psi=0.5), r"unknown option of latents\(\):.*truncation"),
         (lambda own: own.apply(own.params, own.latents(2), psi=0.5), r"unknown option of apply\(\):"),
-        (lambda own: own.discriminate(np.zeros((2, 16, 16, 1), int)), "images must be uint8, or floats"),
+        (lambda own: own.discriminate(np.zeros((2, 16, 16, 1), int)), "images must be uint8, uint16 or floats"),
         (lambda own: own.generate(np.zeros((2, 9))), r"latents must be \[B, 8\], not \[2, 9\]"),
         (lambda own: own.discriminate(np.zeros((2, 5, 5, 1))), r"images must be \[N, 16, 16, 1\], not"),
         (lambda own: gan_jax.load(own.workdir, weights="best"), "weights must be 'average' or 'current', not 'best'"),
@@ -186,7 +186,7 @@ def test_the_docs_do_what_they_say(
     trained: dict[str, tuple[Path, GANState]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every block of docs/python.md, one after the other; images compared by pixels, as VGG takes long to compile."""
-    monkeypatch.setattr(perceptual, "random", perceptual.pixels)
+    monkeypatch.setattr(perceptual, "random", lambda _: perceptual.pixels())
     path, _ = trained["dcgan"]
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
     assert len(blocks) == 4
