@@ -29,6 +29,7 @@ from gan_jax.core.gan import (
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.layers import DiscriminatorOutput
+from gan_jax.ops.xla_cpu import for_any_machine
 
 
 class Player(struct.PyTreeNode):
@@ -126,7 +127,8 @@ def state_shapes(gan: GAN, hyperparams: Hyperparams) -> GANState:
 @lru_cache(maxsize=32)
 def _state_shapes(gan: GAN, structure: Any, kinds: tuple[tuple[tuple[int, ...], Any], ...]) -> GANState:
     hyperparams = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-    shapes: GANState = jax.eval_shape(lambda numbers: init_state(gan, 0, numbers), hyperparams)
+    with for_any_machine():  # formulations for a kind of machine take longer to trace, and change no shape
+        shapes: GANState = jax.eval_shape(lambda numbers: init_state(gan, 0, numbers), hyperparams)
     return shapes
 
 

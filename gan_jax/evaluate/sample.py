@@ -28,6 +28,13 @@ def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs, shi
     return gan.pixels.whole(draw.generate(gan, variables, inputs, shift, **dict(how.options)))
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _inputs(gan: GAN, how: Sampling, seeds: Array, numbers: Array) -> tuple[Array, Array]:
+    """Latents and keys of the samples ``numbers`` ``[B]``, each of its own seed ``[B]``, by one quick program."""
+    keys: Array = jax.vmap(lambda seed, number: fixed_keys(seed, number[None])[0])(seeds, numbers)
+    return draw.latents(gan, keys, **dict(how.options)), keys
+
+
 @partial(jax.jit, static_argnums=0)
 def reconstruct(gan: GAN, state: GANState, images: Array, label: Array) -> Array:
     """Images ``[B, H, W, C]``, whole numbers, once more, by an autoencoder."""
@@ -120,8 +127,10 @@ def samples(
     seeds = np.pad(np.atleast_1d(seed), (0, _BATCH)).astype(np.uint32)
 
     def drawn(numbers: np.ndarray) -> tuple[Array, Array]:
-        keys = first_keys(seeds[numbers]) if np.ndim(seed) else fixed_keys(seeds[0], numbers)
-        return draw.latents(gan, keys, **dict(how.options)), keys
+        several = np.ndim(seed) > 0
+        own = (seeds[numbers], 0 * numbers) if several else (np.repeat(seeds[0], len(numbers)), numbers)
+        found: tuple[Array, Array] = _inputs(gan, how, *own)
+        return found
 
     return _in_batches(gan, how, _variables(gan, state, how, counts), labels, drawn, shift)
 

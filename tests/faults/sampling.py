@@ -44,8 +44,8 @@ FAULTS = (
     Fault(
         "the-same-again-every-256-samples",
         _SAMPLE,
-        "fixed_keys(seeds[0], numbers)",
-        "fixed_keys(seeds[0], numbers % _BATCH)",
+        "(np.repeat(seeds[0], len(numbers)), numbers)",
+        "(np.repeat(seeds[0], len(numbers)), numbers % _BATCH)",
         _SAMPLES,
         "10,000 samples are 256 different ones.",
     ),

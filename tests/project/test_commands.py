@@ -157,17 +157,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("one", RUN, ids=lambda one: one.line[17:97])
 def test_a_command_does_what_it_says(one: Command, place: Path, runs: Path) -> None:
-    named_as = re.search(r"--config=configs/(\w+)\.py:(\w+)", one.line)
-    begun = f"{named_as[1]}_{named_as[2]}" if named_as and "--init_from" in one.line else ""  # which begins there
-    shutil.copytree(runs, place / "runs", ignore=lambda *_: [begun])
+    named_as = re.search(r"--config=configs/(\w+)\.py(?::(\w+))?", one.line)
+    begun = "_".join(filter(None, [*named_as.groups(), "sweep" * ("--mode=sweep" in one.told)])) if named_as else ""
+    fresh = "--workdir" not in one.line and ("--init_from" in one.line or "--mode=sweep" in one.told)
+    shutil.copytree(runs, place / "runs", ignore=lambda *_: [begun] if fresh else [])
     told = [re.sub(r"^--config.steps=.*", "--config.steps=4", flag).replace("@800", "@2") for flag in one.told]
     named = next((flag.partition("=")[2] for flag in told if flag.startswith("--config=")), "")
     small = [*TINY.get(Path(named.partition(":")[0]).stem, "").split(), *SHORT.split()]
     if named.endswith(":packed"):
         source = ["--mode=prepare", f"--config={named.replace(':packed', ':folder')}", "--config.data.dir=PICTURES"]
         launch(*source, "--out=PACKED")
+    if "--reference=digits.npz" in told:
+        launch("--mode=reference", "--config=configs/dcgan.py", "--config.eval.features=random", "--out=digits.npz")
     given = {flag.partition("=")[0] for flag in told}
-    if named and "--mode=augment" not in told:
+    if named and not {"--mode=augment", "--mode=evaluate"} & set(told):
         told += [flag for flag in small if flag.partition("=")[0] not in given]
     if "--mode=search" in told:  # which needs figures
         told = [flag for flag in told if not flag.startswith(("--trials", "--population", "--config.eval.features"))]
