@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -14,9 +15,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 import gan_jax
 from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
+from gan_jax.core.pixels import Pixels
 from gan_jax.core.state import GANState
 from gan_jax.runs.workdir import Workdir
 from gan_jax.training.train import train
+from gan_jax.use import export
 from gan_jax.util.errors import UserError
 from tests.helpers import NAMES, begun, small
 
@@ -58,6 +61,7 @@ CONSUMER = """
 import sys
 import numpy as np
 import jax
+import jax.numpy as jnp
 from jax import export, numpy as jnp
 with open("generator.stablehlo", "rb") as file:
     generator = export.deserialize(file.read())
@@ -138,3 +142,14 @@ def test_a_generator_with_noise_is_exported_without(trained: Trained, tmp_path: 
     assert "noise_mode=none" in (tmp_path / "out/README.md").read_text()
     assert_array_equal(gan_jax.load(tmp_path / "out").sample(3), run.sample(3))
     assert json.loads((tmp_path / "out/config.json").read_text())["model"] == "stylegan2"
+
+
+@pytest.mark.parametrize("pixels", [Pixels(), Pixels(8, "premultiplied"), Pixels(16, "none", 300, 4000)])
+def test_the_cards_program_makes_the_numbers_that_are_drawn(pixels: Pixels) -> None:
+    images = jnp.linspace(-1.2, 1.2, 900, dtype=jnp.float32)
+    last = export._consumer(pixels).strip().splitlines()[-1]
+    found: dict[str, Any] = {"images": images, "jnp": jnp}
+    exec(last, found)
+    np.testing.assert_array_equal(found["pixels"], pixels.whole(images))
+    notes = {"none": "0 is the grey 300 of the data, 65535 the grey 4000", "premultiplied": "multiplied by alpha"}
+    assert (notes[pixels.alpha] in last) == (pixels != Pixels())
