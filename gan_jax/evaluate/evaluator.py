@@ -140,8 +140,8 @@ class Evaluator:
         return self._data.train
 
     @cached_property
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        return metrics.moments(self.real)
+    def _rooted(self) -> confidence.Rooted:
+        return confidence.rooted(metrics.moments(self.real))
 
     @cached_property
     def _nearness(self) -> float | None:
@@ -237,7 +237,7 @@ class Evaluator:
         kid, kid_spread = metrics.kernel_distance(self.real, fake)
         with progress.elapsed("comparing samples with the data"):
             quality = {
-                "fid": metrics.frechet_distance(*self._moments, *metrics.moments(fake)),
+                "fid": self._rooted.distance(fake),
                 "kid": kid,
                 "kid_std": kid_spread,
                 **metrics.manifold_metrics(self.real[:size], fake[:size]),
@@ -245,7 +245,7 @@ class Evaluator:
         if logits.shape[1] > 1:
             quality["inception_score"], quality["inception_score_std"] = metrics.inception_score(logits)
         if current is not None:
-            quality["fid_current"] = metrics.frechet_distance(*self._moments, *metrics.moments(current))
+            quality["fid_current"] = self._rooted.distance(current)
         found |= {self.named(name): value for name, value in quality.items()}
         found["duplicates"] = monitors.duplicates(self.real, fake)
         if self._nearness is not None:
@@ -261,7 +261,7 @@ class Evaluator:
         Returns:
           FID as of infinitely many samples, if these suffice, and the 95 % intervals of ``figures`` and of it, by name.
         """
-        real = confidence.rooted(self._moments)
+        real = self._rooted
         known = {name.partition("[")[0]: value for name, value in figures.items() if "[" in name}
         found = confidence.fid_infinity(real, drawn[0])
         further = {} if found is None else {"fid_infinity": found}
@@ -274,7 +274,7 @@ class Evaluator:
     def reference(self, made: str) -> Reference:
         """Statistics of the data's features, to share; ``made`` says how (`gan_jax.evaluate.reference.made_of`)."""
         assert self.extractor is not None
-        return Reference(*self._moments, len(self.real), self._dataset.name, self.extractor.name, made)
+        return Reference(*self._rooted[:2], len(self.real), self._dataset.name, self.extractor.name, made)
 
     def beside(self, reference: Reference, drawn: Drawn) -> tuple[dict[str, float], dict[str, list[float]]]:
         """FID to a ``reference`` of the same features, and as of infinitely many samples, and their 95 % intervals."""
@@ -284,7 +284,7 @@ class Evaluator:
             "fid_reference_infinity": confidence.fid_infinity(real, drawn[0]),
         }
         known = {name: value for name, value in found.items() if value is not None}
-        width = confidence.WIDTH * confidence.bootstrap(real.distance, drawn[0])
+        width = confidence.WIDTH * real.error(drawn[0])
         own = {name: f"{self.named(name).removesuffix(']')}, {reference.name}]" for name in known}
         intervals = {own[name]: [max(0.0, value - width), value + width] for name, value in known.items()}
         return {own[name]: value for name, value in known.items()}, intervals

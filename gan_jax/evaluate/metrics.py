@@ -108,6 +108,27 @@ def frechet_from_root(
 
 
 @_in_float64
+def frechet_influences(root1: np.ndarray, mean1: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return by how much each of ``features`` ``[N, d]`` moves their `frechet_from_root`, ``[N]``, up to a constant.
+
+    That is the derivative with respect to its share among them, the influence of Hampel 1974: with x about the mean m
+    of all, C their covariance and R the root of the other one, ``2 x.(m - m1) + |x|^2 - x' R (R C R)^(-1/2) R x``, the
+    squares times ``N / (N - 1)``. Where samples are fewer than features, no x goes where C has nothing, and the inverse
+    is that of the rest.
+    """
+    mean, covariance = moments(features)
+    values, vectors = jnp.linalg.eigh(jnp.asarray(root1) @ covariance @ root1)
+    some = values > values[-1] * len(values) * jnp.finfo(values.dtype).eps
+    turned = jnp.asarray(root1) @ vectors * jnp.where(some, jnp.where(some, values, 1) ** -0.25, 0)
+    unbiased, found = len(features) / (len(features) - 1), []
+    for start in range(0, len(features), 10 * _ROWS):
+        x = jnp.asarray(features[start : start + 10 * _ROWS], jnp.float64) - mean
+        spread = jnp.square(x).sum(1) - jnp.square(x @ turned).sum(1)
+        found.append(np.asarray(2 * x @ (mean - mean1) + spread * unbiased))
+    return np.concatenate(found)
+
+
+@_in_float64
 def kernel_distance(
     real: np.ndarray, fake: np.ndarray, subsets: int = SUBSETS, size: int = 1000
 ) -> tuple[float, float]:
@@ -146,22 +167,28 @@ def _mmd(x: Any, y: Any) -> Any:
     return off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * kernel(x, y).mean(dtype=jnp.float64)
 
 
-@_in_float64
 def inception_score(logits: np.ndarray, splits: int = SPLITS) -> tuple[float, float]:
     """Salimans et al. 2016 (arXiv:1606.03498), ``exp E KL(p(y|x) || p(y))``, of class logits ``[N, classes]``.
 
     Returns:
       Mean and standard deviation over ``splits`` equal parts of the samples, those that torch-fidelity makes.
     """
+    scores = [np.exp(part.mean()) for part in divergences(logits, splits)]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+@_in_float64
+def divergences(logits: np.ndarray, splits: int = SPLITS) -> list[np.ndarray]:
+    """Return what an Inception score is made of: ``KL(p(y|x) || p(y))`` of each sample, part by part."""
     logs = jax.nn.log_softmax(jnp.asarray(logits, jnp.float64))
     order = np.random.RandomState(_SEED).permutation(len(logs))
     bounds = [i * len(logs) // splits for i in range(splits + 1)]
-    scores = []
+    found = []
     for start, stop in pairwise(bounds):
         log_p = logs[order[start:stop]]
         p = jnp.exp(log_p)
-        scores.append(float(jnp.exp((p * (log_p - jnp.log(p.mean(0)))).sum(1).mean())))
-    return float(np.mean(scores)), float(np.std(scores))
+        found.append(np.asarray((p * (log_p - jnp.log(p.mean(0)))).sum(1)))
+    return found
 
 
 def manifold_metrics(real: np.ndarray, fake: np.ndarray, k: int = 3, k_density: int = 5) -> dict[str, float]:

@@ -1,9 +1,11 @@
 """Intervals hold what they promise, tried on many sets of samples of one known distribution; so does FID's limit."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 
 from gan_jax.evaluate import confidence, metrics
@@ -95,16 +97,54 @@ def test_fid_of_infinite_samples_varies_as_fid_does(many: Any) -> None:
     assert spread["fid_infinity"] == pytest.approx(spread["fid"], rel=0.25)
 
 
-def test_errors_of_means_are_the_bootstraps() -> None:
-    """Of precision and density, by the balls as the definition has them; and of a plain mean."""
+def bootstrap(figure: Callable[[np.ndarray], float], samples: np.ndarray, resamples: int = 400) -> float:
+    """The plain bootstrap: the standard deviation over resamples with replacement."""
+    rng = np.random.default_rng(0)
+    return float(np.std([figure(samples[rng.integers(0, len(samples), len(samples))]) for _ in range(resamples)]))
+
+
+@pytest.mark.parametrize("shift", [0.3, 1.0])
+def test_fids_error_is_the_plain_bootstraps_where_samples_are_many(shift: float) -> None:
+    fake = features(800, 11, shift)
+    assert ROOTED.error(fake) == pytest.approx(bootstrap(ROOTED.distance, fake), rel=0.12)
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_a_samples_influence_is_the_derivative_by_its_share(count: int) -> None:
+    """By differences, of weighted moments, by SciPy; also of fewer samples than features."""
+    fake = features(count, 12, 0.4).astype(float)
+
+    def weighted(shares: np.ndarray) -> float:
+        mean = shares @ fake
+        centred = (fake - mean) * shares[:, None] ** 0.5
+        covariance = centred.T @ centred * count / (count - 1)
+        values = scipy.linalg.eigvalsh(ROOTED.root @ covariance @ ROOTED.root)
+        apart = ((mean - ROOTED.mean) ** 2).sum() + np.trace(covariance) + np.trace(ROOTED.covariance)
+        return float(apart - 2 * np.sqrt(values.clip(0)).sum())
+
+    even, step, found = np.full(count, 1 / count), 1e-4, []
+    for i in range(count):
+        ahead, behind = ((1 - s) * even + s * np.eye(count)[i] for s in (step, -step))
+        found.append((weighted(ahead) - weighted(behind)) / (2 * step))
+    ours = metrics.frechet_influences(ROOTED.root, ROOTED.mean, fake)
+    assert_allclose(ours - ours.mean(), np.asarray(found) - np.mean(found), rtol=1e-4, atol=1e-4)
+    assert ROOTED.error(fake) == pytest.approx(np.std(found) / count**0.5, rel=1e-4)
+
+
+def test_the_inception_scores_error_is_the_plain_bootstraps() -> None:
+    logits = features(1000, 13) @ np.random.default_rng(5).normal(size=(8, 4)) * 2
+    found = errors(ROOTED, REAL, (features(20, 1), logits))["inception_score"]
+    assert found == pytest.approx(bootstrap(lambda x: metrics.inception_score(x)[0], logits, 200), rel=0.15)
+
+
+def test_errors_of_means_are_s_over_the_root_of_their_number() -> None:
+    """Of precision and density, by the balls as the definition has them."""
     fake = features(120, 9, 0.5)
     found = errors(rooted(metrics.moments(REAL)), REAL, (fake, NONE[:120]))
     alone = [manifold_by_hand(REAL[:120], np.concatenate([one[None]] * 6), 3, 5) for one in fake]
     for name in ("precision", "density"):
         values = np.array([one[name] for one in alone])
         assert found[name] == pytest.approx(values.std() / 120**0.5, rel=1e-6)
-    drawn = confidence.bootstrap(lambda x: float(x.mean()), fake[:, 0])
-    assert drawn == pytest.approx(fake[:, 0].std() / 120**0.5, rel=0.25)
 
 
 def test_coverages_error_is_the_jackknifes() -> None:

@@ -24,6 +24,7 @@ _HELD = ("tests/evaluate/test_evaluate.py::test_held_out_is_the_mean_probability
 _CLIP = ("tests/evaluate/test_clip.py::test_embeddings_are_those_of_pytorchs_layers",)
 _SWAV = ("tests/evaluate/test_swav.py::test_features_are_those_of_pytorchs_layers",)
 _INCEPTION = ("tests/evaluate/test_evaluate.py::test_inception_is_torch_fidelitys_with_the_same_weights",)
+_INFLUENCE = ("tests/evaluate/test_confidence.py::test_a_samples_influence_is_the_derivative_by_its_share",)
 _AUTOMATIC = (
     "tests/evaluate/test_floor.py::test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images",
 )
@@ -416,6 +417,41 @@ FAULTS = (
         "pil.shorter(images.shape[1], images.shape[2], _SIDE), pil.BICUBIC)",
         _SWAV,
         "Figures by SwAV's features aren't those of others.",
+    ),
+    Fault(
+        "influences-of-a-biased-covariance",
+        _METRICS,
+        "found.append(np.asarray(2 * x @ (mean - mean1) + spread * unbiased))",
+        "found.append(np.asarray(2 * x @ (mean - mean1) + spread))",
+        _INFLUENCE,
+        "Intervals of few samples are too narrow.",
+    ),
+    Fault(
+        "influences-without-the-means",
+        _METRICS,
+        "found.append(np.asarray(2 * x @ (mean - mean1) + spread * unbiased))",
+        "found.append(np.asarray(spread * unbiased))",
+        (
+            *_INFLUENCE,
+            "tests/evaluate/test_confidence.py::test_fids_error_is_the_plain_bootstraps_where_samples_are_many",
+        ),
+        "Intervals of generators whose mean is off are too narrow.",
+    ),
+    Fault(
+        "fids-error-of-one-sample",
+        "gan_jax/evaluate/confidence.py",
+        "return float(found.std() / len(found) ** 0.5)",
+        "return float(found.std())",
+        ("tests/evaluate/test_confidence.py::test_one_set_of_samples_says_how_far_sets_differ",),
+        "Intervals are as wide as if one sample were judged.",
+    ),
+    Fault(
+        "the-inception-scores-error-is-of-a-part",
+        "gan_jax/evaluate/confidence.py",
+        "return float(np.sqrt(np.square(errors).sum()) / len(parts))",
+        "return float(np.sqrt(np.square(errors).mean()))",
+        ("tests/evaluate/test_confidence.py::test_the_inception_scores_error_is_the_plain_bootstraps",),
+        "Intervals of the Inception score are three times as wide as they should be.",
     ),
     Fault(
         "path-length-with-its-outliers",
