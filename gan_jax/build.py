@@ -104,11 +104,12 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         raise UserError(f"model {config.model!r} has no encoder, and task 'autoencoder' needs one: set model to 'aae'")
     if config.model == "aae" and config.task != "autoencoder":
         raise UserError("model 'aae' has an encoder that only the task 'autoencoder' trains: set config.task to it")
+    assemble.check_condition(config)
     _check_classes(config, family)
     if not config.parallel.logical_shards:
         check_batch(config)
     _check_remat(config)
-    given = {"image_shape": shape, "classes": config.classes, "latent_dim": config.latent_dim}
+    given = {"image_shape": shape, "classes": config.classes or config.data.condition, "latent_dim": config.latent_dim}
     generator = _module(config, "generator", family.Generator, given, compute, wide)
     gan = GAN(
         generator=generator,
@@ -124,6 +125,7 @@ def build_gan(config: ConfigDict, count: stages.Count | None = None) -> tuple[GA
         g_batches=config.g_batches,
         augment=augmentation,
         classes=config.classes,
+        condition=config.data.condition,
         d_terms=d_terms,
         g_terms=g_terms,
         schedules=schedules,
@@ -190,7 +192,7 @@ def _check_step(config: ConfigDict, gan: GAN, state: Any) -> None:
         return
     batch = {
         "image": jax.ShapeDtypeStruct((gan.d_steps, config.batch_size, *gan.image_shape), gan.dtype),
-        "label": jax.ShapeDtypeStruct((gan.d_steps, config.batch_size), jnp.int32),
+        "label": jax.eval_shape(partial(gan.labels, gan.d_steps, config.batch_size)),
         "index": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
     try:
@@ -224,12 +226,14 @@ def _check_classes(config: ConfigDict, family: Any) -> None:
     players = ("generator", "discriminator")
     told = [player for player in players if config[player].get("conditional", "none") != "none"]
     fields = [{f.name for f in dataclasses.fields(getattr(family, player.capitalize()))} for player in players]
-    if config.classes and not told and not any("classes" in own and "conditional" not in own for own in fields):
+    key = "data.condition" if config.data.condition else "classes"
+    count = config.classes or config.data.condition
+    if count and not told and not any("classes" in own and "conditional" not in own for own in fields):
         raise UserError(
-            f"config.classes is {config.classes}, but neither player is told of classes: "
-            "set config.generator.conditional and config.discriminator.conditional, or config.classes to 0"
+            f"config.{key} is {count}, but neither player is told of classes: "
+            f"set config.generator.conditional and config.discriminator.conditional, or config.{key} to 0"
         )
-    if told and not config.classes:
+    if told and not count:
         raise UserError(
             f"config.{told[0]}.conditional is {config[told[0]].conditional!r}, and config.classes is 0: "
             "set it to the number of classes of labelled data (of a folder: of its subfolders)"

@@ -338,6 +338,11 @@ KEYS: dict[str, Key] = {
     ),
     "data.background": Key("white", "What shows through transparent images: a colour by its CSS name, or #rrggbb."),
     "data.labels": Key(False, "Whether classes are needed; a folder's are in labels.csv, dataset.json or subfolders."),
+    "data.condition": Key(
+        0,
+        "Numbers in the vector that each image has for a label, and G and D are told of; 0: labels are classes.",
+        at_least(0),
+    ),
     "data.image_key": Key("", "The TFDS feature or npz array with the images; empty: found by itself."),
     "data.label_key": Key(
         "", "The TFDS feature, npz array or file in the folder with the labels; empty: found by itself."

@@ -138,7 +138,7 @@ def _evaluate(request: Request, workdir: Path, asked: int | str | None) -> tuple
     dataset = build.build_dataset(config, place.cache, reading=True)
     # What is known of a run's data is that of its first stage.
     first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
-    place.check_data(first.name, first.digest, len(first.train_images), first.class_counts)
+    place.check_data(first.name, first.digest, len(first.train_images), first.class_counts, first.conditions)
     distance = path_distance(request.ppl, config)
     if request.reference is not None:
         evaluate.reference.read(request.reference)  # likewise, before a classifier is trained

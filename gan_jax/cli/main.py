@@ -42,8 +42,12 @@ _GRID = flags.DEFINE_string("grid", None, "Of samples: columns x rows of one pic
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "How long a film is.", lower_bound=0.1, upper_bound=3600.0)
 _FPS = flags.DEFINE_float("fps", 24.0, "Frames a second of a film.", lower_bound=1.0, upper_bound=60.0)
 _LOOP = flags.DEFINE_boolean("loop", True, "Whether a film ends where it begins.")
-_LABEL = flags.DEFINE_string("label", None, "Which class, its name or number, or an even mix as 3+5; default all.")
-_LABELS = flags.DEFINE_string("labels", None, "Which classes, one a row, as 0,1,2; with --seeds a seed a column.")
+_LABEL = flags.DEFINE_string(
+    "label", None, "Which class, its name or number, or an even mix as 3+5; or a vector, as .2,0,1; default all."
+)
+_LABELS = flags.DEFINE_string(
+    "labels", None, "Which classes, one a row, as 0,1,2, or vectors, as '.2,0;.5,1'; with --seeds a seed a column."
+)
 _SHIFT = flags.DEFINE_string(
     "shift",
     None,

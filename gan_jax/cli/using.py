@@ -106,7 +106,7 @@ def _sweep_of_options(request: Request, ways: list[str], seeds: Any) -> None:
     count = len(seeds) if seeds is not None else request.num_samples or 10
     _, gan, state, step = loading.restore(request.workdir, request.step)
     hows = [_how(gan, way) for way in ways]
-    labels = loading.labels(gan, request.workdir, count, request.label, "--label", 1)
+    labels = loading.labels(gan, request.workdir, count, request.label, "--label", 1, request.seed)
     counts, by = loading.counts(gan, request.workdir), request.seed if seeds is None else seeds
     rows = [sample.samples(gan, state, by, labels.told, how=how, counts=counts).array() for how in hows]
     out = request.out or _in(request.workdir, out.name)
@@ -124,7 +124,7 @@ def _labels(request: Request) -> Any:
         return request.label
     if request.label is not None:
         raise UserError(f"--labels={request.labels} says which classes: leave out --label")
-    return request.labels.split(",")
+    return request.labels.split(";" if ";" in request.labels else ",")
 
 
 def interpolate(request: Request) -> None:
@@ -159,11 +159,11 @@ def _draw(
     # Of seeds each image is the first of its own, whatever others there are.
     row = columns or (10 if seeds is None else what[0])
     asked, flag = _labels(request), "--label" if request.labels is None else "--labels"
-    told, kinds, names = loading.labels(gan, workdir, what[0], asked, flag, row)
+    told, kinds, names = loading.labels(gan, workdir, what[0], asked, flag, row, seed)
     by = seed if seeds is None else seeds
     images = draw(gan, state, by, told, how=how, counts=loading.counts(gan, workdir), **more)
     written: dict[str, Any] = {"seeds": seeds, "columns": columns, "pixels": gan.pixels}
-    visualize.save_images(images, out, kinds if gan.classes else None, names, **written)
+    visualize.save_images(images, out, kinds if gan.classes or gan.condition else None, names, **written)
     whose = f", seed {seed}" if seeds is None else ""
     print(f"{what[1]} of step {step:,}{whose}{_said(how)}: {out}")
 
@@ -225,7 +225,7 @@ def mix(request: Request) -> None:
 
 def project(request: Request) -> None:
     """Find the code of a picture."""
-    from gan_jax.use import projected
+    from gan_jax.use import check, projected
 
     if request.image is None:
         raise UserError("--mode=project finds the code of a picture: give --image=FILE")
@@ -234,6 +234,7 @@ def project(request: Request) -> None:
         raise UserError(f"--out must be a folder without an ending in this mode, not {str(out)!r}")
     run = _run(request)
     target = projected.read(run, request.image)
+    check.not_of_conditions(run.gan, "projection")
     label = None if request.label is None else _class(run, request.label)
     distance = projected.distance(run, request.features)
     out = request.out or _in(request.workdir, out.name)

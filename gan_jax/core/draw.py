@@ -53,7 +53,7 @@ def draw(gan: GAN, variables: Variables, keys: Array, label: Array, **options: A
     Args:
       gan, variables: as of `generate`.
       keys: one an example; see `gan_jax.core.randomness.example_keys`.
-      label: int32; ignored by a GAN without classes.
+      label: int32, or float32 ``[B, condition]``; ignored by a GAN without classes.
       **options: of the prior or of the network, whoever takes them; see `options_of`.
     """
     return generate(gan, variables, (latents(gan, keys, **options), label, keys), **options)

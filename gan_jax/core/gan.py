@@ -32,7 +32,7 @@ class Examples(struct.PyTreeNode):
 
     Attributes:
       image: of the data ``[b, H, W, C]`` in [-1, 1].
-      label: of them, int32 ``[b]``; fakes get the same.
+      label: of them, int32 ``[b]`` or float32 ``[b, condition]``; fakes get the same.
       substep: which of the step's discriminator steps; the number after theirs for latents of G's own.
     """
 
@@ -173,6 +173,7 @@ class GAN:
       d_steps: discriminator steps per generator step.
       augment: applied to every image that D sees.
       classes: number of classes that the players are told of, 0 for none.
+      condition: numbers in a vector that they are told of in the place of a class, 0 for none.
       d_terms, g_terms: further summands of the players' losses.
       schedules: what moves: the schedule's name, the dotted key of the hyperparameter that it moves, and how.
       averages: of G, by name; what is drawn is drawn by the first.
@@ -193,6 +194,7 @@ class GAN:
     d_steps: int = 1
     augment: Augment = NONE
     classes: int = 0
+    condition: int = 0
     d_terms: tuple[Term, ...] = ()
     g_terms: tuple[Term, ...] = ()
     schedules: tuple[tuple[str, str, Schedule], ...] = ()
@@ -200,6 +202,10 @@ class GAN:
     g_batches: int = 0
     dtype: Any = jnp.float32
     pixels: Pixels = USUAL
+
+    def labels(self, *shape: int) -> Array:
+        """Return labels of examples of which nothing is known: of class 0, int32, or vectors of zeros, float32."""
+        return jnp.zeros((*shape, self.condition), jnp.float32) if self.condition else jnp.zeros(shape, jnp.int32)
 
 
 def leaf(tree: Mapping[str, Any], key: str) -> Any:

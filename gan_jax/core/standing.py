@@ -29,7 +29,8 @@ def moments(
       gan, variables: of the generator.
       number: of the batch; its latents are the next `BATCH` of the seed.
       seed: of latents and labels.
-      counts: how frequent each label is in the data ``[classes]``, or ``[1]`` without classes; labels are drawn so.
+      counts: how frequent each label is in the data ``[classes]``, or ``[1]`` without classes; labels are drawn so. Of
+        vectors those of the data ``[N, condition]``, of which each is as likely.
       **options: of the prior or the network, as of `gan_jax.core.draw.draw`.
     """
     index = number * BATCH + jnp.arange(BATCH)
@@ -43,7 +44,9 @@ def moments(
 
 
 def labels(counts: Array, keys: Array) -> Array:
-    """Draw labels ``[B]`` by ``keys`` ``[B]``, each as likely as ``counts`` ``[classes]`` say."""
+    """Draw labels ``[B]`` by ``keys`` ``[B]``, each as likely as ``counts`` ``[classes]`` say, or rows of vectors."""
+    if counts.ndim > 1:
+        return counts[labels(jnp.ones(len(counts)), keys)]
     ends = jnp.cumsum(jnp.asarray(counts, jnp.float32))
     drawn = uniform(keys, (), jnp.float32)
     return jnp.searchsorted(ends / ends[-1], drawn, side="right").astype(jnp.int32)
@@ -62,9 +65,9 @@ def has_statistics(gan: GAN) -> bool:
     """Return whether there is a layer in the generator of which a batch has statistics."""
 
     def found() -> Any:
-        keys, one = example_keys(jax.random.key(0), jnp.zeros(1, jnp.int32)), jnp.zeros(1, jnp.int32)
-        told = accepted(gan.generator, {"label": one, "keys": keys, "train": True})
+        keys = example_keys(jax.random.key(0), jnp.zeros(1, jnp.int32))
+        told = accepted(gan.generator, {"label": gan.labels(1), "keys": keys, "train": True})
         variables = gan.generator.init(jax.random.key(0), jnp.zeros((1, gan.latent_dim), gan.dtype), **told)
-        return moments(gan, dict(variables), 0, seed=0, counts=jnp.ones(1))
+        return moments(gan, dict(variables), 0, seed=0, counts=gan.labels(1) if gan.condition else jnp.ones(1))
 
     return bool(jax.tree.leaves(jax.eval_shape(found)))

@@ -86,7 +86,7 @@ def init_state(gan: GAN, seed: Array | int, hyperparams: Hyperparams) -> GANStat
       TypeError: D doesn't return a judgement.
     """
     seed = jnp.asarray(seed, jnp.uint32)
-    label, index = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32)
+    label, index = gan.labels(1), jnp.zeros(1, jnp.int32)
     z = jnp.zeros((1, gan.latent_dim), gan.dtype)
     rates = hyperparams["optimizer"]
     begin = random_key(seed, "init_generator"), z, label

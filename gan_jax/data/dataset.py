@@ -13,6 +13,7 @@ from gan_jax.data import duplicates, embedded, held_out, npz, own, packed, pictu
 from gan_jax.data.cache import Cache, Unreadable
 from gan_jax.data.images import Decoded, Images, megabytes
 from gan_jax.data.options import Options
+from gan_jax.data.order import shuffled
 from gan_jax.data.parts import Part, Source, check_channels
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, listed, printable, unknown_name
@@ -27,6 +28,8 @@ SOURCES: dict[str, Callable[[Options, Cache], Source]] = {
 _NAMELESS = ("folder", "npz", "packed")
 _NAMED_IN_WARNING = 5
 _NAMED_CLASSES = 12
+_MIXED = 2  # the epoch whose order mixes vectors; those of 0 and 1 are others'
+_FEWEST_VECTORS, _NUMBERS = 100, 50_000  # that a run keeps, to draw from
 _MOST_CLASSES = 100_000  # networks have a row of weights for each
 
 
@@ -38,7 +41,8 @@ class Dataset:
       name: what it is, for people.
       train_images, test_images: uint8 or uint16 ``[N, H, W, C]``, indexed by arrays of numbers; NumPy arrays, or files
         behind the same face (`gan_jax.data.images`). The test images are never trained on; there may be none.
-      train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``; all 0 where there are no labels.
+      train_labels, test_labels: int32 ``[N]``, from 0 to ``classes - 1``; all 0 where there are no labels; or vectors,
+        conditions, float32 ``[N, K]``.
       classes: number of classes that there are images of; 0 without labels.
       names: those of the classes, by label; if empty, their numbers are.
       left_out: what lay beside the images and isn't read, in words.
@@ -80,8 +84,24 @@ class Dataset:
         return megabytes(self.train_images)
 
     @property
+    def condition(self) -> int:
+        """Numbers in the vector that each image has for a label; 0: labels are classes."""
+        return self.train_labels.shape[1] if self.train_labels.ndim > 1 else 0
+
+    @property
+    def conditions(self) -> list[list[float]]:
+        """Vectors of the train images, in an order that mixes them: all, or some where they are many."""
+        if not self.condition:
+            return []
+        most = max(_FEWEST_VECTORS, _NUMBERS // self.condition)
+        found: list[list[float]] = self.train_labels[shuffled(len(self.train_labels), _MIXED)[:most]].tolist()
+        return found
+
+    @property
     def class_counts(self) -> list[dict[str, Any]]:
         """Of each class, by label: ``name``, and how many images there are to ``train`` and to ``test`` on."""
+        if not self.classes:
+            return []
         names = self.names or [str(label) for label in range(self.classes)]
         counts = (np.bincount(labels, minlength=self.classes) for labels in (self.train_labels, self.test_labels))
         columns = zip(names, *counts, strict=False)  # all labels are 0 without classes
@@ -94,6 +114,10 @@ class Dataset:
         if self.classes:
             classes = [f"{one['name']} {one['train'] + one['test']:,}" for one in self.class_counts]
             found["classes"] = f"{self.classes:,} classes: {listed(classes, _NAMED_CLASSES)}"
+        if self.condition and len(self.train_labels):
+            ends = zip(self.train_labels.min(0), self.train_labels.max(0), strict=True)
+            spans = [f"{low:.3g} to {high:.3g}" for low, high in ends]
+            found["conditions"] = f"{self.condition:,} numbers an image: {listed(spans, _NAMED_CLASSES)}"
         if self.left_out:
             found["left out"] = "; ".join(self.left_out)
         return found
@@ -116,7 +140,7 @@ def check_place(options: Options) -> None:
 def alone(options: Options, source: str, place: Path) -> Options:
     """Return ``options`` that bring all images of ``place`` to the same shape: without labels, none held out."""
     texts = dict.fromkeys(("name", "image_key", "label_key", "test_dir", "test_list", "fold"), "")
-    told: dict[str, Any] = {**texts, "source": source, "dir": str(place), "alpha": options.pixels.alpha}
+    told: dict[str, Any] = {**texts, "source": source, "dir": str(place), "alpha": options.pixels.alpha, "condition": 0}
     return dataclasses.replace(options, **told, labels=False, test_fraction=0.0)
 
 
@@ -159,7 +183,7 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         raise UserError(f"{source.name} has no images to train on, only to test on: hold out fewer")
     if options.labels and train.labels is None:
         raise UserError(f"{source.name} has no labels, and this run needs them (data.labels=True)")
-    labels, names = _numbered([train, test], source)
+    labels, names = _vectors([train, test], source, options) if options.condition else _numbered([train, test], source)
     warnings = [f"{which} left out: {_named(lost)}"] if lost else []
     leaks, unsearched = duplicates.told(train, test, source, options, kept)
     unseen = [names[label] for label in np.setdiff1d(labels[1], labels[0])] if names else []
@@ -172,6 +196,21 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         left_out=(*source.left_out, *unsearched),
         warnings=(*warnings, *leaks),
     )
+
+
+def _vectors(parts: list[Part], source: Source, options: Options) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Return vectors float32 ``[N, K]`` of both parts, and no names of classes."""
+    found, shape = [], (options.condition,)
+    for part in parts:
+        labels = np.zeros((0, *shape), np.float32) if part.labels is None and not len(part.images) else part.labels
+        if labels is None or labels.shape[1:] != shape or labels.dtype != np.float32 or not np.isfinite(labels).all():
+            told = "no labels" if labels is None else f"labels {labels.dtype} {list(labels.shape)}"
+            raise UserError(
+                f"data.condition is {options.condition}, and {source.name} has {told}, not finite float32 "
+                f"[N, {options.condition}]: give such, or set data.condition=0"
+            )
+        found.append(labels)
+    return found, ()
 
 
 def _numbered(parts: list[Part], source: Source) -> tuple[list[np.ndarray], tuple[str, ...]]:

@@ -156,7 +156,7 @@ def _from_stream(
             "index": index,
             "first": np.full(len(index), first, np.int32),
             "image": np.zeros((*lead, *reader.images.shape[1:]), dtype_of(reader.images)),
-            "label": np.zeros(lead, np.int32),
+            "label": np.zeros((*lead, *reader.labels.shape[1:]), reader.labels.dtype),
         }
 
     def shares(plan: Plan) -> Generator[Any]:

@@ -96,9 +96,14 @@ def source(found: Found, options: Options, other: Found | None = None) -> Source
         parts = [*parts, _some(other, options.test_dir, "data.test_dir").images]
         kinds += _classes(options.test_dir, parts[-1:], False, other, options) if kinds else []
         founds, left_out = [found, other], [*left_out, *(f"of data.test_dir {line}" for line in other.left_out())]
-    classes = _ordered({kind for part in kinds for kind in part})
-    numbers = {kind: number for number, kind in enumerate(classes)}
-    labelled: list[np.ndarray | None] = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
+    classes: list[str] = []
+    labelled: list[np.ndarray | None]
+    if options.condition:
+        labelled = [labels.vectors(part, options.condition) for part in kinds]
+    else:
+        classes = _ordered({kind for part in kinds for kind in part})
+        numbers = {kind: number for number, kind in enumerate(classes)}
+        labelled = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
     ready = [_part(*own, options) for own in zip(founds, parts, labelled or [None, None], strict=False)]
     return Source(
         name=f"folder:{printable(found.name)}",
@@ -250,9 +255,14 @@ def _classes(
     """Return the class of each image of the ``parts``, by a file of labels or by subfolders; notes what is left out."""
     names = [[name for name, *_ in part] for part in parts]
     file = labels.labels_file(found, place, options)
+    if file is None and options.condition:
+        raise UserError(
+            f"data.condition: {place!r} has no labels.csv or dataset.json, which says the {options.condition} numbers "
+            "of each image: write one, or set data.condition=0"
+        )
     if file is None:
         return [_kinds(part, split, place) for part in names]
-    known = labels.read_labels(file)
+    known = labels.read_labels(file, options.condition)
     found.endings -= Counter([suffix(file.name)])
     found.notes += labels.without_image([name for name, *_ in found.images], known, file)
     everything = [name for part in names for name in part]

@@ -66,7 +66,7 @@ def split(whole: Part, options: Options, name: str) -> tuple[Part, Part]:
     order = shuffled(len(whole.images), 0)
     if len(order) < count:
         raise UserError(f"data.fold is {options.fold}, and {name} has {len(order):,} images: ask for as many or fewer")
-    if whole.labels is not None:
+    if whole.labels is not None and whole.labels.ndim == 1:
         order = order[np.argsort(whole.labels[order], kind="stable")]
     chosen = order[which - 1 :: count]
     return whole.subset(np.setdiff1d(order, chosen)), whole.subset(np.sort(chosen))

@@ -6,13 +6,15 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from gan_jax.data.found import Found
 from gan_jax.data.options import Options
 from gan_jax.util.errors import UserError, clipped, listed, printable
 
 FILES = ("labels.csv", "dataset.json")
 _NAMED = 5  # images in a message
-Row = tuple[str, str]  # an image's path below the folder, and its label
+Row = tuple[str, list[str]]  # an image's path below the folder, and its label, or the numbers of a vector
 
 
 class File(NamedTuple):
@@ -53,21 +55,29 @@ def labels_file(found: Found, place: str, options: Options) -> File | None:
     return files[0] if files else None
 
 
-def read_labels(file: File) -> dict[str, str]:
+def read_labels(file: File, condition: int = 0) -> dict[str, str]:
     """Read the label of each image that ``file`` names, by its path below the folder of the file.
+
+    With a ``condition`` it is a vector of so many numbers, with spaces between them; see `vectors`.
 
     Raises:
       UserError: it isn't as it must be; names the line.
     """
     found: dict[str, str] = {}
     rows = _json_rows if file.name.lower().endswith(".json") else _csv_rows
-    for number, (name, label) in enumerate(rows(file), start=1):
+    for number, (name, cells) in enumerate(rows(file, condition), start=1):
+        label = " ".join(cells)
         path = os.path.normpath(name.strip().replace("\\", "/")).removeprefix(file.around)
         if found.setdefault(path, label.strip()) != label.strip():
-            labels = f"{found[path]!r} and {label.strip()!r}"
+            labels = f"{clipped(found[path])!r} and {clipped(label.strip())!r}"
             raise UserError(f"{file}: two labels for {clipped(printable(path))!r}, {labels}: keep one of them")
         if not label.strip():
             raise UserError(f"{file}: label {number} is empty, of {clipped(printable(path))!r}: write one")
+        if condition and not _is_vector(cells, condition):
+            raise UserError(
+                f"{file}, label {number}: of {clipped(printable(path))!r} it must be {condition} finite numbers, as "
+                f"data.condition={condition} says, not {clipped(label)!r}"
+            )
     if not found:
         raise UserError(f"{file} has no labels: write a line for each image, or remove it")
     return found
@@ -89,6 +99,18 @@ def of_images(names: Sequence[str], labels: dict[str, str], file: File) -> list[
     return [labels[name] for name in names]
 
 
+def vectors(labels: Sequence[str], condition: int) -> np.ndarray:
+    """Return what `read_labels` read as vectors float32 ``[N, condition]``."""
+    return np.array([label.split() for label in labels], np.float32).reshape(-1, condition)
+
+
+def _is_vector(cells: Sequence[str], condition: int) -> bool:
+    try:
+        return len(cells) == condition and bool(np.isfinite(np.array(cells, np.float32)).all())
+    except ValueError:
+        return False
+
+
 def without_image(names: Collection[str], labels: Iterable[str], file: File) -> list[str]:
     """Return what is to be said of labels without an image, a line at most."""
     known = set(names)
@@ -96,23 +118,29 @@ def without_image(names: Collection[str], labels: Iterable[str], file: File) -> 
     return [f"{len(lost):,} labels of {file.name} without an image: {listed(lost, _NAMED)}"] if lost else []
 
 
-def _csv_rows(file: File) -> Iterator[Row]:
-    """Two columns, parted by commas, semicolons or tabs; a first line that names no file is a header."""
+def _csv_rows(file: File, condition: int) -> Iterator[Row]:
+    """Two columns, or one for each number of a ``condition`` and the file's name.
+
+    They are parted by commas, semicolons or tabs; a first line that names no file is a header.
+    """
     lines = _text(file).splitlines()
     mark = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
     for number, cells in enumerate(csv.reader(lines, delimiter=mark), start=1):
         if not any(map(str.strip, cells)):
             continue
-        if len(cells) != 2:
+        if len(cells) != max(condition, 1) + 1:
+            wanted = f"{condition + 1}, file name and numbers" if condition else "two, file name and label"
+            more = "" if condition else f"; for a vector an image set data.condition={len(cells) - 1}"
             raise UserError(
-                f"{file}, line {number}: it has {len(cells)} columns, and there must be two, file name and label"
+                f"{file}, line {number}: it has {len(cells)} columns, and there must be {wanted}"
+                f"{more * (len(cells) > 2)}"
             )
         if number > 1 or "." in cells[0].strip().strip("."):
-            yield cells[0], cells[1]
+            yield cells[0], [cell.strip() for cell in cells[1:]]
 
 
-def _json_rows(file: File) -> Iterator[Row]:
-    """StyleGAN's: ``{"labels": [["00000/img00000000.png", 6], ...]}``."""
+def _json_rows(file: File, condition: int) -> Iterator[Row]:
+    """StyleGAN's: ``{"labels": [["00000/img00000000.png", 6], ...]}``, or lists of numbers in the place of such."""
     rows = _parsed(file)
     rows = rows.get("labels") if isinstance(rows, dict) else None
     if rows is None:
@@ -122,12 +150,17 @@ def _json_rows(file: File) -> Iterator[Row]:
         )
     for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
         one = isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)
-        if not one or isinstance(row[1], bool) or not isinstance(row[1], int | str):
+        label = row[1] if one else None
+        if condition and isinstance(label, list):
+            yield row[0], list(map(repr, label))
+            continue
+        if isinstance(label, bool) or not isinstance(label, (int | float | str) if condition else (int | str)):
+            wanted = "a list of numbers" if condition else "a whole number or a name"
+            more = f"; for vectors set data.condition={len(label)}" if isinstance(label, list) else ""
             raise UserError(
-                f'{file}, label {number}: it must be ["FILE", LABEL], a whole number or a name, '
-                f"not {clipped(repr(row))}"
+                f'{file}, label {number}: it must be ["FILE", LABEL], {wanted}, not {clipped(repr(row))}{more}'
             )
-        yield row[0], str(row[1])
+        yield row[0], [str(label)]
 
 
 def _has_labels(file: File) -> bool:

@@ -137,7 +137,10 @@ def _bare(path: Path, options: Options) -> Part:
 def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[str], options: Options) -> Part:
     path = Path(str(archive.filename))
     images = _images(archive, image_key, options)
-    labels = check_labels(_load(archive, label_key), len(images), f"{path}, {label_key}") if label_key in keys else None
+    labels = None
+    if label_key in keys:
+        found = _load(archive, label_key)
+        labels = check_labels(found, len(images), f"{path}, {label_key}", options.condition)
     return _ready(images, labels, path, image_key, options)
 
 

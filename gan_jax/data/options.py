@@ -29,6 +29,7 @@ class Options:
       background: what shows through transparent images, as CSS names or writes a colour.
       labels: whether classes are needed. A folder's file of labels says them then, or its subfolders are the classes;
         other sources must have labels.
+      condition: numbers in the vector that each image has for a label; 0: labels are classes.
       image_key, label_key: names of the TFDS features or npz arrays; of the latter also that of a folder's file of
         labels (empty: ``labels.csv`` or ``dataset.json``). Empty: found by themselves.
       test_fraction: share of the images that is held out to test on, where a source has no test images of its own, and
@@ -57,6 +58,7 @@ class Options:
     fit: str
     background: str
     labels: bool
+    condition: int
     image_key: str
     label_key: str
     test_fraction: float

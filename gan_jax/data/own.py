@@ -19,7 +19,7 @@ def find(options: Options) -> Source:
     """Return what the function that ``options.source`` names makes of the options.
 
     It returns a `gan_jax.data.parts.Source`, or a dict of arrays: ``images``, uint8 or uint16 ``[N, H, W]`` or
-    ``[N, H, W, C]`` of any one shape; and, where there are such, ``labels`` ``[N]`` or one-hot ``[N, K]``,
+    ``[N, H, W, C]`` of any one shape; and, where there are such, ``labels`` ``[N]``, one-hot or vectors ``[N, K]``,
     ``test_images``, ``test_labels``, and ``classes``, the names by label.
 
     Raises:
@@ -53,7 +53,7 @@ def _part(found: Mapping[str, Any], prefix: str, what: str, options: Options) ->
     images = images.astype(images.dtype.newbyteorder("="), copy=False)
     images = images[..., None] if images.ndim == 3 else images
     if labels is not None:
-        labels = check_labels(np.asarray(labels), len(images), f"{what}, {prefix}labels")
+        labels = check_labels(np.asarray(labels), len(images), f"{what}, {prefix}labels", options.condition)
     if fits(images, options):
         return Part(images, labels)
     names = [f"{where}[{i}]" for i in range(len(images))]

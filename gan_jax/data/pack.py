@@ -51,6 +51,7 @@ def pack(
     known = {"form": FORM, "shape": list(dataset.image_shape), "digest": dataset.digest, "of": sizes}
     known |= {"test_digest": dataset.test_digest, "classes": list(dataset.names)}
     known |= {} if pixels == USUAL else {"pixels": dataclasses.asdict(pixels)}
+    known |= {"condition": dataset.condition} if dataset.condition else {}
     try:
         if _claim(folder, known):
             return False

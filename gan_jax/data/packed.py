@@ -202,10 +202,17 @@ def told(folder: Path) -> dict[str, Any]:
 def _part(folder: Path, part: str, about: dict[str, Any], arrays: dict[str, np.ndarray], options: Options) -> Part:
     counts = tuple(count for count, _ in about["shards"][part])
     labels = None
-    if about["classes"]:
+    vectors = about.get("condition", 0)
+    if options.labels and vectors != options.condition:
+        raise UserError(
+            f"data.dir: the labels packed in {options.dir!r} are "
+            + (f"vectors of {vectors} numbers" if vectors else "classes")
+            + f", and data.condition is {options.condition}: set it to {vectors}"
+        )
+    if about["classes"] or vectors:
         if part not in arrays:
             raise UserError(f"data.dir: {str(folder / LABELS)!r} is missing or damaged: prepare the set anew")
-        labels = check_labels(arrays[part], sum(counts), f"{folder / LABELS}, {part}")
+        labels = check_labels(arrays[part], sum(counts), f"{folder / LABELS}, {part}", vectors)
     images = Records(Shards(folder, part, counts), about["shape"], options.pixels.dtype)
     if images.shape[1:] == options.image_shape or not counts:
         return Part(images, labels)

@@ -20,7 +20,7 @@ class Part:
 
     Attributes:
       images: of the shape asked for already, or to be decoded.
-      labels: int64 ``[N]``, any numbers, or None.
+      labels: int64 ``[N]``, any numbers; or vectors, float32 ``[N, K]``; or None.
       identity: changes when the content of ``images`` does. Only what is to be decoded needs one.
       names: of the images, for people; their numbers in the whole, if None.
     """
@@ -65,13 +65,14 @@ def hold_out(whole: Part, fraction: float) -> tuple[Part, Part]:
 
     The share is rounded, but at least one image where there are two and the fraction isn't 0; which ones is
     `gan_jax.data.order.shuffled` with epoch 0. Both keep their images in order. Of labelled images each class gives its
-    share, and keeps at least one to be trained on.
+    share, and keeps at least one to be trained on; vectors make no classes.
     """
     count = len(whole.images)
     held = round(count * fraction)
     held = max(held, 1) if fraction > 0 and count > 1 else held
     order = shuffled(count, 0)
-    chosen = order[:held] if whole.labels is None else _by_class(order, whole.labels[order], held)
+    classes = None if whole.labels is None or whole.labels.ndim > 1 else whole.labels
+    chosen = order[:held] if classes is None else _by_class(order, classes[order], held)
     return whole.subset(np.setdiff1d(order, chosen)), whole.subset(np.sort(chosen))
 
 
@@ -118,12 +119,16 @@ def check_channels(options: Options) -> None:
         )
 
 
-def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
+def check_labels(labels: np.ndarray, count: int, where: str, condition: int = 0) -> np.ndarray:
     """``labels``, ``[count]``, ``[count, 1]`` or one-hot ``[count, K]``, as int64 ``[count]``.
 
+    With a ``condition`` they are vectors of so many numbers: any numbers ``[count, condition]``, as float32.
+
     Raises:
-      UserError: they are not whole numbers from 0 up, or one-hot, one an image.
+      UserError: they are not whole numbers from 0 up, or one-hot, one an image; or no such vectors.
     """
+    if condition:
+        return _vectors(labels, count, where, condition)
     if labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1:
         return _of_one_hot(labels, where)
     flat = labels[:, 0] if labels.shape == (count, 1) else labels
@@ -136,6 +141,25 @@ def check_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
     return flat.astype(np.int64)
 
 
+def _vectors(labels: np.ndarray, count: int, where: str, condition: int) -> np.ndarray:
+    """Return vectors float32 ``[count, condition]``."""
+    labels = labels[:, None] if labels.ndim == 1 else labels
+    if labels.shape != (count, condition) or labels.dtype.kind not in "biuf":
+        raise UserError(
+            f"{where}: labels must be numbers [{count}, {condition}], as data.condition={condition} says, not "
+            f"{clipped(str(labels.dtype))} {list(labels.shape)}"
+        )
+    with np.errstate(over="ignore"):
+        found = labels.astype(np.float32)
+    wrong = ~np.isfinite(found).all(1)
+    if wrong.any():
+        raise UserError(
+            f"{where}: row {int(np.argmax(wrong)):,} of labels has a number that isn't finite, and so have "
+            f"{int(wrong.sum()) - 1:,} more: mend them, or leave these images out"
+        )
+    return found
+
+
 def _of_one_hot(labels: np.ndarray, where: str) -> np.ndarray:
     """Return the column of the one in each row ``[N, K]``."""
     numbers = labels.dtype.kind in "biuf"
@@ -144,8 +168,8 @@ def _of_one_hot(labels: np.ndarray, where: str) -> np.ndarray:
         first = int(np.argmax(wrong))
         raise UserError(
             f"{where}: labels {list(labels.shape)} must be one-hot, a single 1 in each row and else 0: row {first:,} "
-            f"is not, nor are {int(wrong.sum()) - 1:,} more; several classes of an image, or numbers as labels, can't "
-            "be learnt"
+            f"is not, nor are {int(wrong.sum()) - 1:,} more; for several classes of an image, or numbers to be learnt "
+            f"as such, set data.condition={labels.shape[1]}"
         )
     found: np.ndarray = labels.argmax(1).astype(np.int64)
     return found

@@ -31,7 +31,7 @@ class Reader:
     """One process's share of the batch of a step, as a pure function of (seed, step): ``reader(step)``.
 
     Attributes:
-      images, labels: the train set: whole numbers ``[N, H, W, C]``, int32 ``[N]``.
+      images, labels: the train set: whole numbers ``[N, H, W, C]``, int32 ``[N]`` or float32 ``[N, K]``.
       index: this process's global example indices, ``[b]``. The processes' shares make up the batch between them.
       batch_size: the global batch size.
       d_steps: batches that a step takes.
@@ -48,7 +48,7 @@ class Reader:
     ahead: int = 0
 
     def __call__(self, step: int) -> Batch:
-        """``image`` ``[d_steps, b, H, W, C]``, whole numbers, and ``label`` int32 ``[d_steps, b]`` of ``step``."""
+        """``image`` ``[d_steps, b, H, W, C]``, whole numbers, and ``label`` ``[d_steps, b]`` or ``[d_steps, b, K]``."""
         numbers = sample_index(
             step, self.index, len(self.images), self.batch_size, self.d_steps, np.uint32(self.seed), np, self.ahead
         ).astype(np.int64)

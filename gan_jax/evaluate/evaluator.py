@@ -20,6 +20,7 @@ from gan_jax.core.state import GANState
 from gan_jax.data import Dataset
 from gan_jax.data.order import shuffled
 from gan_jax.evaluate import confidence, metrics, monitors, ppl
+from gan_jax.evaluate.conditions import nearest
 from gan_jax.evaluate.extractors import Extractor, too_few, unclassifiable
 from gan_jax.evaluate.floor import floor
 from gan_jax.evaluate.held_out import BATCH, held_out
@@ -94,11 +95,17 @@ class Evaluator:
         self.unseen = dataset.test_images[unseen], dataset.test_labels[unseen]
         self.train_numbers = mixed[:_REFERENCE]
         self._draw = program.map_examples(self._drawn, devices, "evaluating samples")
-        counts = np.bincount(dataset.train_labels, minlength=max(gan.classes, 1))
+        labels = dataset.train_labels
+        counts = labels if gan.condition else np.bincount(labels, minlength=max(gan.classes, 1))
         self._drawn_with = drawn_with(gan, how, counts, devices)
 
     def reals(self, labels: np.ndarray) -> np.ndarray:
-        """Return train images ``[N, H, W, C]`` of these classes ``[N]``; of any, where the GAN has no classes."""
+        """Return train images ``[N, H, W, C]`` of these classes ``[N]``; of any, where the GAN has no classes.
+
+        Of a GAN of conditions those with the nearest vectors ``[N, K]``.
+        """
+        if self._gan.condition:
+            return np.asarray(self._dataset.train_images[nearest(self._dataset.train_labels, labels)])
         mixed = shuffled(len(self._dataset.train_images), _MIXED)
         own = self._dataset.train_labels[mixed] if self._gan.classes else np.zeros(len(mixed), np.int32)
         chosen = np.empty(len(labels), int)

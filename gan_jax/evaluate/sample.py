@@ -14,6 +14,7 @@ from gan_jax.core.gan import GAN, Array, Variables
 from gan_jax.core.pixels import to_float
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.core.state import GANState
+from gan_jax.data.order import permute
 from gan_jax.evaluate.sampling import USUAL, Sampling
 from gan_jax.evaluate.standing import drawn_with
 from gan_jax.util import progress
@@ -42,8 +43,20 @@ def reconstruct(gan: GAN, state: GANState, images: Array, label: Array) -> Array
     return gan.pixels.whole(gan.task.reconstruct(gan, state.ema, to_float(images, gan.dtype), label))
 
 
-def row_labels(gan: GAN, count: int, columns: int = 10) -> np.ndarray:
-    """Labels ``[count]`` of a grid: a class a row of ``columns``, over and over; zeros if the GAN has no classes."""
+def row_labels(
+    gan: GAN, count: int, columns: int = 10, *, vectors: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """Labels ``[count]`` of a grid: a class a row of ``columns``, over and over; zeros if the GAN has no classes.
+
+    Of a GAN of conditions they are ``[count, condition]``, each row one of the data's ``vectors`` ``[N, K]``, in
+    an order by ``seed``, in which none comes twice before all have come.
+    """
+    if gan.condition:
+        if vectors is None or not len(vectors):
+            return np.asarray(gan.labels(count))
+        rows = np.arange(count) // columns % len(vectors)
+        found: np.ndarray = vectors[permute(rows.astype(np.uint32), len(vectors), seed, 0, np)]
+        return found
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
@@ -118,11 +131,11 @@ def samples(
     counts: Counts = None,
     shift: np.ndarray | None = None,
 ) -> Batches:
-    """Images of labels ``[N]``, or of shares of each class ``[N, classes]``; ``shift`` as of `draw.generate`.
+    """Images of labels ``[N]``, or of shares of each class or vectors ``[N, K]``; ``shift`` as of `draw.generate`.
 
     Image i is a function of the state, ``seed``, i, its label and ``how`` it is drawn; of several seeds ``[N]`` it is
     the first image of its own. For standing statistics labels are as frequent as ``counts`` ``[classes]``, None: all
-    alike.
+    alike. Of vectors they are among ``counts``, those of the data ``[M, K]``.
     """
     seeds = np.pad(np.atleast_1d(seed), (0, _BATCH)).astype(np.uint32)
 
@@ -179,7 +192,8 @@ def _variables(gan: GAN, state: GANState, how: Sampling, counts: Counts) -> Vari
 
     It is the averages, maybe with standing statistics.
     """
-    counts = np.ones(max(gan.classes, 1)) if counts is None else counts
+    if counts is None:
+        counts = np.asarray(gan.labels(1)) if gan.condition else np.ones(max(gan.classes, 1))
     return drawn_with(gan, how, counts, jax.local_devices()[:1])(state.ema, state.seed)
 
 

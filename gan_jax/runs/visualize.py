@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gan_jax.core.pixels import USUAL, Pixels
 from gan_jax.util import progress
-from gan_jax.util.errors import UserError, clipped
+from gan_jax.util.errors import UserError, clipped, listed
 from gan_jax.util.files import open_regular, read_regular, write_atomically, write_images
 
 FRAMES, SIDE = 120, 640  # of an animation, at most: frames, and pixels of a side
+_NUMBERS = 3  # of a vector, in a caption
 _MARGIN = 96  # pixels at most that captions take
 T = TypeVar("T")
 
@@ -46,7 +47,12 @@ def _margin(captions: Sequence[str], pitch: int, shape: tuple[int, ...]) -> np.n
 
 
 def captions(labels: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Return what stands before rows of these classes: the name, or, where its letters can't be drawn, the number."""
+    """Return what stands before rows of these classes: the name, or, where its letters can't be drawn, the number.
+
+    Before rows of vectors ``[N, K]`` these are their first numbers.
+    """
+    if labels.ndim > 1:
+        return [listed((f"{number:.3g}" for number in vector), _NUMBERS) for vector in labels]
     return [names[label] if names[label].isascii() else f"class {label}" for label in labels if names]
 
 
@@ -81,8 +87,8 @@ def save_images(
     transparent ones with colours that aren't multiplied by alpha, or of 16 bits and one channel. The ``.npz`` has the
     images in their own form, and of 16 bits in the greys of the data's files (`Pixels.greys`), as such PNGs do.
 
-    With labels ``[N]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes`` ``[K]``; the grid has 10
-    columns and the classes before its rows; and a file of a folder has its class in its name.
+    With labels ``[N]`` or vectors ``[N, K]``, the ``.npz`` has ``labels`` and the classes' names too, ``classes``
+    ``[K]``; the grid has 10 columns and the labels before its rows; and a file of a folder has its own in its name.
 
     Args:
       images: an array, or whatever has a ``shape`` and batches to iterate over; but for a grid, memory holds one.
@@ -101,7 +107,8 @@ def save_images(
     batches = [images] if isinstance(images, np.ndarray) else images
     try:
         if path.suffix.lower() == ".npz":
-            beside = {} if labels is None else {"labels": labels, "classes": np.array(names, str)}
+            beside = {} if labels is None else {"labels": labels}
+            beside |= {"classes": np.array(names, str)} if len(names) else {}
             beside |= {} if seeds is None else {"seeds": seeds}
             write_images(path, images.shape, map(pixels.greys, batches), beside, pixels.dtype)
         elif path.suffix.lower() == ".png":

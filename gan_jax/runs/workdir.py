@@ -195,7 +195,14 @@ class Workdir:
             reason = "it is a file"
         return UserError(f"cannot write to the workdir {self.path}: {reason}; give another --workdir")
 
-    def check_data(self, name: str, digest: str, count: int, classes: Sequence[Mapping[str, Any]] = ()) -> None:
+    def check_data(
+        self,
+        name: str,
+        digest: str,
+        count: int,
+        classes: Sequence[Mapping[str, Any]] = (),
+        conditions: Sequence[Sequence[float]] = (),
+    ) -> None:
         """Take the data of the run, for `claim` to remember; refuse other data than the run here began with.
 
         Args:
@@ -203,6 +210,7 @@ class Workdir:
           digest: changes when its content does.
           count: of images to train on.
           classes: ``name`` and counts of each, by label.
+          conditions: vectors of images, that samples are of; those of other data than ``digest`` tells.
 
         Raises:
           UserError: the run here began with other data.
@@ -230,6 +238,7 @@ class Workdir:
                     "restore them, or train anew in another --workdir"
                 )
         self.data = {"name": name, "digest": digest, "images": count, "classes": list(classes)}
+        self.data |= {"conditions": [list(vector) for vector in conditions]} if conditions else {}
 
     def class_names(self, count: int) -> list[str]:
         """Of the ``count`` classes of the run, by label; where that isn't known, their numbers."""
@@ -243,6 +252,15 @@ class Workdir:
             return [{"name": str(one["name"]), **{part: int(one[part]) for part in _PARTS}} for one in found["classes"]]
         except (TypeError, KeyError, ValueError):
             return []
+
+    def conditions(self) -> np.ndarray:
+        """Vectors of images of the data float32 ``[N, K]``; ``[0, 0]`` where labels are classes, or nobody knows."""
+        found = self.data or read_json(self._data)
+        try:
+            vectors = np.array(found["conditions"], np.float32)
+        except (TypeError, KeyError, ValueError):
+            return np.zeros((0, 0), np.float32)
+        return vectors if vectors.ndim == 2 and np.isfinite(vectors).all() else np.zeros((0, 0), np.float32)
 
     def config(self) -> ConfigDict:
         """Return the config of the run here; if ``config.json`` is gone, that of the newest checkpoint.

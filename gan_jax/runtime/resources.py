@@ -61,7 +61,7 @@ def flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_steps
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     batch = {
         "image": jax.ShapeDtypeStruct((d_steps, batch_size, *gan.image_shape), gan.dtype),
-        "label": jax.ShapeDtypeStruct((d_steps, batch_size), jnp.int32),
+        "label": jax.eval_shape(partial(gan.labels, d_steps, batch_size)),
         "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     }
     try:

@@ -82,7 +82,9 @@ class Population:
             for member in self.going.values():
                 place = member.workdir
                 stack.enter_context(place.locked())
-                place.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+                place.check_data(
+                    dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts, dataset.conditions
+                )
                 place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
             begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyperparams) for m in self.members]

@@ -31,7 +31,11 @@ def with_classes(
       UserError: the data can't be read, or has no classes; or the config can't be built, with any number of them.
     """
     players = (config.generator, config.discriminator)
-    if config.classes or all(player.get("conditional", "none") == "none" for player in players):
+    if (
+        config.classes
+        or config.data.condition
+        or all(player.get("conditional", "none") == "none" for player in players)
+    ):
         return config, None
     if workdir.holds_run() and workdir.begun() and (known := workdir.config().classes):
         return changed(config, {"classes": known}), None

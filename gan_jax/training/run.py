@@ -71,7 +71,7 @@ class Run:
         self.lost = False  # whether the last checkpoint could not be written
         self.stages = stages.plan(config)
         self.stage = stages.at(self.stages, first)
-        self.labels = row_labels(gan, config.sample.rows**2, config.sample.rows)
+        self.labels = self._row_labels()
         self.begin = self.clock()
         self.kept = Best(workdir, config.checkpoint.best)
         self.means = Means(intervals(gan), checkpoints.log(first) if first != self.stage.begin else None)
@@ -101,10 +101,15 @@ class Run:
         """Go on with another stage, once all of the one before was logged. The clock stands until `go_on`."""
         self._spent = self.clock() - self.begin
         self.stage, self.gan, self.evaluator = stage, gan, evaluator
-        self.labels = row_labels(gan, self.config.sample.rows**2, self.config.sample.rows)
+        self.labels = self._row_labels()
         self.means, self.judged, self.best, self.fid = Means(intervals(gan)), [], {}, []
         self.reported = 0.0
         self.rates.clear()
+
+    def _row_labels(self) -> np.ndarray:
+        """Return the labels of the grid of samples, a class or a condition a row."""
+        rows = self.config.sample.rows
+        return row_labels(self.gan, rows**2, rows, vectors=self.workdir.conditions(), seed=self.config.seed)
 
     def go_on(self) -> None:
         """Let the clock go on."""

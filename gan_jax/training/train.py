@@ -103,7 +103,9 @@ def train(
                 stack.enter_context(workdir.locked())
                 workdir.check(config, changes)
             stages.check(parts[1:])
-            workdir.check_data(dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts)
+            workdir.check_data(
+                dataset.name, dataset.digest, len(dataset.train_images), dataset.class_counts, dataset.conditions
+            )
             workdir.record_changes(config, max(workdir.saved(), default=None))  # before the config that it explains
             workdir.claim(config)
         distributed.barrier()

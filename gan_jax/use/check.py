@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gan_jax.core.gan import GAN
 from gan_jax.util.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -36,3 +37,12 @@ def options(given: Mapping[str, Any], known: Collection[str], where: str) -> Non
     for name in given:
         if name not in known:
             raise unknown_name(f"option of {where}:", name, known)
+
+
+def not_of_conditions(gan: GAN, what: str) -> None:
+    """Raise `UserError` if ``gan`` is told vectors in the place of classes, and ``what`` knows classes alone."""
+    if gan.condition:
+        raise UserError(
+            f"{what} is for GANs of classes, or of neither, and this one is told vectors of {gan.condition} numbers: "
+            "draw by --mode=sample with --label"
+        )

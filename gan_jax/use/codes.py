@@ -16,5 +16,6 @@ def many(run: "Trained", seed: int, label: int | None = None) -> np.ndarray:
     if not run.has_mapping:
         return np.asarray(z)
     labels = np.full(_DRAWS, label) if label is not None else np.arange(_DRAWS) % max(run.gan.classes, 1)
+    labels = run._labels(_DRAWS, None) if run.gan.condition else labels
     parts = [slice(i, i + _BATCH) for i in range(0, _DRAWS, _BATCH)]
     return np.concatenate([np.asarray(run.mapping(z[part], labels[part])[:, 0]) for part in parts])

@@ -142,7 +142,7 @@ def _first_weights(run: "Trained") -> np.ndarray:
     """
     gan, network = run.gan, run.gan.generator
     network = network.clone(remat=False) if hasattr(network, "remat") else network
-    keys, label = sample.fixed_keys(0, np.zeros(1, int)), jnp.zeros(1, jnp.int32)
+    keys, label = sample.fixed_keys(0, np.zeros(1, int)), gan.labels(1)
     told = {"train": False, **draw.told(gan, label, keys)}
 
     def made(code: Any) -> Any:

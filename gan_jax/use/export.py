@@ -123,7 +123,8 @@ def _write(data: bytes, file: BinaryIO) -> None:
 def _inputs(gan: GAN) -> list[tuple[str, jax.ShapeDtypeStruct]]:
     (batch,) = jax_export.symbolic_shape("batch", constraints=["batch >= 1"])
     latents = jax.ShapeDtypeStruct((batch, gan.latent_dim), jnp.float32)
-    return [("latents", latents), ("labels", jax.ShapeDtypeStruct((batch,), jnp.int32))]
+    labels = jax.eval_shape(lambda: gan.labels(1))
+    return [("latents", latents), ("labels", jax.ShapeDtypeStruct((batch, *labels.shape[1:]), labels.dtype))]
 
 
 def serialised(gan: GAN, function: Any) -> bytes:
@@ -139,7 +140,7 @@ def _as_onnx(gan: GAN, function: Any) -> bytes:
     with needed("onnx", "onnx"):
         from gan_jax.use.to_onnx import convert
     inputs, told = _inputs(gan), function
-    if not gan.classes:  # ONNX drops what isn't used, and runtimes refuse what they aren't asked for
+    if not (gan.classes or gan.condition):  # ONNX drops what isn't used, and runtimes refuse what they aren't asked for
         inputs = inputs[:1]
 
         def told(z: Array) -> Any:
@@ -193,12 +194,14 @@ def _card(run: "Trained", files: list[str], options: Mapping[str, Any]) -> str:
     lines += ["images = run.sample(64, seed=0)", "```", "", "With JAX alone, on CPU, CUDA or TPU:", "", "```python"]
     lines += [*_consumer(run.gan.pixels).strip().splitlines(), "```"]
     if ONNX in files:
-        label = ', "labels": np.zeros(16, np.int32)' if run.gan.classes else ""
+        given = f"np.zeros((16, {run.gan.condition}), np.float32)" if run.gan.condition else "np.zeros(16, np.int32)"
+        label = f', "labels": {given}' if run.gan.classes or run.gan.condition else ""
         lines += ["", "With ONNX Runtime:", "", "```python", "import numpy as np", "import onnxruntime", ""]
         lines += [f'session = onnxruntime.InferenceSession("{ONNX}")']
         lines += [f"z = np.random.default_rng(0).standard_normal((16, {run.gan.latent_dim})).astype(np.float32)"]
         lines += [f'(images,) = session.run(None, {{"latents": z{label}}})  # [16, H, W, C], in [-1, 1]', "```"]
-    return "\n".join(lines).replace("LATENT", str(run.gan.latent_dim)) + "\n"
+    labels = f"jnp.zeros((16, {run.gan.condition}))" if run.gan.condition else "jnp.zeros(16, jnp.int32)"
+    return "\n".join(lines).replace("LATENT", str(run.gan.latent_dim)).replace("LABELS", labels) + "\n"
 
 
 _CONSUMER = f"""
@@ -208,7 +211,7 @@ from jax import export, numpy as jnp
 with open("{PROGRAM}", "rb") as file:
     generator = export.deserialize(file.read())
 z = jax.random.normal(jax.random.key(0), (16, LATENT))
-images = generator.call(z, jnp.zeros(16, jnp.int32))  # [16, H, W, C], in [-1, 1]; labels are for GANs of classes
+images = generator.call(z, LABELS)  # [16, H, W, C], in [-1, 1]; labels are for GANs of classes or conditions
 pixels = ((images.clip(-1, 1) + 1) * HALF).round().astype(jnp.DTYPE)NOTE
 """
 

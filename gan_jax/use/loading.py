@@ -99,8 +99,9 @@ class Labels(NamedTuple):
     """Of which classes images are.
 
     Attributes:
-      told: what the generator is told: numbers of classes ``[N]``, or shares of each class ``[N, classes]``.
-      kinds: which of ``names`` each image has ``[N]``.
+      told: what the generator is told: numbers of classes ``[N]``, or shares of each class ``[N, classes]``; or
+        vectors ``[N, condition]``.
+      kinds: which of ``names`` each image has ``[N]``; or the vectors.
       names: of the classes, or of mixes of them; empty where there are none.
     """
 
@@ -110,21 +111,36 @@ class Labels(NamedTuple):
 
 
 def labels(
-    gan: GAN, workdir: Path, count: int, asked: str | int | Sequence[str] | None, where: str, columns: int = 10
+    gan: GAN,
+    workdir: Path,
+    count: int,
+    asked: str | int | Sequence[str] | None,
+    where: str,
+    columns: int = 10,
+    seed: int = 0,
 ) -> Labels:
     """Return labels of ``count`` images: of one class or mix, or of several, one a row; None: all classes, one a row.
+
+    Of a GAN of conditions they are vectors: None for those of the data's images, one a row.
 
     Args:
       gan: whose classes they are.
       workdir: of the run.
       count: of images.
-      asked: a class's name, or, where no name is a number, its number; ``A+B`` is the even mix of two or more.
+      asked: a class's name, or, where no name is a number, its number; ``A+B`` is the even mix of two or more. A vector
+        is its numbers, with commas between them.
       where: what said it, for an error.
       columns: of a row.
+      seed: of the order of the data's vectors.
 
     Raises:
-      UserError: there is no such class.
+      UserError: there is no such class, or vector.
     """
+    if gan.condition:
+        told = _vectors(gan, workdir, asked, where)
+        order = sample.row_labels(gan, count, columns, vectors=told, seed=seed)
+        told = order if asked is None else told[np.arange(count) // columns % len(told)]
+        return Labels(told, told, [])
     found, names = sample.row_labels(gan, count, columns), Workdir(workdir).class_names(gan.classes)
     if asked is None:
         return Labels(found, found, names)
@@ -136,6 +152,29 @@ def labels(
         return Labels(found, found, names)
     shares = np.stack([np.bincount(numbers, minlength=gan.classes) / len(numbers) for numbers in parts])
     return Labels(shares.astype(np.float32)[rows], rows, texts)
+
+
+def _vectors(gan: GAN, workdir: Path, asked: str | int | Sequence[str] | None, where: str) -> np.ndarray:
+    """Return the vectors float32 ``[N, condition]`` that are ``asked`` for; None: some of the data's images."""
+    if asked is None:
+        known = Workdir(workdir).conditions()
+        if not len(known) or known.shape[1] != gan.condition:
+            raise UserError(
+                f"nobody knows the data's vectors, as data.json is gone or damaged in {workdir}: give {where}"
+            )
+        return known
+    texts = [str(asked)] if isinstance(asked, str | int) else list(asked)
+    try:
+        found = np.array([[float(number) for number in text.split(",")] for text in texts], np.float32)
+    except ValueError:  # of text that is no number, or of vectors unlike each other
+        found = np.zeros((0, 0), np.float32)
+    if found.shape[1:] != (gan.condition,) or not np.isfinite(found).all():
+        one = listed([f"{0.5 + number / 10:.1g}" for number in range(gan.condition)], 4, ",")
+        raise UserError(
+            f"{where}={clipped(';'.join(texts))}: the GAN in {workdir} is told vectors of {gan.condition} finite "
+            f"numbers: write them with commas between, as {one}"
+        )
+    return found
 
 
 def _classes(text: str, names: list[str], whose: str) -> list[int]:
@@ -151,6 +190,9 @@ def _classes(text: str, names: list[str], whose: str) -> list[int]:
 
 
 def counts(gan: GAN, workdir: Path) -> Any:
-    """How many train images of each class there are ``[classes]``, where the run knows."""
+    """How many train images of each class there are ``[classes]``, where the run knows; or vectors ``[N, K]``."""
+    if gan.condition:
+        vectors = Workdir(workdir).conditions()
+        return vectors if vectors.shape[1:] == (gan.condition,) else None
     known = Workdir(workdir).classes()
     return np.array([one["train"] for one in known]) if len(known) == gan.classes != 0 else None

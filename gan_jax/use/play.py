@@ -29,7 +29,7 @@ from PIL import Image
 from gan_jax.core import draw
 from gan_jax.evaluate.sample import fixed_keys, slerp
 from gan_jax.layers.noise import MODES
-from gan_jax.use import directions, projected
+from gan_jax.use import check, directions, projected
 from gan_jax.util.errors import UserError, clipped, listed
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Player:
     """
 
     def __init__(self, run: "Trained") -> None:
+        check.not_of_conditions(run.gan, "the page to play with")
         self.run, self._lock = run, threading.Lock()
         self._own = draw.network_options(run.gan)
         self._of_w = run.has_mapping and "truncation" in draw.network_options(run.gan, "mapping")

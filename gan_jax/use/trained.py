@@ -66,7 +66,7 @@ class Trained:
         count: int = 64,
         *,
         seed: int = 0,
-        label: str | int | Sequence[int] | np.ndarray | None = None,
+        label: str | int | Sequence[float] | np.ndarray | None = None,
         shift: Any = None,
         **options: Any,
     ) -> np.ndarray:
@@ -78,7 +78,8 @@ class Trained:
           count: of images.
           seed: which ones, from 0 to 2^32 - 1: image i is a function of the weights, the seed, i and its label.
           label: a class by its name or number for all, or an even mix as ``"3+5"``; numbers ``[count]``; shares of each
-            class ``[count, classes]``; None: a class a row of ten.
+            class ``[count, classes]``; None: a class a row of ten. Of a GAN of conditions a vector for all, numbers
+            ``[K]``, or ``[count, K]``; None: one of the training images' a row of ten.
           shift: added to each w ``[w_dim]`` or each copy ``[copies, w_dim]``, where there is a mapping network, else to
             each latent ``[latent_dim]``: see `directions`.
           **options: as of ``--sampling``: ``truncation=0.7``, ``noise_mode="const"``, ``standing=16``.
@@ -88,7 +89,7 @@ class Trained:
         """
         count = check.count(count)
         if label is None:
-            labels = loading.labels(self.gan, self.workdir, count, None, "label").told
+            labels = loading.labels(self.gan, self.workdir, count, None, "label", seed=check.seed(seed)).told
         else:
             labels = self._labels(count, label)
         text = " ".join(f"{name}={value}" for name, value in options.items())
@@ -206,7 +207,7 @@ class Trained:
         images = self.gan.pixels.own(images)
         if images.shape[1:] != self.gan.image_shape:
             raise UserError(f"images must be [N, {listed(self.gan.image_shape)}], not {list(images.shape)}")
-        labels = self._labels(len(images), 0 if label is None else label)
+        labels = self._labels(len(images), label)
         parts = [slice(start, start + _BATCH) for start in range(0, len(images), _BATCH)]
         said = [np.asarray(_said(self.gan, self._state, images[part], labels[part])) for part in parts]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
@@ -235,6 +236,7 @@ class Trained:
         Raises:
           gan_jax.util.errors.UserError: the image has another shape.
         """
+        check.not_of_conditions(self.gan, "projection")
         image = np.asarray(image)
         pixels = self.gan.pixels
         if image.shape != self.gan.image_shape or image.dtype != pixels.dtype:
@@ -280,7 +282,7 @@ class Trained:
         z = jnp.asarray(z, self.gan.dtype)
         if z.ndim != 2 or z.shape[1] != self.gan.latent_dim:
             raise UserError(f"latents must be [B, {self.gan.latent_dim}], not {list(z.shape)}")
-        labels = self._labels(len(z), 0 if label is None else label)
+        labels = self._labels(len(z), label)
         keys = sample.fixed_keys(check.seed(seed), np.arange(len(z))) if keys is None else keys
         return z, jnp.asarray(labels), keys
 
@@ -299,11 +301,13 @@ class Trained:
         return found
 
     def _labels(self, count: int, given: Any) -> np.ndarray:
-        """Numbers of classes ``[count]``, or shares ``[count, classes]``."""
+        """Numbers of classes ``[count]``, or shares ``[count, classes]``; or vectors ``[count, condition]``."""
         classes = max(self.gan.classes, 1)
-        if isinstance(given, str):
+        if isinstance(given, str) or (self.gan.condition and given is None):
             return loading.labels(self.gan, self.workdir, count, given, "label").told
-        label = np.asarray(given)
+        label = np.asarray(0 if given is None else given)
+        if self.gan.condition:
+            return self._vectors(count, label)
         if np.issubdtype(label.dtype, np.floating) and label.shape in ((classes,), (count, classes)):
             if not (np.isfinite(label).all() and (label >= 0).all() and np.allclose(label.sum(-1), 1, atol=1e-3)):
                 raise UserError("shares of classes must be from 0 to 1, and add up to 1 in each row")
@@ -314,6 +318,17 @@ class Trained:
         if label.size and not 0 <= label.min() <= label.max() < classes:
             raise UserError(f"labels must be from 0 to {classes - 1}: the GAN has {self.gan.classes} classes")
         return np.broadcast_to(label, (count,)).astype(np.int32)
+
+    def _vectors(self, count: int, given: np.ndarray) -> np.ndarray:
+        """Vectors float32 ``[count, condition]``."""
+        length = self.gan.condition
+        if given.shape not in ((length,), (count, length)) or given.dtype.kind not in "biuf":
+            told = f"vectors of {length} numbers, [{length}] or [{count}, {length}]"
+            raise UserError(f"labels must be {told}, not {given.dtype} of shape {list(given.shape)}")
+        found = np.broadcast_to(given, (count, length)).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise UserError("labels must be finite numbers")
+        return found
 
     def _check_mapping(self) -> None:
         if not self.has_mapping:
@@ -376,7 +391,7 @@ def _applied(
     gan: GAN, params: Variables, z: Array, label: Array | None = None, keys: Array | None = None, **options: Any
 ) -> Array:
     check.options(options, draw.network_options(gan), "apply()")
-    label = jnp.zeros(len(z), jnp.int32) if label is None else label
+    label = gan.labels(len(z)) if label is None else label
     keys = sample.fixed_keys(0, np.arange(len(z))) if keys is None else keys
     return draw.generate(gan, params, (z, label, keys), **options)
 

@@ -229,7 +229,7 @@ def test_a_class_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_class_is_its_name_or_where_no_name_is_a_number_its_number(tmp_path: Path) -> None:
     place = Workdir(tmp_path)
-    gan: Any = SimpleNamespace(classes=3)
+    gan: Any = SimpleNamespace(classes=3, condition=0)
     for names, known in (
         (["cat", "dog", "fox"], {"cat": 0, "fox": 2, "2": 2, "0": 0, "3": None, "Cat": None, "": None, "-1": None}),
         (["1", "2", "5"], {"1": 0, "5": 2, "0": None}),
@@ -248,7 +248,7 @@ def test_a_class_is_its_name_or_where_no_name_is_a_number_its_number(tmp_path: P
     for damaged in ("", "[]", '{"classes": 3}', '{"classes": [{}]}', '{"classes": [{"name": "a"}]}'):
         (tmp_path / "data.json").write_text(damaged)
         assert place.class_names(3) == ["0", "1", "2"]
-    nobody: Any = SimpleNamespace(classes=0)
+    nobody: Any = SimpleNamespace(classes=0, condition=0)
     with pytest.raises(UserError, match=r"--label=1: .* was trained without labels"):
         loading.labels(nobody, tmp_path, 20, "1", "--label")
 

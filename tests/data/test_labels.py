@@ -10,7 +10,9 @@ from PIL import Image
 
 from gan_jax import data
 from gan_jax.data import Dataset
+from gan_jax.data.pack import pack
 from gan_jax.util.errors import UserError
+from tests.data.test_sources import pixels
 from tests.helpers import data_options
 
 
@@ -94,6 +96,51 @@ def test_a_file_by_another_name_and_lines_without_an_image(tmp_path: Path) -> No
     assert "1 labels of mine.csv without an image: 'gone.png'" in dataset.left_out
 
 
+VECTORS = {
+    "labels.csv": "file,size,grey\na.png,.5,-1\nb.png;0;1e-3\nc.png,2, 3\n".replace(";", ","),
+    "dataset.json": '{"labels": [["b.png", [0, 0.001]], ["a.png", [0.5, -1]], ["c.png", [2, 3]]]}',
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_file_says_a_vector_an_image(name: str, tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / name).write_text(VECTORS[name])
+    dataset = load(tmp_path, condition=2)
+    assert (dataset.classes, dataset.names, dataset.condition) == (0, (), 2)
+    assert dataset.description["conditions"] == "2 numbers an image: 0 to 2, -1 to 3"
+    greys = pixels(dataset.train_images)[:, 0, 0, 0].tolist()
+    wanted = {0: (0.5, -1), 1: (0, 0.001), 2: (2, 3)}
+    np.testing.assert_array_equal(dataset.train_labels, np.array([wanted[grey] for grey in greys], np.float32))
+
+
+@pytest.mark.parametrize("kind", ["one number", "multi-hot", "one-hot"])
+def test_arrays_of_numbers_are_vectors_where_that_is_said(kind: str, tmp_path: Path) -> None:
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    codes: dict[str, Any] = {"multi-hot": [[1, 1], [0, 0], [0, 1]], "one-hot": [[1, 0], [0, 1], [0, 1]]}
+    labels = codes.get(kind, [0.5, 2, -1])
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array(labels))
+    dataset = load(tmp_path / "a.npz", source="npz", condition=np.array(labels).reshape(3, -1).shape[1])
+    np.testing.assert_array_equal(dataset.train_labels, np.array(labels, np.float32).reshape(3, -1))
+
+
+def test_vectors_are_held_out_with_their_images_and_packed_as_they_are(tmp_path: Path) -> None:
+    values = np.arange(40, dtype=np.uint8)
+    images = values[:, None, None, None] + np.zeros((1, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.stack([values, values / 7], 1))
+    asked: dict[str, Any] = {"condition": 2, "test_fraction": 0.25}
+    dataset = load(tmp_path / "a.npz", source="npz", **asked)
+    pack(dataset, tmp_path / "packed", {})
+    for found in (dataset, load(tmp_path / "packed", source="packed", **asked)):
+        assert (len(found.train_labels), len(found.test_labels)) == (30, 10)
+        for part in ("train", "test"):
+            greys = pixels(getattr(found, f"{part}_images"))[:, 0, 0, 0]
+            np.testing.assert_allclose(getattr(found, f"{part}_labels"), np.stack([greys, greys / 7], 1), rtol=1e-6)
+        assert found.digest == dataset.digest
+    with pytest.raises(UserError, match=r"are vectors of 2 numbers, and data.condition is 0: set it to 2"):
+        load(tmp_path / "packed", source="packed")
+
+
 WRONG: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "an image without": ({"labels.csv": "a.png,x\n"}, {}, r"has no label for 1 of the 2 images \('b.png'\).*add them"),
     "three columns": ({"labels.csv": "a.png,x\nb.png,y,z\n"}, {}, "labels.csv, line 2: it has 3 columns, .*two"),
@@ -108,6 +155,15 @@ WRONG: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
         {},
         r"dataset.json, label 1: it must be \[\"FIL",
     ),
+    "fewer numbers": (
+        {"labels.csv": "a.png,1,2\nb.png,1\n"},
+        {"condition": 2},
+        "line 2: it has 2 columns, .* must be 3",
+    ),
+    "nan": ({"labels.csv": "a.png,1,2\nb.png,1,nan\n"}, {"condition": 2}, "label 2: of 'b.png' it must be 2 finite"),
+    "a word": ({"labels.csv": "a.png,1,2\nb.png,1,x\n"}, {"condition": 2}, "label 2: of 'b.png' .*, not '1 x'"),
+    "more numbers": ({"dataset.json": '{"labels": [["a.png", [1, 2, 3]]]}'}, {"condition": 2}, "label 1: .* 2 finite"),
+    "no file": ({}, {"condition": 2}, "has no labels.csv or dataset.json, which says the 2 numbers"),
     "both": (
         {"dataset.json": '{"labels": [["a.png", 1]]}', "labels.csv": "a.png,x\n"},
         {},

@@ -579,7 +579,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "several classes of an image": (
         {"images": noise(3, 8, 8, 3), "labels": np.array([[0, 1], [1, 1], [0, 0]])},
-        r"labels \[3, 2\] must be one-hot.*: row 1 is not, nor are 1 more; several classes of an image",
+        r"labels \[3, 2\] must be one-hot.*: row 1 is not, nor are 1 more; for several classes.*condition=2",
     ),
     "shares of classes": (
         {"images": noise(2, 8, 8, 3), "labels": [[0.5, 0.5], [0, 1]]},

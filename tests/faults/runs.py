@@ -99,8 +99,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "training-grids-are-ten-a-class",
         _TRIAL,
-        "row_labels(gan, config.sample.rows**2, config.sample.rows)",
-        "row_labels(gan, config.sample.rows**2)",
+        "row_labels(self.gan, rows**2, rows, ",
+        "row_labels(self.gan, rows**2, ",
         _SPEED,
         "The rows of a run's grids aren't of a class.",
     ),

@@ -172,8 +172,8 @@ FAULTS = (
     Fault(
         "labels-are-left-out-of-the-npz",
         _VISUALIZE,
-        '{"labels": labels, "classes": np.array(names, str)}',
-        '{"classes": np.array(names, str)}',
+        'beside = {} if labels is None else {"labels": labels}',
+        "beside: dict[str, Any] = {}",
         ("tests/cli/test_command.py::test_a_class_is_asked_for",),
         "Samples of classes can't be told apart.",
     ),
