@@ -30,6 +30,7 @@ _NAMED_IN_WARNING = 5
 _NAMED_CLASSES = 12
 _MIXED = 2  # the epoch whose order mixes vectors; those of 0 and 1 are others'
 _FEWEST_VECTORS, _NUMBERS = 100, 50_000  # that a run keeps, to draw from
+_LOOKED_AT = 16  # images, for whether they are nearly black
 _MOST_CLASSES = 100_000  # networks have a row of weights for each
 
 
@@ -194,7 +195,7 @@ def load(options: Options, cache: Path | None, reading: bool = False) -> Dataset
         classes=len(names),
         names=names,
         left_out=(*source.left_out, *unsearched),
-        warnings=(*warnings, *leaks),
+        warnings=(*warnings, *leaks, *_dark(train.images, options, source.name)),
     )
 
 
@@ -211,6 +212,18 @@ def _vectors(parts: list[Part], source: Source, options: Options) -> tuple[list[
             )
         found.append(labels)
     return found, ()
+
+
+def _dark(images: Images, options: Options, what: str) -> list[str]:
+    """Say that images, maybe of 12 bits in 16, are nearly black, where the window of greys wasn't set."""
+    if options.range or not (options.bits == 16 or options.of_arrays):
+        return []
+    some = images[np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int)]
+    brightest, white = int(some.max()), int(np.iinfo(some.dtype).max)
+    if brightest > white // 8:
+        return []
+    found = f"the brightest of {len(some)} images of {what} is {brightest:,} of {white:,}"
+    return [f"{found}: if its numbers go less far than 16 bits, set data.range, e.g. to 0,4095"]
 
 
 def _numbered(parts: list[Part], source: Source) -> tuple[list[np.ndarray], tuple[str, ...]]:

@@ -258,3 +258,17 @@ def test_what_decides_images_of_8_bits_is_what_it_was() -> None:
     assert options(1, bits=16).beyond
     assert options(1, range="0,4095").beyond
     assert options(4).beyond
+
+
+@pytest.mark.parametrize(
+    ("brightest", "window", "warned"), [(4000, "", True), (4000, "0,4000", False), (65000, "", False)]
+)
+def test_greys_of_twelve_bits_without_a_window_are_warned_of(
+    brightest: int, window: str, warned: bool, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, brightest, (20, 6, 6), np.uint16)
+    images[:, 0, 0] = brightest
+    np.save(tmp_path / "a.npy", images)
+    for bits, seen in ((16, f"{brightest:,} of 65,535"), (8, f"{(brightest + 128) // 257} of 255")):
+        found = of(tmp_path / "a.npy", channels=1, image_size=6, bits=bits, range=window).warnings
+        assert [seen in line and "data.range" in line for line in found] == [True] * warned
