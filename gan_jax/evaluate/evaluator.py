@@ -247,6 +247,7 @@ class Evaluator:
                 "fid": self._rooted.distance(fake),
                 "kid": kid,
                 "kid_std": kid_spread,
+                "mind": metrics.monge_distance(self.real, fake),
                 **metrics.manifold_metrics(self.real[:size], fake[:size]),
             }
         if logits.shape[1] > 1:

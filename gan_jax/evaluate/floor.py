@@ -37,6 +37,7 @@ def floor(real: np.ndarray, test: np.ndarray, logits: np.ndarray, samples: int) 
     with progress.elapsed("what test images come to"):
         found = {
             "kid": metrics.kernel_distance(real, fresh)[0],
+            **({"mind": metrics.monge_distance(real, fresh)} if len(fresh) == samples else {}),  # of few it is higher
             **metrics.manifold_metrics(real[:count], fresh[:count]),
             "duplicates": monitors.duplicates(real, fresh),
         }

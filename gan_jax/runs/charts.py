@@ -6,7 +6,7 @@ from typing import Any
 from gan_jax.runs.figures import bare
 
 Points = Sequence[tuple[float, float]]
-_LOWER_IS_BETTER = ("fid", "kid")  # figures whose lowest point is marked
+_LOWER_IS_BETTER = ("fid", "kid", "mind")  # figures whose lowest point is marked
 
 
 def chart(title: str, series: Mapping[str, Points], styles: Mapping[str, int] | None = None) -> dict[str, Any] | None:

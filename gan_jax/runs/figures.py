@@ -14,6 +14,7 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "fid_reference_infinity": ("FID to a reference, infinite samples", _QUALITY, "likewise"),
     "fid_current": ("FID, newest weights", _QUALITY, "of weights that aren't averaged"),
     "kid": ("KID", _QUALITY, "kernel distance of features, without bias; lower is better"),
+    "mind": ("MIND", _QUALITY, "sliced transport of features; lower is better, higher of few samples"),
     "kid_std": ("KID, standard deviation", _QUALITY, "over subsets"),
     "precision": ("precision", _QUALITY, "share of samples near to real images"),
     "recall": ("recall", _QUALITY, "share of real images near to samples"),

@@ -33,7 +33,7 @@ from gan_jax.util.files import read_regular
 
 # What can be searched for, by the name before the bracket of its features.
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
-    **dict.fromkeys(("fid", "kid", "duplicates", "class_distance"), "minimize"),
+    **dict.fromkeys(("fid", "kid", "mind", "duplicates", "class_distance"), "minimize"),
     **dict.fromkeys(("precision", "recall", "density", "coverage", "inception_score", "class_entropy"), "maximize"),
 }
 STARTUP = 10  # trials that are drawn at random, before those that learn from others

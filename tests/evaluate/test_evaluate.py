@@ -151,7 +151,7 @@ def test_figures_are_those_of_the_drawn_features() -> None:
     assert floor < fid / 10
     assert judge.floor["images"] == figures["eval_samples"] == 130
     assert figures["eval_references"] == 4500
-    for name in ("kid", "kid_std", "precision", "recall", "density", "coverage"):
+    for name in ("kid", "kid_std", "mind", "precision", "recall", "density", "coverage"):
         assert f"{name}[{MEANS}]" in figures
     assert 0 <= figures["duplicates"] <= 1
 

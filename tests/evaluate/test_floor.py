@@ -67,6 +67,7 @@ def test_as_many_test_images_as_samples_are_taken_as_they_are() -> None:
     assert found["inception_score"] == metrics.inception_score(logits[chosen], 10)[0]
     assert found["duplicates"] == monitors.duplicates(REAL[:50], fresh)
     assert abs(found["kid"]) < 1
+    assert found["mind"] == metrics.monge_distance(REAL, fresh)
 
 
 def test_fewer_compare_with_as_many_and_their_score_has_parts_of_the_samples_size(

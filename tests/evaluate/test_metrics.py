@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.optimize
 from numpy.testing import assert_allclose
 
 from gan_jax.evaluate import metrics
@@ -174,3 +175,26 @@ def test_all_agree_with_torch_fidelity(fidelity: Any) -> None:
     ours_prc = metrics.manifold_metrics(REAL, FAKE)
     assert ours_prc["precision"] == pytest.approx(prc["precision"], rel=1e-6)
     assert ours_prc["recall"] == pytest.approx(prc["recall"], rel=1e-6)
+
+
+# --- MIND -------------------------------------------------------------------------------------------------------------
+
+
+def test_mind_is_the_cost_of_the_best_transport_on_each_line() -> None:
+    """By SciPy's assignment of points on a line, which knows nothing of sorting; three times the dimension."""
+    real, fake = REAL[:25, :3], FAKE[:30, :3]
+    lines = np.random.RandomState(2020).normal(size=(3, 40))
+    costs = []
+    for line in (lines / np.sqrt((lines**2).sum(0))).T:
+        apart = ((real @ line)[:, None] - (fake[:25] @ line)[None]) ** 2
+        costs.append(apart[scipy.optimize.linear_sum_assignment(apart)].mean())
+    assert metrics.monge_distance(real, fake, 40) == pytest.approx(9 * np.mean(costs), rel=1e-4)
+    assert metrics.monge_distance(fake, real, 40) == pytest.approx(9 * np.mean(costs), rel=1e-4)
+
+
+def test_mind_of_a_shift_is_three_times_its_square() -> None:
+    """On a random line of d dimensions a shift has the square of its length over d, and all samples go as far."""
+    shift = np.random.default_rng(3).normal(size=24)
+    found = metrics.monge_distance(REAL, REAL + shift)
+    assert found == pytest.approx(3 * (shift**2).sum(), rel=0.1)
+    assert metrics.monge_distance(REAL, REAL[::-1]) < 1e-6

@@ -25,6 +25,7 @@ _CLIP = ("tests/evaluate/test_clip.py::test_embeddings_are_those_of_pytorchs_lay
 _SWAV = ("tests/evaluate/test_swav.py::test_features_are_those_of_pytorchs_layers",)
 _INCEPTION = ("tests/evaluate/test_evaluate.py::test_inception_is_torch_fidelitys_with_the_same_weights",)
 _INFLUENCE = ("tests/evaluate/test_confidence.py::test_a_samples_influence_is_the_derivative_by_its_share",)
+_MIND = ("tests/evaluate/test_metrics.py::test_mind_is_the_cost_of_the_best_transport_on_each_line",)
 _AUTOMATIC = (
     "tests/evaluate/test_floor.py::test_auto_takes_the_classifier_with_labels_and_else_random_features_of_enough_images",
 )
@@ -454,6 +455,22 @@ FAULTS = (
         "Intervals of the Inception score are three times as wide as they should be.",
     ),
     Fault(
+        "mind-without-its-dimension",
+        _METRICS,
+        "return float(3 * d * np.concatenate(costs).mean())",
+        "return float(3 * np.concatenate(costs).mean())",
+        _MIND,
+        "MINDs don't compare with the paper's.",
+    ),
+    Fault(
+        "mind-of-lines-of-any-length",
+        _METRICS,
+        "vectors = (vectors / np.linalg.norm(vectors, axis=0)).astype(np.float32)",
+        "vectors = (vectors / d**0.5).astype(np.float32)",
+        _MIND,
+        "Some directions count more than others.",
+    ),
+    Fault(
         "path-length-with-its-outliers",
         "gan_jax/evaluate/ppl.py",
         "_LEFT_OUT = 1 ",
@@ -464,7 +481,7 @@ FAULTS = (
     Fault(
         "reference-of-any-features",
         "gan_jax/evaluate/reference.py",
-        "if features is not None and features != reference.features:",
+        "if features != self.features:",
         "if features is None and features != reference.features:",
         ("tests/evaluate/test_reference.py::test_other_features_are_refused_in_one_line",),
         "A FID compares features of two networks.",
