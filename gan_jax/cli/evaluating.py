@@ -85,7 +85,6 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     from gan_jax import build, data, evaluate
     from gan_jax.runs import visualize
     from gan_jax.runs.workdir import Workdir
-    from gan_jax.training.classes import with_classes
 
     refused = [name for name in ("step", "sampling", "ppl") if getattr(request, name) is not None]
     refused += [name for name in ("classifiers", "by_class") if getattr(request, name)]
@@ -93,9 +92,8 @@ def judge_pictures(request: Request, pictures: Path) -> None:
         raise UserError(f"--{refused[0]} is of a generator, and --samples are pictures: leave it out")
     place = Workdir(request.workdir)
     told = ", or the --workdir of a run, whose data they are beside"
-    config, known = with_classes(_config(request, place, "an evaluation of --samples", told), place)
-    gan, _ = build.build_gan(config)
-    dataset = known or build.build_dataset(config, place.cache, reading=True)
+    config, gan, dataset = _built(_config(request, place, "an evaluation of --samples", told), place)
+    beside = request.reference and evaluate.reference.read(request.reference)
     kind = "npz" if pictures.suffix.lower() in (".npz", ".npy") else "folder"
     options = data.alone(build.image_options(config), kind, pictures)
     found = data.load(options, place.cache, reading=True)
@@ -107,8 +105,9 @@ def judge_pictures(request: Request, pictures: Path) -> None:
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count)
     if evaluator.extractor is None:
         raise UserError("--samples needs features: set --config.eval.features, e.g. to random or inception")
+    _check_reference(request, evaluator, beside)
     drawn = evaluator.looked_at(np.asarray(found.train_images[np.arange(count)]))
-    figures, intervals = _with_intervals(request, evaluator, evaluator.of_samples(drawn), drawn)
+    figures, intervals = _with_intervals(evaluator, evaluator.of_samples(drawn), drawn, beside)
     _print_figures(f"{pictures}, {evaluator.description}", figures, evaluator.floor, intervals)
     if request.out is not None:
         near = evaluate.neighbours(evaluator, drawn, dataset)
@@ -140,15 +139,13 @@ def _evaluate(request: Request, workdir: Path, asked: int | str | None) -> tuple
     first = dataset if len(planned) == 1 else build.build_dataset(planned[0].config, place.cache, reading=True)
     place.check_data(first.name, first.digest, len(first.train_images), first.class_counts, first.conditions)
     distance = path_distance(request.ppl, config)
-    if request.reference is not None:
-        evaluate.reference.read(request.reference)  # likewise, before a classifier is trained
+    beside = request.reference and evaluate.reference.read(request.reference)  # before a classifier is trained
     for how in hows:
         evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices(), count or 10_000, how)
         _check_evaluation(request, gan.classes, dataset, evaluator.extractor is not None)
-        if request.reference is not None and evaluator.extractor is not None:
-            evaluate.reference.read(request.reference, evaluator.extractor.name)  # before anything is drawn
+        _check_reference(request, evaluator, beside)
         drawn = evaluator.draw(state) if evaluator.extractor else None
-        figures, intervals = _judged(request, evaluator, state, drawn, dataset)
+        figures, intervals = _judged(request, evaluator, dataset, state=state, drawn=drawn, beside=beside)
         figures |= evaluator.path_lengths(state, distance) if distance else {}
         _print_figures(f"step {step:,}, {evaluator.description}", figures, evaluator.floor, intervals)
         described = {"step": step, "samples": evaluator.samples, "features": config.eval.features}
@@ -176,16 +173,13 @@ def reference(request: Request) -> None:
     from gan_jax import build, evaluate
     from gan_jax.core.pixels import USUAL
     from gan_jax.runs.workdir import Workdir
-    from gan_jax.training.classes import with_classes
 
     place = Workdir(request.workdir)
     config = _config(request, place, "a reference", ", or the --workdir of a run")
     out = request.out or request.workdir.with_name(f"{request.workdir.name}_reference.npz")
     if out.suffix.lower() != ".npz":
         raise UserError(f"--out must end in .npz in this mode: it gets statistics, not {str(out)!r}")
-    config, known = with_classes(config, place)
-    gan, _ = build.build_gan(config)
-    dataset = known or build.build_dataset(config, place.cache, reading=True)
+    config, gan, dataset = _built(config, place)
     evaluator = build.build_evaluator(config, gan, dataset, place.cache, jax.local_devices())
     if evaluator.extractor is None:
         raise UserError("a reference needs features: set --config.eval.features, e.g. to random or inception")
@@ -196,6 +190,16 @@ def reference(request: Request) -> None:
     found = evaluator.reference(made)
     found.write(out)
     print(f"{found.count:,} train images of {found.data} by {found.features}, named {found.name}: {out}")
+
+
+def _built(config: ConfigDict, place: Any) -> tuple[ConfigDict, Any, Any]:
+    """Return ``config`` with its data's classes, its GAN and its data set."""
+    from gan_jax import build
+    from gan_jax.training.classes import with_classes
+
+    config, known = with_classes(config, place)
+    gan, _ = build.build_gan(config)
+    return config, gan, known or build.build_dataset(config, place.cache, reading=True)
 
 
 def _config(request: Request, place: Any, what: str, otherwise: str) -> ConfigDict:
@@ -235,8 +239,14 @@ def path_distance(named_by: str | None, config: ConfigDict) -> Any:
     return perceptual.of_paths(named_by, lambda file: named.path(file, "--ppl"), config.data.image_size, eyes)
 
 
+def _check_reference(request: Request, evaluator: Any, beside: Any) -> None:
+    """Refuse statistics ``beside`` the data's that are of other features, before anything is drawn."""
+    if beside is not None and evaluator.extractor is not None:
+        beside.check(request.reference, evaluator.extractor.name)
+
+
 def _judged(
-    request: Request, evaluator: Any, state: Any, drawn: Any, dataset: Any
+    request: Request, evaluator: Any, dataset: Any, *, state: Any, drawn: Any, beside: Any
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Figures of what was ``drawn``, and intervals about them."""
     import numpy as np
@@ -251,19 +261,16 @@ def _judged(
         figures |= evaluate.gan_train(dataset, drawn[2], labels, request.classifiers)
     if request.by_class:
         figures |= evaluator.by_class(drawn)
-    return _with_intervals(request, evaluator, figures, drawn)
+    return _with_intervals(evaluator, figures, drawn, beside)
 
 
 def _with_intervals(
-    request: Request, evaluator: Any, figures: dict[str, float], drawn: Any
+    evaluator: Any, figures: dict[str, float], drawn: Any, beside: Any
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """``figures`` of ``drawn`` with those that take longer, and intervals about all."""
-    from gan_jax import evaluate
-
+    """``figures`` of ``drawn`` with those that take longer, such as FIDs to ``beside``, and intervals about all."""
     further, intervals = evaluator.confidence(figures, drawn)
-    if request.reference is not None:
-        found = evaluate.reference.read(request.reference, evaluator.extractor.name)
-        others, about = evaluator.beside(found, drawn)
+    if beside is not None:
+        others, about = evaluator.beside(beside, drawn)
         further, intervals = further | others, intervals | about
     return _beside("fid", figures, further), intervals
 

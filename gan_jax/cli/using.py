@@ -8,7 +8,7 @@ from typing import Any
 from gan_jax.cli.arguments import read_grid, read_seeds, read_shift
 from gan_jax.cli.request import Request
 from gan_jax.util import named
-from gan_jax.util.errors import UserError, listed
+from gan_jax.util.errors import UserError, counted, listed
 
 
 def sample(request: Request) -> None:
@@ -34,9 +34,9 @@ def sample(request: Request) -> None:
         raise UserError(f"--grid={request.grid} has {columns * rows:,} places, and there are {count:,} images")
     if request.grid and request.out and request.out.suffix.lower() != ".png":
         raise UserError(f"--grid={request.grid} is of one picture: --out must end in .png, not {str(request.out)!r}")
-    said = _many(count, "sample")
+    said = counted(count, "sample")
     if seeds is not None:
-        said = f"{said} of {_many(len(set(seeds.tolist())), 'seed')}"
+        said = f"{said} of {counted(len(set(seeds.tolist())), 'seed')}"
     name = "seeds" if seeds is not None and not columns else "samples.png"
     _draw(request, name, sample.samples, (count, said), seeds=seeds, columns=columns)
 
@@ -57,7 +57,7 @@ def _draw_codes(request: Request) -> None:
     images = np.stack([projected.image(run, code, shift) for code in found])
     out = request.out or _in(request.workdir, out.name)
     visualize.save_images(images, out, columns=min(10, len(images)), pixels=run.gan.pixels)
-    print(f"the images of {_many(len(images), 'code')}, step {run.step:,}: {out}")
+    print(f"the images of {counted(len(images), 'code')}, step {run.step:,}: {out}")
 
 
 def _codes(run: Any, request: Request) -> list[Any]:
@@ -200,7 +200,9 @@ def walk(request: Request) -> None:
         told |= {"shift": _shift(run, request)}
     out = request.out or _in(request.workdir, out.name)
     film.save(walking.walk(run, seeds, frames, **told), frames, out, request.fps)
-    print(f"a film of step {run.step:,}, {request.seconds:g} s through {_many(seeds.size, passed)}{_said(how)}: {out}")
+    print(
+        f"a film of step {run.step:,}, {request.seconds:g} s through {counted(seeds.size, passed)}{_said(how)}: {out}"
+    )
 
 
 def mix(request: Request) -> None:
@@ -267,7 +269,7 @@ def directions(request: Request) -> None:
             picture = found_by.picture(run, found, number, request.seed, label, **_options(how))
             visualize.save_png(picture, out / f"direction_{number:02d}.png")
             bar.update(1)
-    print(f"{_many(len(found.vectors), 'direction')} in {found.space} by {found.method}, of step {run.step:,}: {out}")
+    print(f"{counted(len(found.vectors), 'direction')} in {found.space} by {found.method}, of step {run.step:,}: {out}")
     if request.out is None:  # where --shift looks for them
         print(f"draw along the first: {named.program()} --mode=sample --workdir={request.workdir} --shift=0=2")
 
@@ -348,10 +350,6 @@ def _how(gan: Any, text: str | None) -> Any:
 
 def _said(how: Any) -> str:
     return f", {how}" if str(how) else ""
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _in(workdir: Path, name: str) -> Path:

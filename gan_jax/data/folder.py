@@ -104,7 +104,7 @@ def source(found: Found, options: Options, other: Found | None = None) -> Source
         classes = _ordered({kind for part in kinds for kind in part})
         numbers = {kind: number for number, kind in enumerate(classes)}
         labelled = [np.array([numbers[kind] for kind in part], np.int64) for part in kinds]
-    ready = [_part(*own, options) for own in zip(founds, parts, labelled or [None, None], strict=False)]
+    ready = [part_of(*own, options) for own in zip(founds, parts, labelled or [None, None], strict=False)]
     return Source(
         name=f"folder:{printable(found.name)}",
         train=ready[0],
@@ -138,7 +138,8 @@ def _parts(found: Found, options: Options) -> tuple[list[list[Image]], bool, lis
     return parts or [found.images], bool(test), left_out
 
 
-def _part(found: Found, images: Sequence[Image], labels: np.ndarray | None, options: Options) -> Part:
+def part_of(found: Found, images: Sequence[Image], labels: np.ndarray | None, options: Options) -> Part:
+    """Return some of the ``images`` that were found, with their labels, as they are decoded."""
     identity = "\n".join([found.identity, *("|".join(map(str, image)) for image in images)])
     names = Names(name for name, *_ in images)
     told = np.array([name for name, *_ in images], object) if len(images) <= _MOST_NAMED else None

@@ -15,11 +15,10 @@ import numpy as np
 
 from gan_jax.data import tars
 from gan_jax.data.archive import Archive, inner, visible
-from gan_jax.data.folder import split
-from gan_jax.data.found import ENDINGS, Found, Image, Names, sort_out, suffix
-from gan_jax.data.images import Decoded
+from gan_jax.data.folder import part_of, split
+from gan_jax.data.found import ENDINGS, Found, Image, sort_out, suffix
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source
+from gan_jax.data.parts import Source
 from gan_jax.data.ranges import opened
 from gan_jax.util import named, progress
 from gan_jax.util.errors import UserError, clipped, listed, printable
@@ -86,16 +85,11 @@ def find(shards: Sequence[Path], options: Options) -> Source:
     groups = np.array([_group(image[0]) for image in found.images])
     train, test, left_out = split(Counter(groups.tolist()))
     parts = [np.flatnonzero(groups == part) for part in (train, test) if part] or [np.arange(len(groups))]
-    ready = [_part(found, numbers, labels, options) for numbers in parts]
+    ready = [
+        part_of(found, [found.images[n] for n in numbers], None if labels is None else labels[numbers], options)
+        for numbers in parts
+    ]
     return Source(f"shards:{name}", ready[0], ready[1] if test else None, (), (*left_out, *found.left_out()))
-
-
-def _part(found: Found, numbers: np.ndarray, labels: np.ndarray | None, options: Options) -> Part:
-    images = [found.images[number] for number in numbers]
-    identity = "\n".join([found.identity, *("|".join(map(str, image)) for image in images)])
-    names = Names(name for name, *_ in images)
-    own = None if labels is None else labels[numbers]
-    return Part(Decoded(found.reader(images), names, options), own, identity)
 
 
 def _labels(archive: Archive, images: Sequence[Image], sides: Sequence[Image], options: Options) -> np.ndarray | None:

@@ -43,6 +43,14 @@ class Reference:
             hashed.update(np.ascontiguousarray(array, np.float64).tobytes())
         return f"{self.data}:{hashed.hexdigest()}"
 
+    def check(self, path: Path, features: str) -> None:
+        """Refuse to compare with what ``path`` holds, this, by other ``features``."""
+        if features != self.features:
+            raise UserError(
+                f"--reference={path} is of features {self.features}, and this evaluation's are {features}: "
+                "set --config.eval.features to those"
+            )
+
     def write(self, path: Path) -> None:
         """Write it to a file ``.npz``."""
         texts: dict[str, Any] = {name: np.array(getattr(self, name)) for name in _TEXTS}
@@ -55,15 +63,11 @@ def made_of(shape: tuple[int, ...], digest: str, options: dict[str, Any]) -> str
     return json.dumps({"shape": list(shape), "digest": digest, **options}, sort_keys=True)
 
 
-def read(path: Path, features: str | None = None) -> Reference:
+def read(path: Path) -> Reference:
     """Return what `Reference.write` wrote to ``path``.
 
-    Args:
-      path: see above.
-      features: the name of those that it must be of; None: any.
-
     Raises:
-      UserError: the file isn't there, or is something else, or of other features.
+      UserError: the file isn't there, or is something else.
     """
     if not path.is_file():
         raise UserError(f"--reference={path}: there is no such file: --mode=reference makes it")
@@ -77,14 +81,8 @@ def read(path: Path, features: str | None = None) -> Reference:
         assert covariance.shape == (len(mean), len(mean))
         assert np.isfinite(mean).all()
         assert np.isfinite(covariance).all()
-        reference = Reference(mean, covariance, int(found["count"]), **texts)
+        return Reference(mean, covariance, int(found["count"]), **texts)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--reference={path} holds no statistics of features: give what --mode=reference wrote"
         ) from error
-    if features is not None and features != reference.features:
-        raise UserError(
-            f"--reference={path} is of features {reference.features}, and this evaluation's are {features}: "
-            "set --config.eval.features to those"
-        )
-    return reference

@@ -18,6 +18,7 @@ from gan_jax.runs.charts import chart, scatter
 from gan_jax.runs.figures import Row, bare, features, grouped, named, shown
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
+from gan_jax.util.errors import counted
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _APART = ("floor", "verdict", "why", "resources")  # of the summary, shown elsewhere on the page
@@ -194,11 +195,6 @@ def _classes(workdir: Workdir) -> dict[str, str]:
     return shown | ({"and more": f"{len(found) - _CLASSES:,}"} if len(found) > _CLASSES else {})
 
 
-def counted(things: Sequence[Any], what: str) -> str:
-    """How many there are, in words: "1 trial", "2 trials"."""
-    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
-
-
 def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Sequence[str], planned: int = 0) -> Path:
     """Write ``report.html`` of the sweep in ``path``, and return its path.
 
@@ -210,7 +206,7 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     """
     names = [str(row["trial"]) for row in rows]
     done = sum(row.get("verdict") != "not finished" for row in rows)
-    state = f"{done} of {counted(range(planned), 'trial')}" if planned > done else counted(rows, "trial")
+    state = f"{done} of {counted(planned, 'trial')}" if planned > done else counted(len(rows), "trial")
     ended = ", ".join(f"{sum(row.get('verdict') == end for row in rows)} {end}" for end in ("diverged", "pruned"))
     links = {name: f"{name}/report.html" for name in names if (path / name / "report.html").exists()}
     trials = table(_trials(rows, swept), links)

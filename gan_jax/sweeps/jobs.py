@@ -16,10 +16,9 @@ import submitit
 from ml_collections import ConfigDict
 from submitit.helpers import Checkpointable
 
-from gan_jax.runs.report import counted
 from gan_jax.sweeps import planning, sweep
 from gan_jax.util import progress
-from gan_jax.util.errors import UserError
+from gan_jax.util.errors import UserError, counted
 from gan_jax.util.files import read_json, write_json
 
 # Of all executors, with their types as submitit has them; what else is given goes to the chosen one.
@@ -70,7 +69,7 @@ def sweep_by_jobs(
     waiting = [part for part in parts if not _done(part)]
     queue = _executor(path / "jobs", executor, arguments)
     done = f"{len(parts) - len(waiting)} of them done"
-    print(f"{counted(members, 'trial')}, {counted(parts, 'job')}, {done}; logs in {path / 'jobs'}")
+    print(f"{counted(len(members), 'trial')}, {counted(len(parts), 'job')}, {done}; logs in {path / 'jobs'}")
     at_once = 1 if executor == "local" else len(parts)  # local ones would fight for the same devices
     failed = _Jobs(config, path, queue, at_once).go(waiting, pause) if waiting else 0
     rows = sweep.conclude({member.name: member.overrides for member in members}, path)

@@ -15,11 +15,10 @@ from gan_jax.core.gan import GAN, Hyperparams
 from gan_jax.core.state import named_leaves, state_shapes
 from gan_jax.data import Options
 from gan_jax.runs import origin
-from gan_jax.runs.report import counted
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import placement
 from gan_jax.training.classes import with_classes
-from gan_jax.util.errors import UserError, listed
+from gan_jax.util.errors import UserError, counted, listed
 
 LISTED = 20  # trials of a program whose values are printed
 _COPIES = 3  # of a state that a step needs at its peak: old, new, gradients
@@ -82,11 +81,11 @@ def plan(
     if not trials:
         raise UserError("the sweep has no trials")
     refuse_a_run(path)
-    members, sources, counted = [], set(), dict[Options, int]()
+    members, sources, known = [], set(), dict[Options, int]()
     for number, overrides in zip(numbers or range(len(trials)), trials, strict=True):
         workdir = Workdir(path / trial_name(number), cache=path.parent / "data_cache")
         try:
-            own, _ = with_classes(changed(config, overrides), workdir, counted)
+            own, _ = with_classes(changed(config, overrides), workdir, known)
             gan, hyper = build.build_gan(own)
         except (UserError, TypeError, ValueError) as error:
             text = listed(f"{key}={value}" for key, value in overrides.items())
@@ -158,11 +157,11 @@ def in_step(population: Sequence[Trial]) -> list[tuple[list[Trial], list[Trial]]
 def describe(members: Sequence[Trial], populations: Sequence[Sequence[Trial]], devices: Sequence[jax.Device]) -> str:
     """Return the plan, in words."""
     kind = placement.kind(devices)
-    lines = [f"{counted(members, 'trial')}, {counted(populations, 'program')}, {len(devices)} x {kind}"]
+    lines = [f"{counted(len(members), 'trial')}, {counted(len(populations), 'program')}, {len(devices)} x {kind}"]
     for number, population in enumerate(populations):
         each = -(-len(population) // len(devices))
         memory = _COPIES * each * population[0].nbytes() / 2**20
-        text = f"{counted(population, 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
+        text = f"{counted(len(population), 'trial')}, {each} a device, about {memory:,.0f} MB of states there"
         lines.append(f"program {number + 1}: {text}")
         lines += [
             f"  {member.name}  {listed(f'{key}={value}' for key, value in member.overrides.items())}"

@@ -17,13 +17,13 @@ from ml_collections import ConfigDict
 
 from gan_jax import build
 from gan_jax.evaluate import monitors
-from gan_jax.runs.report import best_trials, counted, write_sweep_report
+from gan_jax.runs.report import best_trials, write_sweep_report
 from gan_jax.runs.workdir import Workdir, named_by_number
 from gan_jax.runtime import program
 from gan_jax.runtime.signals import Stop
 from gan_jax.sweeps.planning import Trial, describe, in_step, plan, split, trial_name
 from gan_jax.sweeps.population import Observe, Population
-from gan_jax.util.errors import UserError, listed
+from gan_jax.util.errors import UserError, counted, listed
 from gan_jax.util.files import write_atomically
 
 
@@ -110,7 +110,7 @@ def conclude(trials: Mapping[str, dict[str, Any]], path: Path, planned: int = 0)
         print(line)
     done = sum(row["verdict"] != "not finished" for row in rows)
     of = f"{done} of " if done < planned else ""
-    print(f"finished: {of}{counted(range(planned), 'trial')}; see {report} and {path / 'sweep.csv'}")
+    print(f"finished: {of}{counted(planned, 'trial')}; see {report} and {path / 'sweep.csv'}")
     return rows
 
 

@@ -38,6 +38,11 @@ def listed(things: Iterable[object], most: int = _SHOWN, between: str = ", ", lo
     return between.join([*texts[:most], *rest])
 
 
+def counted(count: int, what: str) -> str:
+    """Return how many there are, in words: ``1 trial``, ``2,000 trials``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def clipped(text: str, most: int = _LONG) -> str:
     """``text`` if it has at most ``most`` characters, else its beginning and ``...``."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

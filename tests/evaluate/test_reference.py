@@ -14,6 +14,7 @@ from gan_jax.evaluate import metrics
 from gan_jax.evaluate.reference import Reference, made_of, read
 from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
+from gan_jax.util.files import read_arrays
 from tests.evaluate.test_metrics import REAL, frechet_by_scipy
 from tests.helpers import MEANS, small
 
@@ -25,7 +26,7 @@ def reference(features: str = MEANS) -> Reference:
 def test_what_is_written_is_read_and_named_by_its_numbers(tmp_path: Path) -> None:
     one = reference()
     one.write(tmp_path / "one.npz")
-    found = read(tmp_path / "one.npz", MEANS)
+    found = read(tmp_path / "one.npz")
     np.testing.assert_array_equal(found.mean, one.mean)
     np.testing.assert_array_equal(found.covariance, one.covariance)
     assert (found.count, found.data, found.features, found.name) == (700, "x", MEANS, one.name)
@@ -69,11 +70,11 @@ def test_other_features_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"is of features random:1, and this evaluation's are random:2: set --config.ev"
     ):
-        read(tmp_path / "one.npz", "random:2")
+        read(tmp_path / "one.npz").check(tmp_path / "one.npz", "random:2")
 
 
 def test_an_evaluation_by_the_file_of_its_own_images_has_the_same_fid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = small("gan"), tmp_path / "run"
     config.eval.features = MEANS
@@ -81,7 +82,15 @@ def test_an_evaluation_by_the_file_of_its_own_images_has_the_same_fid(
     file = tmp_path / "statistics.npz"
     MODES["reference"].run(Request(path, out=file))
     assert f"4,500 train images of embedded:mnist5k by {MEANS}, named embedded:mnist5k:" in capsys.readouterr().out
+    opened: list[Path] = []
+
+    def opening(path: Path) -> Any:
+        opened.append(path)
+        return read_arrays(path)
+
+    monkeypatch.setattr("gan_jax.evaluate.reference.read_arrays", opening)
     MODES["evaluate"].run(Request(path, num_samples=120, reference=file))
+    assert opened == [file]
     (found,) = (json.loads(one.read_text()) for one in path.glob("evaluation_*.json"))
     name = f"[{MEANS}, {read(file).name}]"
     assert found[f"fid_reference{name}"] == pytest.approx(found[f"fid[{MEANS}]"], rel=1e-9)
