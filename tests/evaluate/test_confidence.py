@@ -118,7 +118,7 @@ def test_a_samples_influence_is_the_derivative_by_its_share(count: int) -> None:
         mean = shares @ fake
         centred = (fake - mean) * shares[:, None] ** 0.5
         covariance = centred.T @ centred * count / (count - 1)
-        values = scipy.linalg.eigvalsh(ROOTED.root @ covariance @ ROOTED.root)
+        values = scipy.linalg.eigvalsh(ROOTED.root.T @ covariance @ ROOTED.root)
         apart = ((mean - ROOTED.mean) ** 2).sum() + np.trace(covariance) + np.trace(ROOTED.covariance)
         return float(apart - 2 * np.sqrt(values.clip(0)).sum())
 
