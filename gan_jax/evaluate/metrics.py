@@ -129,7 +129,7 @@ def frechet_influences(root1: np.ndarray, mean1: np.ndarray, features: np.ndarra
     """Return by how much each of ``features`` ``[N, d]`` moves their `frechet_from_root`, ``[N]``, up to a constant.
 
     That is the derivative with respect to its share among them, the influence of Hampel 1974: with x about the mean m
-    of all, C their covariance and R the `root` of the other one, ``2 x.(m - m1) + |x|^2 - x' R (R'C R)^(-1/2) R'x``, the
+    of all, C their covariance and R the other one's `root`, ``2 x.(m - m1) + |x|^2 - x' R (R'C R)^(-1/2) R'x``, the
     squares times ``N / (N - 1)``. Where samples are fewer than features, no x goes where C has nothing, and the inverse
     is that of the rest.
     """
