@@ -153,7 +153,9 @@ def grouped(
         what = _KNOWN[name][2] if name in _KNOWN else ""
         best = summary.get(f"best_{key}")
         at = summary.get(f"best_fid_step{key.removeprefix('fid')}")
-        best_text = "" if best is None else shown(best) if at is None else f"{shown(best)} (step {at:,})"
+        best_text = (
+            "" if best is None else shown(best) if at is None else f"{shown(best)} (step\N{NO-BREAK SPACE}{at:,})"
+        )
         fresh = shown(floor[key]) if key in floor else ""
         told = named(key) + (f" {key[len(name) :]}" if _apart(key) else key[len(name) :] if alone else "")
         interval = " to ".join(f"{end:.4g}" for end in intervals[key]) if key in intervals else ""

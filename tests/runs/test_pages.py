@@ -1,0 +1,36 @@
+"""What pages of runs say, and how: in words, with each explanation once."""
+
+from pathlib import Path
+from typing import Any
+
+from gan_jax.runs.report import write_report
+from gan_jax.runs.workdir import Workdir
+from tests.helpers import small
+
+BY = "random:vgg16:88a6a19a"
+RECORDS = [{"step": step, "seconds": 1.0, "d_loss": 1.0, f"fid[{BY}]": 9.0 - step} for step in (2, 4)]
+SUMMARY = {
+    **{"steps": 4, "seconds": 128.04, "verdict": "healthy", "floor": {f"fid[{BY}]": 0.5, "images": 200}},
+    **{f"fid[{BY}]": 5.0, f"best_fid[{BY}]": 5.0, f"best_fid_step[{BY}]": 4, f"kid[{BY}]": 1.0, "d_loss": 1.0},
+}
+
+
+def page_of(path: Path, summary: dict[str, Any], records: list[dict[str, Any]]) -> str:
+    """The report of a run whose log and summary these are."""
+    place = Workdir(path)
+    place.data = {"name": "digits", "digest": "a", "images": 3}
+    place.claim(small("gan"))
+    with place.logs(-1, small("gan")) as logs:
+        for record in records:
+            logs.write(record, 4)
+        logs.flush()
+    if summary:
+        place.save_summary(summary)
+    return write_report(place).read_text(encoding="utf-8")
+
+
+def test_a_table_knows_its_columns_of_numbers_and_explains_a_figure_once(tmp_path: Path) -> None:
+    page = page_of(tmp_path, SUMMARY, RECORDS)
+    assert page.count("Fréchet distance of features") == 1
+    assert page.count("--numbers: 3") == 1  # FID's: at the end, the best, fresh images'
+    assert page.count("--numbers: 1") == 2  # losses, the run
