@@ -9,13 +9,16 @@ Points = Sequence[tuple[float, float]]
 _LOWER_IS_BETTER = ("fid", "kid", "mind")  # figures whose lowest point is marked
 
 
-def chart(title: str, series: Mapping[str, Points], styles: Mapping[str, int] | None = None) -> dict[str, Any] | None:
+def chart(
+    title: str, series: Mapping[str, Points], styles: Mapping[str, int] | None = None, *, share: bool = False
+) -> dict[str, Any] | None:
     """Return lines over steps, or None without points; the lowest FID or KID is marked.
 
     Args:
       title: above it.
       series: points by name, for lines over each other.
       styles: numbers of the lines' colours and dashes by name, where several charts share them.
+      share: whether all values are within 0 and 1, as the axis then is.
     """
     if not any(series.values()):
         return None
@@ -30,9 +33,8 @@ def chart(title: str, series: Mapping[str, Points], styles: Mapping[str, int] | 
         whose = f" ({name})" if len(judged) > 1 else ""
         marks = [{"x": step, "y": value, "name": f"best {value:.4g}"}]
         caption = f"best {value:.4g} at step {step:,.0f}{whose}"
-    return {"title": title, "kind": "lines", "across": "step", "upwards": "", "lines": lines, "marks": marks} | {
-        "caption": caption
-    }
+    drawn = {"title": title, "kind": "lines", "across": "step", "upwards": "", "share": share}
+    return drawn | {"lines": lines, "marks": marks, "caption": caption}
 
 
 def scatter(title: str, axes: tuple[str, str], points: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
@@ -47,5 +49,5 @@ def scatter(title: str, axes: tuple[str, str], points: Mapping[str, tuple[float,
     line = sorted(points.items(), key=lambda point: point[1])
     drawn = [{"name": upwards, "style": 0, "points": [list(point) for _, point in line]}]
     marks = [{"x": x, "y": y, "name": name} for name, (x, y) in line]
-    named = {"title": title, "kind": "points", "across": across, "upwards": upwards}
+    named = {"title": title, "kind": "points", "across": across, "upwards": upwards, "share": False}
     return named | {"lines": drawn, "marks": marks, "caption": f"{upwards} against {across}"}

@@ -57,6 +57,12 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "ended_early": ("ended early", _RUN, ""),
     "patience": ("patience", _RUN, "evaluations"),
 }
+_SHARES = frozenset(
+    (
+        *("precision", "recall", "coverage", "duplicates", "memorised", "class_entropy", "class_distance"),
+        *("d_accuracy_real", "d_accuracy_fake"),
+    )
+)
 _SHORT = {
     _QUALITY: "quality",
     _COLLAPSE: "collapse",
@@ -120,6 +126,11 @@ def named(key: str) -> str:
     if player in ("d", "g") and rest:
         return f"{player.upper()}'s {rest.replace('_', ' ')}"
     return name.replace("schedule_", "").replace("_", " ")
+
+
+def is_share(key: str) -> bool:
+    """Return whether the figure ``key`` is within 0 and 1 by what it is."""
+    return bare(key) in _SHARES
 
 
 def group(key: str) -> str:

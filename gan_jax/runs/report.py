@@ -15,7 +15,7 @@ import gan_jax
 from gan_jax import stages
 from gan_jax.runs import origin, page
 from gan_jax.runs.charts import chart, scatter
-from gan_jax.runs.figures import Row, bare, features, grouped, named, shown
+from gan_jax.runs.figures import Row, bare, features, grouped, is_share, named, shown
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
 from gan_jax.util.errors import counted
@@ -130,7 +130,8 @@ def _curves(records: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -
     def own(series: Mapping[str, Any]) -> dict[str, Any]:
         return {named(key) + ("" if shared else key[len(bare(key)) :]): line for key, line in series.items()}
 
-    return [chart(title, own(_series(records, names))) for title, names in curves.items()]
+    lines = {title: _series(records, names) for title, names in curves.items()}
+    return [chart(title, own(found), share=all(map(is_share, found))) for title, found in lines.items()]
 
 
 def _evaluations(workdir: Workdir) -> dict[str, list[Row]]:
@@ -228,7 +229,8 @@ def together(runs: Mapping[str, Path]) -> dict[str, Any]:
     order = sorted(lines, key=lambda figure: compared.index(bare(figure)))
     shared = features(order)
     drawn: list[dict[str, Any]] = []
-    _added(drawn, [chart(figure.replace(f"[{shared}]", ""), lines[figure], styles) for figure in order])
+    titles = {figure: figure.replace(f"[{shared}]", "") for figure in order}
+    _added(drawn, [chart(titles[key], lines[key], styles, share=is_share(key)) for key in order])
     last = {name: Workdir(path).grids()[-1:] for name, path in runs.items()}
     pictures = [_picture(grid, 200, name) for name, grids in last.items() for grid in grids]
     return {"charts": drawn, "shown": range(len(drawn)), "pictures": pictures, "note": _measured_by(shared)}

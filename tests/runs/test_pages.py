@@ -5,7 +5,7 @@ from typing import Any
 
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
-from tests.helpers import small
+from tests.helpers import charts_of, small
 
 BY = "random:vgg16:88a6a19a"
 RECORDS = [{"step": step, "seconds": 1.0, "d_loss": 1.0, f"fid[{BY}]": 9.0 - step} for step in (2, 4)]
@@ -34,3 +34,11 @@ def test_a_table_knows_its_columns_of_numbers_and_explains_a_figure_once(tmp_pat
     assert page.count("Fréchet distance of features") == 1
     assert page.count("--numbers: 3") == 1  # FID's: at the end, the best, fresh images'
     assert page.count("--numbers: 1") == 2  # losses, the run
+
+
+def test_axes_of_shares_alone_are_within_0_and_1(tmp_path: Path) -> None:
+    shares = {f"precision[{BY}]": 1.0, "duplicates": 1.0, "class_distance": 0.5, "d_accuracy_real": 1.0}
+    records = [record | shares for record in RECORDS]
+    drawn = {chart["title"]: chart["share"] for chart in charts_of(page_of(tmp_path, SUMMARY, records))}
+    assert [title for title, share in drawn.items() if share] == ["D's accuracy", "Precision and recall", "Collapse"]
+    assert [title for title, share in drawn.items() if not share] == ["Losses", "FID"]

@@ -18,15 +18,31 @@ function marks(chart) {  // rings about the best points, and names of single one
       const [left, top] = [u.valToPos(x, "x", true), u.valToPos(y, "y", true)];
       const { ctx, bbox } = u;
       if (left < bbox.left - 1 || left > bbox.left + bbox.width + 1 || top < bbox.top - 1 || top > bbox.top + bbox.height + 1) continue;
+      const size = devicePixelRatio, below = chart.kind === "lines" && top + 22 * size < bbox.top + bbox.height;
       ctx.save();
-      ctx.strokeStyle = ctx.fillStyle = style("--text");
-      ctx.lineWidth = 1.5 * devicePixelRatio;
-      ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-      ctx.beginPath(); ctx.arc(left, top, 4.5 * devicePixelRatio, 0, 7); ctx.stroke();
-      ctx.textAlign = left > bbox.left + bbox.width / 2 ? "right" : "left";
-      ctx.fillText(name, left + (ctx.textAlign === "left" ? 8 : -8) * devicePixelRatio, Math.max(top - 8 * devicePixelRatio, bbox.top + 10 * devicePixelRatio));
+      ctx.strokeStyle = style("--text");
+      ctx.lineWidth = 1.5 * size;
+      ctx.font = `${11 * size}px system-ui, sans-serif`;
+      ctx.beginPath(); ctx.arc(left, top, 6.5 * size, 0, 7); ctx.stroke();
+      ctx.textAlign = "left"; ctx.textBaseline = "alphabetic";
+      const wide = ctx.measureText(name).width, from = left > bbox.left + bbox.width / 2 ? left - 10 * size - wide : left + 10 * size;
+      const base = below ? top + 18 * size : Math.max(top - 10 * size, bbox.top + 12 * size);
+      ctx.fillStyle = style("--back"); ctx.globalAlpha = 0.85;
+      ctx.fillRect(from - 3 * size, base - 11 * size, wide + 6 * size, 15 * size);
+      ctx.fillStyle = style("--text"); ctx.globalAlpha = 1;
+      ctx.fillText(name, from, base);
       ctx.restore();
     }
+  };
+}
+
+// What a chart's axis spans: shares are within 0 and 1, and below a lowest point there is room for its name.
+function span(chart) {
+  const end = (pad, soft) => ({ pad, soft, mode: 3 });
+  return (_, low, high) => {
+    if (low == null) return [null, null];
+    if (chart.share) return low === high ? [0, 1] : uPlot.rangeNum(low, high, 0.1, true).map(to => Math.min(Math.max(to, 0), 1));
+    return uPlot.rangeNum(low, high, { min: end(chart.kind === "lines" && chart.marks.length ? 0.25 : 0.1, 0), max: end(0.1, 0) });
   };
 }
 
@@ -36,11 +52,11 @@ function draw(figure, chart, log) {
   const data = tables.length > 1 ? uPlot.join(tables) : tables[0];
   const series = [{ label: chart.across }, ...chart.lines.map(({ name, style: n, points }) => ({
     label: name, stroke: COLOURS[n % COLOURS.length], width: 1.5, dash: DASHES[Math.floor(n / COLOURS.length) % DASHES.length], spanGaps: true,
-    points: { show: points.length < 3 || chart.kind === "points", size: 5 }, value: (_, value) => short(value),
+    points: { show: points.length < 3 || chart.kind === "points", size: 9, fill: COLOURS[n % COLOURS.length] }, value: (_, value) => short(value),
   }))];
   const plot = new uPlot({
     width: figure.clientWidth - 22, height: 230, series, axes: axes(chart), hooks: { draw: [marks(chart)] }, legend: { live: true },
-    scales: { x: { time: false }, y: { distr: log ? 3 : 1 } }, cursor: chart.kind === "points" ? {} : { sync: { key: "step" } },
+    scales: { x: { time: false }, y: { distr: log ? 3 : 1, ...(!log && { range: span(chart) }) } }, cursor: chart.kind === "points" ? {} : { sync: { key: "step" } },
   }, data, place);
   figure.plot = plot;
 }
