@@ -25,8 +25,8 @@ def chart(
     chosen = {name: number for number, name in enumerate(series)} if styles is None else styles
     lines = [{"name": name, "style": chosen[name], "points": [list(p) for p in line]} for name, line in series.items()]
     marks, caption = [], ""
-    if title.lower().partition("[")[0] in _LOWER_IS_BETTER:
-        judged = {name: line for name, line in series.items() if styles or bare(name).lower() in _LOWER_IS_BETTER}
+    if _is_lower_better(title):
+        judged = {name: line for name, line in series.items() if styles or _is_lower_better(name)}
         name, (step, value) = min(
             ((name, point) for name, line in judged.items() for point in line), key=lambda found: found[1][1]
         )
@@ -35,6 +35,10 @@ def chart(
         caption = f"best {value:.4g} at step {step:,.0f}{whose}"
     drawn = {"title": title, "kind": "lines", "across": "step", "upwards": "", "share": share}
     return drawn | {"lines": lines, "marks": marks, "caption": caption}
+
+
+def _is_lower_better(name: str) -> bool:
+    return bare(name).partition(" by ")[0].lower() in _LOWER_IS_BETTER
 
 
 def scatter(title: str, axes: tuple[str, str], points: Mapping[str, tuple[float, float]]) -> dict[str, Any]:

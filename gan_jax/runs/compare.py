@@ -1,12 +1,12 @@
 """Runs beside each other on one page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_jax.config import flat, to_plain
 from gan_jax.runs import page, report
-from gan_jax.runs.figures import shown
+from gan_jax.runs.figures import features, shown, titled
 from gan_jax.runs.workdir import Workdir
 from gan_jax.util.errors import UserError
 
@@ -32,10 +32,7 @@ def compare(folders: list[Path], out: Path) -> Path:
         place, model = Workdir(folder), configs[name].get("model", "")
         summary = place.summary() or {"verdict": "not finished", **_last(place)}
         rows.append({"run": name, "model": model, **{key: value for key, value in summary.items() if _is_short(value)}})
-    figures = report.table(
-        [{key: row[key] for key in report.columns(rows, ("run", "model")) if key in row} for row in rows]
-    )
-    tables = {"Figures": figures, "What differs in their configs": _differences(configs)}
+    tables = {"Figures": _figures(rows), "What differs in their configs": _differences(configs)}
     found = {"title": " and ".join(runs), "state": f"{len(runs)} runs", "best": [], "tables": tables}
     try:
         return page.write(out, "several.html", **found, **report.together(runs))
@@ -57,6 +54,18 @@ def _last(place: Workdir) -> dict[str, Any]:
     return {**judged[-1], "steps": judged[-1]["step"]} if judged else {}
 
 
+def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a row for each figure that people compare, a column for each run."""
+    keys = report.columns(rows, ("model",))
+    shared = features(keys)
+    cells = [[titled(key, shared), *(shown(row.get(key, "")) for row in rows)] for key in keys]
+    return _table(["figure", *(str(row["run"]) for row in rows)], cells, report.measured_by(shared))
+
+
+def _table(columns: list[str], rows: list[list[str]], note: str) -> dict[str, Any]:
+    return {"columns": columns, "rows": rows, "links": {}, "note": note}
+
+
 def _is_short(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
@@ -66,12 +75,10 @@ def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     unlike = [key for key in keys if len({repr(config.get(key, _ABSENT)) for config in configs.values()}) > 1]
     rows = [
-        {"key": key, **{name: shown(config[key]) if key in config else "" for name, config in configs.items()}}
-        for key in unlike[:_KEYS]
+        [key, *(shown(config[key]) if key in config else "" for config in configs.values())] for key in unlike[:_KEYS]
     ]
-    found = report.table(rows)
     more = len(unlike) - _KEYS
-    return {**found, "note": f"The first {_KEYS} of {len(unlike)} keys."} if more > 0 else found
+    return _table(["key", *configs], rows, f"The first {_KEYS} of {len(unlike)} keys." if more > 0 else "")
 
 
 _ABSENT = object()

@@ -1,5 +1,6 @@
 """Figures of runs in words: what each is called, what it means, and which belong together."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "fid_reference": ("FID to a reference", _QUALITY, "of --reference, in place of the run's own images"),
     "fid_reference_infinity": ("FID to a reference, infinite samples", _QUALITY, "likewise"),
     "fid_current": ("FID, newest weights", _QUALITY, "of weights that aren't averaged"),
+    "fid_within": ("FID within classes", _QUALITY, "mean over the classes"),
     "kid": ("KID", _QUALITY, "kernel distance of features, without bias; lower is better"),
     "mind": ("MIND", _QUALITY, "sliced transport of features; lower is better, higher of few samples"),
     "kid_std": ("KID, standard deviation", _QUALITY, "over subsets"),
@@ -57,6 +59,20 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "ended_early": ("ended early", _RUN, ""),
     "patience": ("patience", _RUN, "evaluations"),
 }
+# What training cost, likewise.
+_COSTS: dict[str, tuple[str, str]] = {
+    "trials": ("trials in one program", ""),
+    "compile_seconds": ("compiling, seconds", "of what trains, before the clock starts"),
+    "images_per_second_median": ("images a second, median", "of dispatches: steps alone"),
+    "images_per_second_quartiles": ("images a second, quartiles", "half of the dispatches lie between"),
+    "gflop_per_step": ("GFLOP a step", "as XLA counts them"),
+    "gb_per_step": ("GB a step", "read and written, as XLA counts them"),
+    "gflop_per_second": ("GFLOP a second", "at the median speed"),
+    "matmul_gflop_per_second": ("GFLOP a second, matrix product", "a plain one, on the same devices"),
+    "share_of_matmul_rate": ("share of that rate", "which the training reaches"),
+    "device_memory_mb": ("memory of a device, MiB", "at its peak"),
+    "host_memory_mb": ("memory of the process, MiB", "at its peak"),
+}
 _SHARES = frozenset(
     (
         *("precision", "recall", "coverage", "duplicates", "memorised", "class_entropy", "class_distance"),
@@ -98,7 +114,9 @@ class Row(NamedTuple):
 
 def shown(value: Any) -> str:
     """Return a number, or whatever it is, for people."""
-    return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.5g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def bare(key: str) -> str:
@@ -122,10 +140,51 @@ def named(key: str) -> str:
     name = bare(key)
     if name in _KNOWN:
         return _KNOWN[name][0]
+    if name.startswith("best_"):
+        best = name.removeprefix("best_")
+        return f"step of the best {named(best[:-5])}" if best.endswith("_step") else f"best {named(best)}"
+    if name.startswith("fid_of_"):
+        return f"FID of {name.removeprefix('fid_of_')}"
     player, _, rest = name.partition("_")
     if player in ("d", "g") and rest:
         return f"{player.upper()}'s {rest.replace('_', ' ')}"
     return name.replace("schedule_", "").replace("_", " ")
+
+
+def titled(key: str, shared: str = "") -> str:
+    """Return what the figure ``key`` is called where no head stands above it; what is no figure as it is.
+
+    Args:
+      key: of a figure, or a column of a table.
+      shared: features that are named elsewhere, and left out.
+    """
+    name = bare(key)
+    if name.startswith("schedule_"):
+        return name.replace("_", " ", 1)
+    if name not in _KNOWN and "[" not in key:
+        return key
+    return ("D's output: " if _group(name) == _OUTPUT else "") + named(name) + by(key, shared)
+
+
+def by(key: str, shared: str = "") -> str:
+    """Return what the figure ``key`` is by, unless it's ``shared``, and what follows, as in ``fid[x], median``."""
+    inside, _, after = key[len(bare(key)) :].removeprefix("[").rpartition("]")
+    return (f" by {inside}" if inside and inside != shared else "") + after
+
+
+def worded(text: str, shared: str = "") -> str:
+    """Return the ``text`` of a summary with the figure in it, as ``step 8, fid[x] 4``, by its name; see `titled`."""
+    return re.sub(r"\w+\[.*\]", lambda found: titled(found[0], shared), text)
+
+
+def costs(resources: Mapping[str, Any]) -> list[Row]:
+    """Return rows of what `gan_jax.runtime.resources` found."""
+    rows = []
+    for key, value in resources.items():
+        name, what = _COSTS.get(key, (named(key), ""))
+        text = " to ".join(map(shown, value)) if isinstance(value, list) else shown(value)
+        rows.append(Row(key, name, text, what=what))
+    return rows
 
 
 def is_share(key: str) -> bool:
@@ -156,7 +215,7 @@ def grouped(
       intervals: two ends each, by the same keys.
     """
     groups: dict[str, list[Row]] = {name: [] for name in _ORDER}
-    alone = not features(summary)
+    shared = features(summary)
     for key, value in summary.items():
         if key.startswith(("best_fid[", "best_fid_step[")):
             continue
@@ -168,9 +227,10 @@ def grouped(
             "" if best is None else shown(best) if at is None else f"{shown(best)} (step\N{NO-BREAK SPACE}{at:,})"
         )
         fresh = shown(floor[key]) if key in floor else ""
-        told = named(key) + (f" {key[len(name) :]}" if _apart(key) else key[len(name) :] if alone else "")
+        told = named(key) + by(key, "" if _apart(key) else shared)
         interval = " to ".join(f"{end:.4g}" for end in intervals[key]) if key in intervals else ""
-        groups[_group(name)].append(Row(key, told, shown(value), interval, best_text, fresh, what))
+        text = worded(value, shared) if isinstance(value, str) else shown(value)
+        groups[_group(name)].append(Row(key, told, text, interval, best_text, fresh, what))
     order = list(_KNOWN)
     for rows in groups.values():
         rows.sort(key=lambda row: order.index(bare(row.key)) if bare(row.key) in order else len(order))

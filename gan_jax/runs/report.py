@@ -3,9 +3,9 @@
 import base64
 import json
 import math
-import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -15,7 +15,7 @@ import gan_jax
 from gan_jax import stages
 from gan_jax.runs import origin, page
 from gan_jax.runs.charts import chart, scatter
-from gan_jax.runs.figures import Row, bare, features, grouped, is_share, named, shown
+from gan_jax.runs.figures import Row, bare, by, costs, features, grouped, is_share, named, shown, titled, worded
 from gan_jax.runs.visualize import evenly, png_within
 from gan_jax.runs.workdir import Workdir, told
 from gan_jax.util.errors import counted
@@ -66,7 +66,7 @@ def write_report(workdir: Workdir) -> Path:
         "Curves": {"charts": _added(drawn, _curves(records, config))},
         "Samples, each before the training images nearest to it": _last(workdir, "neighbours", 420),
         "Classes of the data": {"table": _classes(workdir)},
-        "What it cost": {"table": {name: shown(value) for name, value in summary.get("resources", {}).items()}},
+        "What it cost": {"figures": {"": costs(summary["resources"])} if "resources" in summary else {}},
         "Truncation": {"charts": _added(drawn, [scatter(*one) for one in _truncations(workdir.evaluations())])},
         "Evaluations": {"figures": _evaluations(workdir)},
         "Changed on the way": {"lines": told(workdir.changes())},
@@ -80,7 +80,7 @@ def write_report(workdir: Workdir) -> Path:
         title=workdir.path.name,
         verdict=str(summary.get("verdict", "not finished")),
         why=str(summary.get("why", "")),
-        best=re.sub(r"\[.*\]", "", summary.get("best_checkpoint", "")),
+        best=worded(summary.get("best_checkpoint", ""), features(summary)),
         kind=f"{config['model']}, {config['loss']}",
         steps=f"{records[-1]['step'] if records else 0:,}",
         sections={name: _NOTHING | section for name, section in sections.items() if any(section.values())},
@@ -124,11 +124,11 @@ def _curves(records: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -
     known = {name for names in _CURVES.values() for name in names}
     terms = [name for name in sorted(logged) if name[:2] in ("d_", "g_") and name[2:] in config["terms"]]
     single = [name for name in (*terms, *_moved(records)) if name not in known]
-    curves = _CURVES | {named(name) if name in terms else name.replace("_", " ", 1): (name,) for name in single}
+    curves = _CURVES | {named(name) if name in terms else titled(name): (name,) for name in single}
     shared = features(logged)
 
     def own(series: Mapping[str, Any]) -> dict[str, Any]:
-        return {named(key) + ("" if shared else key[len(bare(key)) :]): line for key, line in series.items()}
+        return {named(key) + by(key, shared): line for key, line in series.items()}
 
     lines = {title: _series(records, names) for title, names in curves.items()}
     return [chart(title, own(found), share=all(map(is_share, found))) for title, found in lines.items()]
@@ -213,7 +213,13 @@ def write_sweep_report(path: Path, rows: Sequence[Mapping[str, Any]], swept: Seq
     trials = table(_trials(rows, swept), links)
     trials["note"] = " ".join(filter(None, [trials["note"], "A click on a head sorts; all figures are in sweep.csv."]))
     tables = {"Settings, over their seeds": table(_settings(rows, swept)), "Trials": trials}
-    found = {"title": path.name, "state": f"{state}, {ended}", "best": best_trials(rows, swept), "tables": tables}
+    called = partial(titled, shared=features(dict.fromkeys(key for row in rows for key in row)))
+    found = {
+        "title": path.name,
+        "state": f"{state}, {ended}",
+        "best": best_trials(rows, swept, called),
+        "tables": tables,
+    }
     return page.write(path / "report.html", "several.html", **found, **together({name: path / name for name in names}))
 
 
@@ -229,17 +235,18 @@ def together(runs: Mapping[str, Path]) -> dict[str, Any]:
     order = sorted(lines, key=lambda figure: compared.index(bare(figure)))
     shared = features(order)
     drawn: list[dict[str, Any]] = []
-    titles = {figure: figure.replace(f"[{shared}]", "") for figure in order}
-    _added(drawn, [chart(titles[key], lines[key], styles, share=is_share(key)) for key in order])
+    _added(drawn, [chart(titled(key, shared), lines[key], styles, share=is_share(key)) for key in order])
     last = {name: Workdir(path).grids()[-1:] for name, path in runs.items()}
     pictures = [_picture(grid, 200, name) for name, grids in last.items() for grid in grids]
-    return {"charts": drawn, "shown": range(len(drawn)), "pictures": pictures, "note": _measured_by(shared)}
+    return {"charts": drawn, "shown": range(len(drawn)), "pictures": pictures, "note": measured_by(shared)}
 
 
-def best_trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[str]:
+def best_trials(
+    rows: Sequence[Mapping[str, Any]], swept: Sequence[str], called: Callable[[str], str] = str
+) -> list[str]:
     """For each FID (those of different features don't compare) the trial with the lowest, in words.
 
-    First the lowest of all steps, then that of the ends, unless it is the same.
+    First the lowest of all steps, then that of the ends, unless it is the same. A figure is ``called`` by its key.
     """
     lines = []
     for name in dict.fromkeys(key.removeprefix("best_") for row in rows for key in row if _is_distance(key)):
@@ -247,9 +254,9 @@ def best_trials(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list
         if lowest is not None:
             at = lowest.get(f"best_fid_step{name.removeprefix('fid')}")
             when = f" at step {at:,}" if at is not None else ""
-            lines.append(f"lowest {name}: {lowest[f'best_{name}']:.4g}{when}, of {_setting(lowest, swept)}")
+            lines.append(f"lowest {called(name)}: {lowest[f'best_{name}']:.4g}{when}, of {_setting(lowest, swept)}")
         if end is not None and not (end is lowest and end[name] == lowest[f"best_{name}"]):
-            lines.append(f"lowest {name} at the end: {end[name]:.4g}, of {_setting(end, swept)}")
+            lines.append(f"lowest {called(name)} at the end: {end[name]:.4g}, of {_setting(end, swept)}")
     return lines
 
 
@@ -299,16 +306,19 @@ def _settings(rows: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[d
 def table(rows: Sequence[Mapping[str, Any]], links: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a table with a column for every key of any row; features that all of them share are named once, above.
 
+    Figures have their names, whatever else keeps its key.
+
     ``links`` are for the cells of the first column.
     """
     found = list(dict.fromkeys(key for row in rows for key in row))
     shared = features(found)
     cells = [[shown(row.get(column, "")) for column in found] for row in rows]
-    heads = [column.replace(f"[{shared}]", "") if shared else column for column in found]
-    return {"columns": heads, "rows": cells, "links": links or {}, "note": _measured_by(shared)}
+    heads = [titled(column, shared) for column in found]
+    return {"columns": heads, "rows": cells, "links": links or {}, "note": measured_by(shared)}
 
 
-def _measured_by(shared: str) -> str:
+def measured_by(shared: str) -> str:
+    """Return a note of the features that all figures share, or nothing."""
     return f"Measured by {shared}." if shared else ""
 
 

@@ -1,5 +1,6 @@
 """Runs on one page."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def test_they_stand_beside_each_other(made: Path, tmp_path: Path) -> None:
     assert f"2 runs beside each other: {out}" in said
     page, drawn = out.read_text(), charts_of(out)
     assert "<tr><td>batch_size</td><td>16</td><td>8</td></tr>" in page
+    assert "<tr><th>figure</th><th>a</th><th>b</th></tr>" in page
+    assert re.search(r"<tr><td>D's loss</td><td>[\d.]+</td><td>[\d.]+</td></tr>", page.replace("&#39;", "'"))
     assert page.count("<img") == 2
-    losses = next(chart for chart in drawn if chart["title"] == "d_loss")
+    losses = next(chart for chart in drawn if chart["title"] == "D's loss")
     assert [line["name"] for line in losses["lines"]] == ["a", "b"]
     assert len(losses["lines"][0]["points"]) == 4
 

@@ -3,8 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from gan_jax.runs.figures import costs, shown, titled, worded
 from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
+from gan_jax.runtime import resources
 from tests.helpers import charts_of, small
 
 BY = "random:vgg16:88a6a19a"
@@ -42,3 +47,27 @@ def test_axes_of_shares_alone_are_within_0_and_1(tmp_path: Path) -> None:
     drawn = {chart["title"]: chart["share"] for chart in charts_of(page_of(tmp_path, SUMMARY, records))}
     assert [title for title, share in drawn.items() if share] == ["D's accuracy", "Precision and recall", "Collapse"]
     assert [title for title, share in drawn.items() if not share] == ["Losses", "FID"]
+
+
+def test_figures_have_names_and_keys_of_configs_stay_keys() -> None:
+    names = {
+        **{"fid[a]": "FID by a", "best_fid[x]": "best FID", "best_fid_step[x]": "step of the best FID"},
+        **{"fid[x], median": "FID, median", "best_fid[a], range": "best FID by a, range", "d_loss": "D's loss"},
+        **{"d_margin": "D's output: margin", "schedule_augment": "schedule augment", "fid_of_cat[x]": "FID of cat"},
+        **{key: key for key in ("d_steps", "batch_size", "seed", "optimizer.generator.learning_rate", "trial")},
+    }
+    assert {key: titled(key, "x") for key in names} == names
+    assert worded("step 8, fid[random:vgg16:88a6a19a] 4", BY) == "step 8, FID 4"
+    assert worded("step 8, kid[a] 4", BY) == "step 8, KID by a 4"
+    assert [shown(value) for value in (True, 1, 1234.5, [8, 4])] == ["True", "1", "1,234.5", "[8, 4]"]
+
+
+def test_what_training_cost_has_a_name_for_each_key(tmp_path: Path) -> None:
+    cost = resources.Cost(1e9, 1e9, 1)
+    found = resources.figures(cost, [1.0, 2.0, 3.0], 4, jax.devices()[:1], jnp.float32)
+    rows = costs({"trials": 2, "compile_seconds": 1.5} | found)
+    assert all(row.name != row.key.replace("_", " ") for row in rows)
+    assert {row.key: row.value for row in rows}["images_per_second_quartiles"] == "1.5 to 2.5"
+    page = page_of(tmp_path, SUMMARY | {"resources": found, "best_checkpoint": f"step 4, fid[{BY}] 5"}, RECORDS)
+    assert '<td title="gb_per_step">GB a step</td>' in page
+    assert page.count("step 4, FID 5") == 2

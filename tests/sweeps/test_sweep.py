@@ -340,10 +340,10 @@ def test_the_best_trial_is_named_with_its_setting() -> None:
 def test_a_table_names_the_features_that_all_columns_share_once() -> None:
     found = report.table([{"trial": "0", "fid[a:b]": 1.0, "best_fid[a:b], median": 2.0}])
     assert found["note"] == "Measured by a:b."
-    assert found["columns"] == ["trial", "fid", "best_fid, median"]
+    assert found["columns"] == ["trial", "FID", "best FID, median"]
     assert found["rows"] == [["0", "1", "2"]]
     apart = report.table([{"fid[a]": 1.0, "fid[b]": 2.0}])
-    assert apart["columns"] == ["fid[a]", "fid[b]"]
+    assert apart["columns"] == ["FID by a", "FID by b"]
     assert apart["note"] == ""
 
 
@@ -367,7 +367,7 @@ def test_a_sweep_page_tells_its_trials_apart_and_leads_to_them(tmp_path: Path) -
     assert '<td><a href="007/report.html">007</a></td>' in page
     assert page.count("<a href") == 1
     drawn = charts_of(page)
-    assert [chart["title"] for chart in drawn] == [name.removesuffix("[x]") for name in names]
+    assert [chart["title"] for chart in drawn] == ["FID", "precision", "recall", "D's loss", "G's loss"]
     assert "best 1.5 at step 2 (000)" in page
     for chart in drawn:  # the same in each
         assert {line["name"]: line["style"] for line in chart["lines"]} == {f"{n:03d}": n for n in range(23)}

@@ -49,7 +49,7 @@ def test_the_best_stays_and_the_newest_go_by(tmp_path: Path, monkeypatch: pytest
     summary = Workdir(path).summary()
     assert summary is not None
     assert summary["best_checkpoint"] == "step 8, fid[x] 4"
-    assert "step 8, fid[x] 4" in (path / "report.html").read_text()
+    assert "best checkpoint: step 8, FID 4 (--step=best)" in (path / "report.html").read_text()
     best, last = gan_jax.load(path, step="best"), gan_jax.load(path)
     assert (best.step, last.step) == (8, 10)
     assert not np.array_equal(best.sample(4), last.sample(4))
