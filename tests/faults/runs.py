@@ -97,6 +97,14 @@ FAULTS: tuple[Fault, ...] = (
         "The clock of a resumed run begins anew.",
     ),
     Fault(
+        "a-runs-time-is-its-classifiers",
+        _TRIAL,
+        "return time.perf_counter() - self.evaluator.preparing",
+        "return time.perf_counter()",
+        _SPEED,
+        "The first run of a data set is as slow as its evaluation's classifier.",
+    ),
+    Fault(
         "training-grids-are-ten-a-class",
         _TRIAL,
         "row_labels(self.gan, rows**2, rows, ",
