@@ -30,7 +30,7 @@ def compare(folders: list[Path], out: Path) -> Path:
     rows = []
     for name, folder in runs.items():
         place, model = Workdir(folder), configs[name].get("model", "")
-        summary = place.summary() or {"verdict": "not finished", **_last(place)}
+        summary = place.summary() or {"verdict": "not finished", **report.newest(place.records())}
         rows.append({"run": name, "model": model, **{key: value for key, value in summary.items() if _is_short(value)}})
     tables = {"Figures": _figures(rows), "What differs in their configs": _differences(configs)}
     found = {"title": " and ".join(runs), "state": f"{len(runs)} runs", "best": [], "tables": tables}
@@ -47,11 +47,6 @@ def _names(folders: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(folder.absolute()) for folder in folders]
-
-
-def _last(place: Workdir) -> dict[str, Any]:
-    judged = [record for record in place.records() if "eval_samples" in record]
-    return {**judged[-1], "steps": judged[-1]["step"]} if judged else {}
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "steps": ("steps", _RUN, ""),
     "images": ("real images seen", _RUN, ""),
     "seconds": ("seconds", _RUN, "steps, evaluations, pictures; not the start, nor what evaluations prepare once"),
-    "images_per_second": ("images a second", _RUN, "in those seconds"),
+    "images_per_second": ("images a second", _RUN, ""),
     "eval_samples": ("samples of an evaluation", _RUN, ""),
     "eval_references": ("real images it compares with", _RUN, ""),
     "best_checkpoint": ("best checkpoint", _RUN, "--step=best"),

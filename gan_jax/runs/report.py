@@ -29,7 +29,7 @@ _SHOWN = (
 )
 _CLASSES = 50  # that are listed
 _ARRAYS = 200  # likewise, not taken from another run
-_GRIDS = 6  # shown through time, besides the last
+_GRIDS = 7  # shown through time
 _POINTS = 300  # of a curve
 _CURVES = {
     "Losses": ("d_loss", "g_loss"),
@@ -55,12 +55,13 @@ def write_report(workdir: Workdir) -> Path:
     """Write ``report.html`` of the run in ``workdir`` from what lies there, and return its path."""
     summary, records = workdir.summary() or {}, workdir.records()
     config = workdir.config().to_dict()
-    judged: Mapping[str, Any] = next((record for record in reversed(records) if "eval_samples" in record), {})
-    latest = {name: value for name, value in judged.items() if name != "step"}
+    steps = f"{records[-1]['step'] if records else 0:,}"
+    if records and "steps" not in summary and records[-1]["step"] < config["steps"]:
+        steps += f" of {config['steps']:,}"
     drawn: list[dict[str, Any]] = []
     sections = {
         "Samples": _samples(workdir),
-        "Figures": _figures(summary or latest),
+        "Figures": _figures(summary) if "steps" in summary else _so_far(records, steps),
         "The same latents through training": {"pictures": _through_training(workdir)},
         "Unseen images beside their reconstructions": _last(workdir, "reconstructions", 640),
         "Curves": {"charts": _added(drawn, _curves(records, config))},
@@ -82,7 +83,7 @@ def write_report(workdir: Workdir) -> Path:
         why=str(summary.get("why", "")),
         best=worded(summary.get("best_checkpoint", ""), features(summary)),
         kind=f"{config['model']}, {config['loss']}",
-        steps=f"{records[-1]['step'] if records else 0:,}",
+        steps=steps,
         sections={name: _NOTHING | section for name, section in sections.items() if any(section.values())},
         charts=drawn,
     )
@@ -109,9 +110,9 @@ def _samples(workdir: Workdir) -> dict[str, Any]:
 def _through_training(workdir: Workdir) -> list[dict[str, Any]]:
     grids = workdir.grids("samples")
     ends = {f"step_{stage.end:08d}" for stage in stages.plan(workdir.config())}
-    picked = evenly(grids, _GRIDS + 1)
-    chosen = [grid for grid in grids[:-1] if grid in picked or grid.stem in ends]
-    return [_picture(grid, 200, _step(grid)) for grid in chosen]
+    picked = evenly(grids, _GRIDS)
+    chosen = [grid for grid in grids if grid in picked or grid.stem in ends]
+    return [_picture(grid, 200, _step(grid)) for grid in chosen] if len(grids) > 1 else []
 
 
 def _last(workdir: Workdir, folder: str, width: int) -> dict[str, Any]:
@@ -154,6 +155,21 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"figures": grouped(_without(summary, *_APART), floor), "note": " ".join(filter(None, notes))}
 
 
+def newest(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the figures of a run that isn't finished, each from the last of its ``records`` that has it."""
+    judged = next((record for record in reversed(records) if "eval_samples" in record), {})
+    return _without({**judged, **records[-1], "steps": records[-1]["step"]}, "step", "ended") if records else {}
+
+
+def _so_far(records: Sequence[Mapping[str, float]], steps: str) -> dict[str, Any]:
+    """Return the figures of a run that isn't finished, after so many ``steps``, in words."""
+    known = newest(records)
+    found = _figures(known | {"steps": steps} if known else {})
+    judged = next((record["step"] for record in reversed(records) if "eval_samples" in record), None)
+    when = "" if judged is None else f"Evaluated at step {judged:,}."
+    return found | {"note": " ".join(filter(None, [found["note"], when]))}
+
+
 def _without(figures: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name not in names}
 
@@ -189,10 +205,9 @@ def _truncations(evaluations: Sequence[Mapping[str, Any]]) -> list[tuple[str, tu
 
 def _classes(workdir: Workdir) -> dict[str, str]:
     found = workdir.classes()
-    shown = {
-        f"{label}: {one['name']}": f"{one['train']:,} to train on, {one['test']:,} to test on"
-        for label, one in enumerate(found[:_CLASSES])
-    }
+    names = (one["name"] if one["name"] == str(label) else f"{label}: {one['name']}" for label, one in enumerate(found))
+    counts = (f"{one['train']:,} to train on, {one['test']:,} to test on" for one in found[:_CLASSES])
+    shown = dict(zip(names, counts, strict=False))
     return shown | ({"and more": f"{len(found) - _CLASSES:,}"} if len(found) > _CLASSES else {})
 
 

@@ -9,6 +9,7 @@ _TRIAL, _MEANS, _CHECKPOINT, _UPDATE, _REPORT, _SWEEP, _VISUALIZE, _EVALUATOR, _
         *("runs/visualize", "evaluate/evaluator", "sweeps/search"),
     )
 )
+_FIGURES, _PAGES = "gan_jax/runs/figures.py", "tests/runs/test_pages.py"
 _MONITORS = "gan_jax/evaluate/monitors.py"
 _MEAN = ("tests/training/test_train.py::test_a_line_is_the_mean_of_the_steps_since_the_line_before",)
 _CUT = ("tests/training/test_means.py::test_no_cut_changes_a_bit",)
@@ -276,5 +277,37 @@ FAULTS: tuple[Fault, ...] = (
         "frame = picture.copy()",
         _FRAMES,
         "A film of large grids has hundreds of megabytes.",
+    ),
+    Fault(
+        "keys-of-configs-are-put-in-words",
+        _FIGURES,
+        'if name not in _KNOWN and "[" not in key:',
+        "if False:",
+        (f"{_PAGES}::test_figures_have_names_and_keys_of_configs_stay_keys",),
+        "A sweep's table has keys that no flag knows.",
+    ),
+    Fault(
+        "the-best-checkpoint-has-a-hash",
+        _FIGURES,
+        "text = worded(value, shared) if isinstance(value, str) else shown(value)",
+        "text = shown(value)",
+        (f"{_PAGES}::test_what_training_cost_has_a_name_for_each_key",),
+        "A report's figure is called as the log's key.",
+    ),
+    Fault(
+        "shares-go-to-a-hundred",
+        _REPORT,
+        "share=all(map(is_share, found))",
+        "share=False",
+        (f"{_PAGES}::test_axes_of_shares_alone_are_within_0_and_1",),
+        "A recall of 0 is shown on an axis to 100.",
+    ),
+    Fault(
+        "an-unfinished-runs-losses-are-old",
+        _REPORT,
+        '{**judged, **records[-1], "steps"',
+        '{**records[-1], **judged, "steps"',
+        (f"{_PAGES}::test_an_unfinished_run_says_how_far_it_is",),
+        "Losses stand beside a number of steps that isn't theirs.",
     ),
 )

@@ -1,13 +1,16 @@
 """What pages of runs say, and how: in words, with each explanation once."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
+from gan_jax.runs import report
 from gan_jax.runs.figures import costs, shown, titled, worded
-from gan_jax.runs.report import write_report
 from gan_jax.runs.workdir import Workdir
 from gan_jax.runtime import resources
 from tests.helpers import charts_of, small
@@ -20,18 +23,21 @@ SUMMARY = {
 }
 
 
-def page_of(path: Path, summary: dict[str, Any], records: list[dict[str, Any]]) -> str:
+def page_of(
+    path: Path, summary: dict[str, Any], records: list[dict[str, Any]], config: ConfigDict | None = None
+) -> str:
     """The report of a run whose log and summary these are."""
     place = Workdir(path)
     place.data = {"name": "digits", "digest": "a", "images": 3}
-    place.claim(small("gan"))
-    with place.logs(-1, small("gan")) as logs:
+    config = config or small("gan")
+    place.claim(config)
+    with place.logs(-1, config) as logs:
         for record in records:
             logs.write(record, 4)
         logs.flush()
     if summary:
         place.save_summary(summary)
-    return write_report(place).read_text(encoding="utf-8")
+    return report.write_report(place).read_text(encoding="utf-8")
 
 
 def test_a_table_knows_its_columns_of_numbers_and_explains_a_figure_once(tmp_path: Path) -> None:
@@ -71,3 +77,27 @@ def test_what_training_cost_has_a_name_for_each_key(tmp_path: Path) -> None:
     page = page_of(tmp_path, SUMMARY | {"resources": found, "best_checkpoint": f"step 4, fid[{BY}] 5"}, RECORDS)
     assert '<td title="gb_per_step">GB a step</td>' in page
     assert page.count("step 4, FID 5") == 2
+
+
+def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
+    judged = {"step": 4, "seconds": 1.0, "d_loss": 1.0, f"fid[{BY}]": 5.0, "eval_samples": 20}
+    place = Workdir(tmp_path)
+    config = small("gan")
+    config.steps = 1200
+    page = page_of(tmp_path, {}, [judged, {"step": 1100, "seconds": 3.0, "d_loss": 0.25}], config)
+    assert "1,100 of 1,200 steps" in page
+    assert '<td title="steps">steps</td><td class="n">1,100 of 1,200</td>' in page
+    assert '<td class="n">0.25</td>' in page  # the newest of each: the loss,
+    assert f'<td title="fid[{BY}]">FID</td><td class="n">5</td>' in page  # and the last evaluation's
+    assert f"Quality is measured by {BY}. Evaluated at step 4." in page
+    assert report.newest([]) == {}
+    for step in (0, 1000):
+        place.save_grid(step, np.zeros((4, 4, 1), np.uint8))
+    captions = re.findall("<figcaption>((?:samples, )?step.*)</figcaption>", report.write_report(place).read_text())
+    assert captions == ["samples, step 1,000", "step 0", "step 1,000"]
+
+
+def test_a_class_without_a_name_is_its_number_once(tmp_path: Path) -> None:
+    place = Workdir(tmp_path)
+    place.data = {"classes": [{"name": name, "train": 3, "test": 1} for name in ("0", "cat", "1")]}
+    assert list(report._classes(place)) == ["0", "1: cat", "2: 1"]

@@ -58,7 +58,8 @@ def test_a_run_grows_and_writes_grids_of_every_resolution(grown: tuple[Path, GAN
         with Image.open(path / f"samples/step_{step:08d}.png") as grid:
             sizes.append(grid.size)
     assert sizes == [(22, 22), (22, 22), (38, 38)]  # two rows of images, and borders of 2
-    assert (path / "report.html").read_text().count("<img") == 4  # a grid a stage, that of the start, and reals
+    # A grid a stage, that of the start, the last at large, and reals.
+    assert (path / "report.html").read_text().count("<img") == 5
     assert [line["step"] for line in records(path)] == list(range(1, 13))
     summary = (path / "summary.json").read_text()
     assert f'"images": {6 * 16 + 6 * 8}' in summary
