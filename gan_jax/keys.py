@@ -382,7 +382,7 @@ KEYS: dict[str, Key] = {
     "log.every": Key(50, "Steps in a line of metrics.jsonl.", at_least(1), OBSERVES),
     "log.track": Key(
         TENSORBOARD,
-        "Who is told of the run while it trains, with commas between them: tensorboard, wandb, mlflow; empty: nobody.",
+        "Who is told of the run while it trains, with commas between them: tensorboard, wandb, mlflow; empty: none.",
         Check(
             lambda value: {*map(str.strip, value.split(","))} <= {"", *TRACKERS},
             f"any of {', '.join(TRACKERS)}, with commas between them",
