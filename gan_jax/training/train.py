@@ -33,6 +33,7 @@ from gan_jax.training.stages import Part
 from gan_jax.util.errors import DivergedError, EndedError, UserError, listed
 from gan_jax.util.files import keep
 
+_FOR_GPUS = 20_000_000  # parameters from which on networks are no matter for a CPU
 _ROLLBACKS = 3  # that one run may make
 _GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: seeds that many times it apart are far apart
 
@@ -206,6 +207,8 @@ def _attempt(
             print(f"{'changed':<14}{line}")
         feed = part.feed(devices, int(state.seed))
         print(describe(config, parts, state, feed, devices, workdir.path, resumed))
+        if heavy := too_heavy(state, devices):
+            print(f"warning: {heavy}", file=sys.stderr)
         for number, line in enumerate(begun):
             print(f"{'' if number else 'init_from':<14}{line}")
         logs = stack.enter_context(workdir.logs(resumed if resumed is not None else -1, config))
@@ -276,6 +279,17 @@ def describe(
             "output": str(path),
             "program": "is being compiled, unless it is in the cache",
         }.items()
+    )
+
+
+def too_heavy(state: GANState, devices: Sequence[jax.Device]) -> str:
+    """Say that networks are too large for a CPU; nothing if they aren't, or it is none."""
+    count = sum(parameter_count(player.params) for player in (state.generator, state.discriminator))
+    if placement.platform(devices) != "cpu" or count < _FOR_GPUS:
+        return ""
+    return (
+        f"{count / 1e6:,.0f} million parameters on a CPU: to compile takes minutes, a step too, and maybe tens of GB; "
+        "presets of embedded data (mnist5k, earth32, earth64) have networks for CPUs"
     )
 
 

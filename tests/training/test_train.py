@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -499,3 +500,12 @@ def test_images_of_another_size_and_in_colour_and_several_d_steps(d_steps: int, 
     with Image.open(tmp_path / "samples" / "step_00000002.png") as picture:
         assert picture.mode == "RGB"
     assert int(final.step) == 2
+
+
+def test_networks_too_large_for_a_cpu_are_warned_of() -> None:
+    def state(count: int) -> Any:
+        player = SimpleNamespace(params={"kernel": np.broadcast_to(np.float32(0), (count,))})
+        return SimpleNamespace(generator=player, discriminator=player)
+
+    assert train.too_heavy(state(11_000_000), jax.devices()).startswith("22 million parameters on a CPU")
+    assert not train.too_heavy(state(9_000_000), jax.devices())
