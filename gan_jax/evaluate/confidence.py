@@ -21,7 +21,7 @@ _K, _K_DENSITY = 3, 5  # of `metrics.manifold_metrics`
 # What a figure can't be below and above.
 _BOUNDS = {
     **dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0)),
-    **dict.fromkeys(("density", "fid", "fid_infinity"), (0.0, np.inf)),
+    **dict.fromkeys(("density", "fid", "fid_infinity", "mind"), (0.0, np.inf)),
     "inception_score": (1.0, np.inf),
 }
 
@@ -107,8 +107,8 @@ def _about(name: str, value: float, width: float) -> tuple[float, float]:
 def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     """Return standard errors of figures over samples, by name.
 
-    - FID and the Inception score: the infinitesimal jackknife (Efron & Tibshirani 1993, ch. 21), from how much each
-      sample moves the figure;
+    - FID, MIND and the Inception score: the infinitesimal jackknife (Efron & Tibshirani 1993, ch. 21), from how much
+      each sample moves the figure;
     - precision and density, which are means over samples: what infinitely many resamples give, s / N^.5;
     - KID: likewise of its linear part, the mean kernel of each sample with the others and with the data;
     - recall: the standard deviation of 50 random halves without replacement (the delete-half jackknife, Shao & Wu
@@ -119,6 +119,8 @@ def errors(real: Rooted, features: np.ndarray, fake: tuple[np.ndarray, np.ndarra
     samples, logits = fake
     size = min(len(features), len(samples))
     found = {"fid": real.error(samples), "kid": _kernel_error(features[: len(samples)], samples)}
+    influences = metrics.monge_influences(features, samples)
+    found["mind"] = float(influences.std() / len(influences) ** 0.5)
     if min(size, len(samples)) > _K_DENSITY:
         found |= _manifold_errors(features[:size], samples[:size])
     if logits.shape[1] > 1:

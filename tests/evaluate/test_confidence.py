@@ -184,3 +184,31 @@ def test_the_inception_scores_error_is_that_of_sets_of_samples() -> None:
     fake = features(300, 200)
     found = errors(ROOTED, REAL, (fake, fake @ weights))["inception_score"]
     assert 0.6 < found / np.std(scores, ddof=1) < 1.6
+
+
+@pytest.mark.parametrize("shift", [0.3, 1.0])
+def test_minds_error_is_the_plain_bootstraps(shift: float) -> None:
+    fake = features(600, 14, shift)
+    found = errors(ROOTED, REAL, (fake, np.zeros((600, 0))))["mind"]
+    assert found == pytest.approx(bootstrap(lambda x: metrics.monge_distance(REAL, x), fake, 100), rel=0.2)
+
+
+def test_a_samples_influence_on_mind_is_the_derivative_by_its_share() -> None:
+    """On one line, by differences of the cost between quantiles of weighted samples."""
+    rng = np.random.default_rng(3)
+    real, fake = rng.normal(size=(7, 1)).astype(np.float32), 0.3 + 1.5 * rng.normal(size=(7, 1)).astype(np.float32)
+    x, order = np.sort(real[:, 0]).astype(float), np.argsort(fake[:, 0])
+
+    def cost(shares: np.ndarray) -> float:
+        ends, fixed = np.cumsum(shares[order]), np.arange(1, 8) / 7
+        levels = np.sort(np.concatenate([[0.0], ends, fixed]))
+        middle = (levels[1:] + levels[:-1]) / 2
+        at = [np.minimum(np.searchsorted(sides, middle), 6) for sides in (ends, fixed)]
+        return float((np.diff(levels) * (fake[order, 0][at[0]] - x[at[1]]) ** 2).sum())
+
+    even, step, found = np.full(7, 1 / 7), 1e-4, []
+    for i in range(7):
+        ahead, behind = ((1 - s) * even + s * np.eye(7)[i] for s in (step, -step))
+        found.append((cost(ahead) - cost(behind)) / (2 * step))
+    ours = metrics.monge_influences(real, fake, 4)
+    assert_allclose(ours - ours.mean(), 3 * (np.asarray(found) - np.mean(found)), rtol=1e-3, atol=1e-3)

@@ -457,10 +457,18 @@ FAULTS = (
     Fault(
         "mind-without-its-dimension",
         _METRICS,
-        "return float(3 * d * np.concatenate(costs).mean())",
+        "return float(3 * real.shape[1] * np.concatenate(costs).mean())",
         "return float(3 * np.concatenate(costs).mean())",
         _MIND,
         "MINDs don't compare with the paper's.",
+    ),
+    Fault(
+        "minds-influences-by-one-end-of-each-step",
+        _METRICS,
+        "np.cumsum(steps * (apart[1:] + apart[:-1]), 0, out=potential[1:])",
+        "np.cumsum(steps * 2 * apart[1:], 0, out=potential[1:])",
+        ("tests/evaluate/test_confidence.py::test_a_samples_influence_on_mind_is_the_derivative_by_its_share",),
+        "Intervals of MIND are a little off.",
     ),
     Fault(
         "mind-of-lines-of-any-length",
