@@ -1,9 +1,11 @@
 """Record what the manual's notebooks show: ``python -m tests.notebooks`` runs them, and keeps their outputs tidy.
 
-``make notebooks`` only runs them. Bars of progress and places of temporary files are left out: they differ each time.
+Bars of progress and places of temporary files are left out: they differ each time. ``make notebooks`` only runs them, and
+``python -m tests.notebooks --short`` only copies with a twentieth of the steps.
 """
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -33,15 +35,25 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
 
 
-def main() -> None:
-    """Run all and write them."""
+def shorten(notebook: nbformat.NotebookNode) -> None:
+    """Divide whole hundreds, which are numbers of steps and samples, by 20."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"\b(\d+)00\b", lambda found: str(5 * int(found[1])), cell.source)
+
+
+def main(short: bool) -> None:
+    """Run all, and write them unless they are ``short``."""
     for path in sorted(FOLDER.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
+        if short:
+            shorten(notebook)
         ExecutePreprocessor(timeout=1200).preprocess(notebook, {"metadata": {"path": str(FOLDER)}})
-        tidy(notebook)
-        nbformat.write(notebook, path)
+        if not short:
+            tidy(notebook)
+            nbformat.write(notebook, path)
         print(path.name)
 
 
 if __name__ == "__main__":
-    main()
+    main("--short" in sys.argv[1:])
