@@ -310,7 +310,7 @@ def to_plain(config: ConfigDict) -> dict[str, Any]:
     plain["init_from"] = _anywhere(plain["init_from"])
     features = plain["eval"]["features"]
     kind, colon, file = features.partition(":")
-    if kind == "inception" and file:
+    if kind in keys.WITH_WEIGHTS and file:
         plain["eval"]["features"] = kind + colon + _anywhere(file)
     elif ".py:" in features:
         plain["eval"]["features"] = named.anywhere(features)

@@ -448,7 +448,9 @@ KEYS: dict[str, Key] = {
 
 
 # Keys that runs of earlier versions lack, whose defaults are what these did.
-LATER = ("data.image_width", "data.alpha", "data.bits", "data.range")
+LATER = ("data.image_width", "data.alpha", "data.bits", "data.range", "data.condition")
+# Names of eval.features behind which a file of weights may stand.
+WITH_WEIGHTS = ("inception", "inception-clean", "inception-spatial", "dinov2", "clip", "swav")
 
 
 def with_role(role: str) -> tuple[str, ...]:

@@ -236,3 +236,13 @@ def test_a_number_that_float32_has_not_is_one_line(key: str) -> None:
     config.update_from_flattened_dict({key: 3.5e38})
     with pytest.raises(UserError, match=rf"config\.{re.escape(key)}=3.5e\+38 is beyond what float32 holds"):
         build.build_gan(config)
+
+
+def test_a_run_of_an_earlier_version_gets_the_keys_that_it_lacks() -> None:
+    whole = configuration.default()
+    earlier = configuration.default()
+    for key in (*configuration.LATER, "log.track"):
+        group, _, name = key.rpartition(".")
+        del earlier[group][name]
+    configuration.fill_in(earlier)
+    assert earlier.to_dict() == whole.to_dict()

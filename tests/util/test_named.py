@@ -17,7 +17,7 @@ from gan_jax import config
 from gan_jax.cli import arguments
 from gan_jax.config_files import load_config
 from gan_jax.data import Dataset
-from gan_jax.evaluate import find
+from gan_jax.evaluate import extractors, find
 from gan_jax.util import named
 from gan_jax.util.errors import UserError
 from tests.helpers import ROOT, small
@@ -110,7 +110,7 @@ def test_a_runs_own_config_names_files_of_functions_for_any_folder(
         "a/mine.py:f": f"{tmp_path}/a/mine.py:f",
         "~/mine.py:f": "/home/me/mine.py:f",
         "package.module:f": "package.module:f",
-        "inception:w.pth": f"inception:{tmp_path}/w.pth",
+        **{f"{kind}:w.pth": f"{kind}:{tmp_path}/w.pth" for kind in (*extractors._INCEPTIONS, *extractors._OF_FILES)},
     }.items():
         kept.eval.features = text
         assert config.to_plain(kept)["eval"]["features"] == expected
