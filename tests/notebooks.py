@@ -1,7 +1,7 @@
 """Record what the manual's notebooks show: ``python -m tests.notebooks`` runs them, and keeps their outputs tidy.
 
-Bars of progress and places of temporary files are left out: they differ each time. ``make notebooks`` only runs them, and
-``python -m tests.notebooks --short`` only copies with a twentieth of the steps.
+Bars of progress and places of temporary files are left out: they differ each time. ``make notebooks`` only runs them,
+and ``python -m tests.notebooks --short`` only copies with a twentieth of the steps.
 """
 
 import re

@@ -207,7 +207,8 @@ def monge_influences(real: np.ndarray, fake: np.ndarray, projections: int = PROJ
         own = np.empty_like(potential)
         np.put_along_axis(own, order, potential - potential.mean(0), 0)
         total += own.sum(1)
-    return 3 * real.shape[1] * total / projections
+    found: np.ndarray = 3 * real.shape[1] * total / projections
+    return found
 
 
 def _projected(real: np.ndarray, fake: np.ndarray, projections: int) -> Iterator[list[np.ndarray]]:
