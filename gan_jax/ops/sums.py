@@ -58,6 +58,6 @@ def batch_moments(x: Array, batches: int) -> tuple[Arrays, Callable[[Arrays, tup
     if batches == 1 and on_cpu():
         axes = tuple(range(x.ndim - 1))
         return (x.mean(axes), jnp.square(x).mean(axes)), lambda vs, _: vs
-    rows = x.size // x.shape[-1] // batches
+    rows = float(x.size // x.shape[-1] // batches)  # which may be beyond int32
     total, squares = sums((x, jnp.square(x)), batches)
     return (total / rows, squares / rows), spread

@@ -8,7 +8,7 @@ from gan_jax.util.errors import UserError, either, listed
 
 # What other codebases call a key: the end of its name here.
 ALIASES = {
-    **dict.fromkeys(("lr", "rate", "alpha", "step_size", "base_lr"), "learning_rate"),
+    **dict.fromkeys(("lr", "rate", "step_size", "base_lr"), "learning_rate"),
     **dict.fromkeys(("bs", "batch", "batchsize", "minibatch_size", "train_batch_size"), "batch_size"),
     **dict.fromkeys(("epochs", "epoch", "n_epochs", "num_epochs", "iterations", "iters", "n_iter", "niter"), "steps"),
     **dict.fromkeys(("num_steps", "n_steps", "max_steps", "total_steps", "train_steps", "kimg"), "steps"),

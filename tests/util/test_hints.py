@@ -73,7 +73,7 @@ def test_a_folder_that_is_not_there_is_said_before_what_else_differs(begun: Work
     dogs = small("gan")
     dogs.data.update({"source": "folder", "dir": str(tmp_path / "dgos")})
     dogs.loss = "hinge"
-    for data_source, kind in (("folder", "a folder of images"), ("npz", "an .npz file")):
+    for data_source, kind in (("folder", "a folder of images"), ("npz", "an .npz or .npy file")):
         dogs.data.source = data_source
         with pytest.raises(UserError, match=f"data.dir: .*dgos' is not there; the {data_source} source needs {kind}"):
             train.train(dogs, begun.path, ONE)
