@@ -140,8 +140,17 @@ def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[s
     labels = None
     if label_key in keys:
         found = _load(archive, label_key)
-        labels = check_labels(found, len(images), f"{path}, {label_key}", options.condition)
+        if not _unasked(found, options):
+            labels = check_labels(found, len(images), f"{path}, {label_key}", options.condition)
     return _ready(images, labels, path, image_key, options)
+
+
+def _unasked(labels: np.ndarray, options: Options) -> bool:
+    """Return whether labels are vectors, and no classes, of which nobody wants to know."""
+    several = labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf"
+    if not several or options.labels or options.condition:
+        return False
+    return bool((((labels != 0) & (labels != 1)).any(1) | (labels.sum(1) != 1)).any())
 
 
 def _ready(images: Images, labels: np.ndarray | None, path: Path, key: str, options: Options) -> Part:

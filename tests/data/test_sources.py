@@ -609,8 +609,14 @@ def test_what_is_wrong_with_arrays_is_said(kind: str, tmp_path: Path) -> None:
     arrays, message = WRONG_NPZ[kind]
     np.savez(tmp_path / "a.npz", allow_pickle=True, **arrays)
     with pytest.raises(UserError, match=message) as error:
-        load(source="npz", dir=str(tmp_path / "a.npz"))
+        load(source="npz", dir=str(tmp_path / "a.npz"), labels="labels" in arrays)
     assert "\n" not in str(error.value)
+
+
+def test_vectors_that_nobody_asks_for_are_no_classes(tmp_path: Path) -> None:
+    """Such as those that drawn images were told of."""
+    np.savez(tmp_path / "a.npz", images=noise(4, 8, 8, 3), labels=np.full((4, 2), 0.5, np.float32))
+    assert load(source="npz", dir=str(tmp_path / "a.npz")).classes == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
