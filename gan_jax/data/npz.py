@@ -12,7 +12,7 @@ import numpy as np
 
 from gan_jax.data.images import Decoded, Images, Rows, Stored, fits
 from gan_jax.data.options import Options
-from gan_jax.data.parts import Part, Source, check_images, check_labels
+from gan_jax.data.parts import Part, Source, check_images, check_labels, one_hot_rows
 from gan_jax.util import named
 from gan_jax.util.errors import UserError, clipped, listed, printable
 
@@ -148,9 +148,7 @@ def _part(archive: zipfile.ZipFile, image_key: str, label_key: str, keys: list[s
 def _unasked(labels: np.ndarray, options: Options) -> bool:
     """Return whether labels are vectors, and no classes, of which nobody wants to know."""
     several = labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf"
-    if not several or options.labels or options.condition:
-        return False
-    return bool((((labels != 0) & (labels != 1)).any(1) | (labels.sum(1) != 1)).any())
+    return several and not (options.labels or options.condition or one_hot_rows(labels).all())
 
 
 def _ready(images: Images, labels: np.ndarray | None, path: Path, key: str, options: Options) -> Part:

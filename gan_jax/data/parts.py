@@ -160,10 +160,17 @@ def _vectors(labels: np.ndarray, count: int, where: str, condition: int) -> np.n
     return found
 
 
+def one_hot_rows(labels: np.ndarray) -> np.ndarray:
+    """Return which rows of ``[N, K]`` are a single 1 and else 0: bool ``[N]``."""
+    if labels.dtype.kind not in "biuf":
+        return np.zeros(len(labels), bool)
+    found: np.ndarray = ((labels == 0) | (labels == 1)).all(1) & (labels.sum(1) == 1)
+    return found
+
+
 def _of_one_hot(labels: np.ndarray, where: str) -> np.ndarray:
     """Return the column of the one in each row ``[N, K]``."""
-    numbers = labels.dtype.kind in "biuf"
-    wrong = (~((labels == 0) | (labels == 1)).all(1) | (labels.sum(1) != 1)) if numbers else np.ones(len(labels), bool)
+    wrong = ~one_hot_rows(labels)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise UserError(
