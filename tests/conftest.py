@@ -38,6 +38,21 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the cases of ``slow.txt``."""
+    lines = (ROOT / "tests/slow.txt").read_text().splitlines()
+    slow = {line for line in lines if not line.startswith("#")}
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker("slow")
+    if not any("::" in argument for argument in config.args):
+        whole = {item.nodeid.partition("::")[0] for item in items}
+        unknown = {name for name in slow - {item.nodeid for item in items} if name.partition("::")[0] in whole}
+        if unknown:
+            raise pytest.UsageError(f"tests/slow.txt names no tests: {', '.join(sorted(unknown))}")
+
+
 def _own_place(path: Path) -> Path:
     """Makes a folder where the checkout's commands work, and what they leave in it isn't in the checkout."""
     path.mkdir()

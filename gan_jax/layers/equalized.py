@@ -16,6 +16,7 @@ from gan_jax.layers.modules import pointwise
 from gan_jax.ops.activations import leaky_relu
 from gan_jax.ops.conv import conv
 from gan_jax.ops.fir_conv import down_conv
+from gan_jax.ops.products import product
 from gan_jax.ops.resample import down
 
 Array = jax.Array
@@ -82,7 +83,8 @@ class EqualizedDense(Equalized):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return self.finished(x.astype(self.dtype) @ self.kernel((x.shape[-1], self.features)).astype(self.dtype))
+        kernel = self.kernel((x.shape[-1], self.features)).astype(self.dtype)
+        return self.finished(product(x.astype(self.dtype), kernel))
 
 
 class EqualizedConv(Equalized):

@@ -10,6 +10,7 @@ from jax import lax
 
 from gan_jax.ops.conv import conv, doubled_conv, halved_conv
 from gan_jax.ops.conv4 import strided_conv, transposed_conv
+from gan_jax.ops.products import product
 
 Array = jax.Array
 Dtype = Any
@@ -63,7 +64,8 @@ class Dense(Weighted):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return self.biased(x.astype(self.dtype) @ self.kernel((x.shape[-1], self.features)).astype(self.dtype))
+        kernel = self.kernel((x.shape[-1], self.features)).astype(self.dtype)
+        return self.biased(product(x.astype(self.dtype), kernel))
 
 
 class Conv(Weighted):
@@ -90,7 +92,7 @@ class Conv(Weighted):
 def pointwise(x: Array, kernel: Array) -> Array:
     """``x`` ``[N, H, W, f]`` by a kernel ``[1, 1, f, c]``."""
     # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
-    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+    return product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 class StridedConv(Weighted):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gan_jax.ops import winograd
+from gan_jax.ops import products, winograd
 from gan_jax.ops.conv4 import strided_conv, transposed_conv
 from gan_jax.ops.xla_cpu import held, on_cpu
 
@@ -27,6 +27,9 @@ def conv(x: Array, kernel: Array) -> Array:
     Returns:
       ``[N, H, W, c]``.
     """
+    if products.narrow(x):
+        border = len(kernel) // 2
+        return products.conv(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), kernel)
     tile = _tile(x.shape, kernel.shape)
     if tile:
         out: Array = winograd.conv(winograd.whole(x, tile, border=1), kernel, tile)
@@ -49,7 +52,7 @@ def patches_conv(x: Array, kernel: Array) -> Array:
     border = kernel_size // 2
     whole = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
     taps = [whole[:, i : i + height, j : j + width] for i in range(kernel_size) for j in range(kernel_size)]
-    return jnp.concatenate(taps, -1) @ kernel.reshape(kernel_size**2 * channels, -1)
+    return products.product(jnp.concatenate(taps, -1), kernel.reshape(kernel_size**2 * channels, -1))
 
 
 def doubled_conv(x: Array, kernel: Array) -> Array:
@@ -98,6 +101,9 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     if not on_cpu():
         gradient: Array = jax.linear_transpose(lambda kernel: conv_lax(x, kernel), like)(y)[0]
         return gradient
+    if products.narrow(x):
+        border = len(like) // 2
+        return products.kernel_gradient(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), y)
     tile = _tile(x.shape, like.shape)
     if tile:
         bordered, whole = winograd.whole(x, tile, border=1), winograd.whole(y, tile)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gan_jax.ops import winograd
+from gan_jax.ops import products, winograd
 from gan_jax.ops.xla_cpu import held, on_cpu, written
 
 Array = jax.Array
@@ -48,7 +48,10 @@ def strided_conv(fine: Array, kernel: Array) -> Array:
     if kernel.shape[2] <= _FEW_CHANNELS:
         if not on_cpu():
             return _valid_conv(_filled(_phases(fine)), _filled(_phase_kernel(kernel), axis=2))
-        return (_patches(fine).reshape(n * h * w, -1) @ kernel.reshape(-1, kernel.shape[3])).reshape(n, h, w, -1)
+        patches = _patches(fine).reshape(n * h * w, -1)
+        return products.product(patches, kernel.reshape(-1, kernel.shape[3])).reshape(n, h, w, -1)
+    if products.narrow(fine):
+        return products.conv(_phases(fine), _phase_kernel(kernel))
     tile = _tile((n, h, w, kernel.shape[3]), kernel.shape[2], h * w)
     if tile:
         out: Array = winograd.conv(_phases(fine, tile), _phase_kernel(kernel), tile)
@@ -72,6 +75,8 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
         return (_transposed_conv_columns if on_cpu() else _transposed_conv_subpixel)(coarse, kernel)
     if not on_cpu():
         return _transposed_conv_lax(coarse, kernel)
+    if products.narrow(coarse):
+        return _pixels(products.adjoint(coarse, _phase_kernel(kernel)))
     tile = _tile(coarse.shape, f, (coarse.shape[1] + 1) * (coarse.shape[2] + 1))
     if tile:
         return _transposed_conv_winograd(coarse, kernel, tile)
@@ -112,7 +117,9 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
         return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
     if f <= _FEW_CHANNELS:
         patches = _patches(fine).reshape(-1, 16 * f)
-        return (patches.T @ coarse.reshape(len(patches), -1)).reshape(4, 4, f, -1)
+        return products.product(patches, coarse.reshape(len(patches), -1), "tn").reshape(4, 4, f, -1)
+    if products.narrow(fine):
+        return _whole_kernel(products.kernel_gradient(_phases(fine), coarse))
     tile = _tile(coarse.shape, f, coarse.shape[1] * coarse.shape[2])
     if tile:
         return _whole_kernel(winograd.kernel_gradient(_phases(fine, tile), winograd.whole(coarse, tile), 2, tile))
@@ -175,14 +182,15 @@ def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
     """One matmul to the 16 f columns of each coarse pixel, then their overlapping sums (col2im)."""
     n, h, w, c = coarse.shape
     f = kernel.shape[2]
-    columns = (coarse.reshape(-1, c) @ kernel.reshape(16 * f, c).T).reshape(n, h, w, 2, 2, 2, 2, f)
+    found = products.unrounded(coarse.reshape(-1, c), kernel.reshape(16 * f, c), "nt")
+    columns = found.reshape(n, h, w, 2, 2, 2, 2, f)
     parts = [
         jnp.pad(columns[:, :, :, p, :, q], ((0, 0), (p, 1 - p), (q, 1 - q), (0, 0), (0, 0), (0, 0)))
         for p in (0, 1)
         for q in (0, 1)
     ]
     blocks = parts[0] + parts[1] + parts[2] + parts[3]
-    return _depth_to_space(blocks.reshape(n, h + 1, w + 1, 4 * f))
+    return _depth_to_space(blocks.reshape(n, h + 1, w + 1, 4 * f)).astype(coarse.dtype)
 
 
 def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
@@ -196,6 +204,11 @@ def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
 def _transposed_conv_winograd(coarse: Array, kernel: Array, tile: int) -> Array:
     _, h, w, _ = coarse.shape
     blocks = winograd.adjoint(winograd.whole(coarse, tile), _phase_kernel(kernel), tile)[:, : h + 1, : w + 1]
+    return _pixels(blocks)
+
+
+def _pixels(blocks: Array) -> Array:
+    """`_depth_to_space`, in a loop of its own."""
     pixels: Array = written(_depth_to_space(held(blocks)))
     return pixels
 
@@ -241,5 +254,6 @@ def _patches(fine: Array) -> Array:
     """Return the 4x4 window of every coarse pixel: ``[N, 2H, 2W, f] -> [N, H, W, 4, 4, f]``."""
     h, w = fine.shape[1], fine.shape[2]
     padded = jnp.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = written(padded) if products.narrow(fine) else padded
     rows = jnp.stack([padded[:, i : i + h : 2] for i in range(4)], axis=3)
     return held(jnp.stack([rows[:, :, j : j + w : 2] for j in range(4)], axis=4))

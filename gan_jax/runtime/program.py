@@ -27,8 +27,11 @@ from gan_jax.runtime import lockstep as logical
 from gan_jax.runtime.placement import AXIS, replicated, sharded
 from gan_jax.util import progress
 
-# Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast.
-_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast. Products of float32
+# neither; those of bfloat16 take up to 6 times as long by Eigen.
+_YNN = "xla_cpu_experimental_ynn_fusion_type"
+_CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
+_NARROW_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
 # computed twice, of which it would keep the first, what ``remat`` needs.
 _BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -127,16 +130,17 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     in_axes = (None, None, None, 0, *in_axes)
     mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
     # With these options the bits depend on how many devices share the cores, as was measured: not for logical shards.
-    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(devices))
+    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(gan, devices))
 
 
-def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
+def _options(gan: GAN, devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Compiler options that pay there (`benchmarks.train_step`). Graphs are untried on several GPUs and on AMD's.
 
     (NVIDIA's names of older cards, as Tesla T4, don't begin so; those go without.)
     """
     if devices[0].platform == "cpu":
-        return _known(_CPU_OPTIONS) | _BARRIERS
+        narrow = jnp.bfloat16 in (getattr(network, "dtype", None) for network in (gan.generator, gan.discriminator))
+        return _known(_NARROW_OPTIONS if narrow else _CPU_OPTIONS) | _BARRIERS
     return _known(_CUDA_OPTIONS) if len(devices) == 1 and "NVIDIA" in devices[0].device_kind else {}
 
 
@@ -191,7 +195,7 @@ class Population:
         run = jax.vmap(one, (0, None, None, None)) if together else one
         mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
         self.devices, self.slots, self.together = devices, slots, together
-        self.chunk = Chunk(mapped, capacity, (), _options(devices))
+        self.chunk = Chunk(mapped, capacity, (), _options(gan, devices))
 
     def put(self, states: Sequence[GANState]) -> list[Any]:
         """Put the trials' states on their devices; empty slots repeat the last."""

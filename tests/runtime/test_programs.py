@@ -138,11 +138,21 @@ def test_no_step_on_a_gpu_has_a_loop_of_unknown_length(on_cpu: bool, monkeypatch
 
 def test_graphs_are_for_one_gpu_of_nvidia() -> None:
     nvidia, other = (mock.Mock(platform="gpu", device_kind=kind) for kind in ("NVIDIA H100 80GB HBM3", "AMD MI300X"))
-    graphs = program._options([nvidia])
+    gan = parts(small("gan"))[0]
+    graphs = program._options(gan, [nvidia])
     assert graphs in ({}, program._CUDA_OPTIONS)  # none if this XLA doesn't know them
-    assert program._options([nvidia, nvidia]) == program._options([other]) == {}
+    assert program._options(gan, [nvidia, nvidia]) == program._options(gan, [other]) == {}
     assert program._known({"xla_gpu_enable_command_buffer": "FUSION"})
     assert program._known({"xla_gpu_enable_command_buffer": "SOMETHING"}) == {}
+
+
+def test_products_of_bfloat16_are_of_the_library_that_is_fast_at_them() -> None:
+    config = small("dcgan")
+    found = []
+    for config.compute_dtype in ("float32", "bfloat16"):
+        options = program._options(parts(config)[0], jax.devices()[:1])
+        found.append("INDIVIDUAL_DOT" in str(options.get(program._YNN, "")))
+    assert found == [False, program._known(program._NARROW_OPTIONS) != {}]
 
 
 def deepest_loop(program: Any) -> int:
