@@ -74,25 +74,29 @@ def update(
     """
     hyperparams = hyperparams_now(gan, state)
     context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
-    player, remembered = (state.discriminator, state.memory["terms"])
+    found = (state.discriminator, state.memory["terms"])
+
+    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
+        substep, image, label = inputs
+        shared = _made(context, Examples(image, label, substep), state.generator)[0]
+        return discriminator_step(context, before, shared)
+
+    alone = gan.d_steps if gan.g_batches else gan.d_steps - 1
     if gan.d_steps > 1:
-
-        def early_step(carry: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, None]:
-            substep, image, label = inputs
-            shared = _made(context, Examples(image, label, substep), state.generator)[0]
-            return discriminator_step(context, carry, shared)[0], None
-
-        last = gan.d_steps - 1
-        early = (jnp.arange(last), batch["image"][:last], batch["label"][:last])
-        (player, remembered), _ = jax.lax.scan(early_step, (player, remembered), early)
+        inputs = (jnp.arange(alone), batch["image"][:alone], batch["label"][:alone])
+        found, each = jax.lax.scan(step_alone, found, inputs)
+        d_metrics = jax.tree.map(lambda x: x[-1], each)
+    elif alone:
+        found, d_metrics = step_alone(found, (jnp.zeros((), jnp.int32), batch["image"][0], batch["label"][0]))
 
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
     examples = Examples(batch["image"][gan.d_steps - 1], batch["label"][gan.d_steps - 1], gan.d_steps - 1)
     of_g = _generators_own(context, examples) if gan.g_batches else (context, examples)
     shared, pull_back, stats = _made(*of_g, state.generator)
-    of_d = _made(context, examples, state.generator)[0] if gan.g_batches else shared
-    (player, remembered), d_metrics = discriminator_step(context, (player, remembered), of_d)
+    if alone < gan.d_steps:
+        found, d_metrics = discriminator_step(context, found, shared)
+    player, remembered = found
     players = (state.generator.replace(stats=stats), player)
     (generator, remembered), g_metrics = generator_step(of_g[0], (players, remembered), (shared, pull_back))
     metrics = {**d_metrics, **g_metrics}

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.gan import GAN, Array
-from gan_jax.core.state import GANState, finite
+from gan_jax.core.gan import GAN, Array, Hyperparams
+from gan_jax.core.state import GANState, finite, init_state
 from gan_jax.core.update import Metrics, update
 from gan_jax.layers import cross_device_mean
 from gan_jax.ops.xla_cpu import on_cpu
@@ -41,6 +41,16 @@ _CUDA_OPTIONS: dict[str, str | bool] = {
     "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION,"
     "CONDITIONAL,WHILE"
 }
+
+
+# Of programs that run once: LLVM's effort takes twice the time to compile them, and wins milliseconds.
+_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+
+
+def begun(gan: GAN, seed: Any, hyperparams: Hyperparams) -> GANState:
+    """Return `init_state`'s, compiled: the same bits for a run alone and for a trial of a sweep."""
+    state: GANState = jax.jit(init_state, static_argnums=0, compiler_options=_known(_ONCE))(gan, seed, hyperparams)
+    return state
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_jax import build
 from gan_jax.config import OBSERVING
-from gan_jax.core.state import GANState, init_state
+from gan_jax.core.state import GANState
 from gan_jax.runs import origin
 from gan_jax.runs.checkpoint import Checkpoints, DamagedError
 from gan_jax.runs.report import write_report
@@ -87,7 +87,7 @@ class Population:
                 )
                 place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
-            begun = [jax.jit(init_state, static_argnums=0)(m.gan, m.config.seed, m.hyperparams) for m in self.members]
+            begun = [program.begun(m.gan, np.uint32(m.config.seed), m.hyperparams) for m in self.members]
             states = jax.device_get(begun)
             if config.init_from and not set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)):
                 states = self.inherited(states)

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from gan_jax import build, sides
 from gan_jax.core.carry import next_stage
 from gan_jax.core.gan import GAN, Hyperparams
-from gan_jax.core.state import GANState, init_state, state_shapes
+from gan_jax.core.state import GANState, state_shapes
 from gan_jax.data import Dataset
 from gan_jax.data.feed import Feed
 from gan_jax.evaluate import Evaluator
-from gan_jax.runtime import placement
+from gan_jax.runtime import placement, program
 from gan_jax.stages import Stage
 from gan_jax.util.errors import UserError
 
@@ -58,8 +58,7 @@ class Part:
 
     def first_state(self, seed: int) -> GANState:
         """Return a state before the first step."""
-        state: GANState = jax.jit(lambda seed: init_state(self.gan, seed, self.hyper))(np.uint32(seed))
-        return state
+        return program.begun(self.gan, np.uint32(seed), self.hyper)
 
     def entered(self, state: GANState) -> tuple[GANState, str]:
         """Return the state with which it begins, ``state`` being the last of the stage before; and what fits, in words.
