@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.evaluate import metrics
+from gan_jax.runtime.pairs import of_pairs
 
 _HALVES = 50  # random ones, for recall
 WIDTH = 1.959964  # standard deviations to each side of 95 % of a normal distribution
@@ -151,7 +152,7 @@ def _mean_kernels(rows: Any, x: Any, y: Any) -> Any:
         return (products / rows.shape[1] + 1) ** 3
 
     own = kernel(jnp.square(rows).sum(1))
-    return jnp.stack([kernel(metrics.products(rows, x)).mean(1), own, kernel(metrics.products(rows, y)).mean(1)])
+    return jnp.stack([kernel(of_pairs(rows, x)).mean(1), own, kernel(of_pairs(rows, y)).mean(1)])
 
 
 def _manifold_errors(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:

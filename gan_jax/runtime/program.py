@@ -32,6 +32,8 @@ from gan_jax.util import progress
 _YNN = "xla_cpu_experimental_ynn_fusion_type"
 _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
 _NARROW_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+# Of passes without reductions that matter: Inception's features take half the time without YNN's products.
+_PASS_OPTIONS: dict[str, str | bool] = {_YNN: ""}
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
 # computed twice, of which it would keep the first, what ``remat`` needs.
 _BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -339,7 +341,14 @@ def map_examples(
       numbers on the host, the results of ``count`` examples as NumPy arrays ``[count, ...]``.
     """
     mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=tuple(devices))
-    together = shard * len(devices)
+    options = _known(_PASS_OPTIONS) if devices[0].platform == "cpu" else {}
+    together, programs = shard * len(devices), {}
+
+    def compiled(*arguments: Any) -> Any:
+        kinds = str(jax.tree.map(lambda x: (x.shape, x.dtype), arguments))
+        if kinds not in programs:
+            programs[kinds] = mapped.lower(*arguments).compile(compiler_options=options or None)
+        return programs[kinds](*arguments)
 
     def run(common: Any, fetch: Callable[[np.ndarray], Any], count: int) -> Any:
         common = replicated(common, devices)
@@ -348,7 +357,7 @@ def map_examples(
             for start in range(0, count, together):
                 numbers = np.minimum(np.arange(start, start + together), count - 1)
                 examples = jax.tree.map(lambda x: x.reshape(len(devices), shard, *x.shape[1:]), fetch(numbers))
-                parts.append(jax.tree.map(np.asarray, mapped(common, examples)))
+                parts.append(jax.tree.map(np.asarray, compiled(common, examples)))
                 bar.update(min(together, count - start))
         flat = [jax.tree.map(lambda x: x.reshape(together, *x.shape[2:]), part) for part in parts]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *flat)

@@ -34,8 +34,8 @@ FAULTS = (
     Fault(
         "labels-of-other-d-steps",
         "gan_jax/core/update.py",
-        'batch["label"][:last])',
-        'batch["label"][1 : last + 1])',
+        'batch["label"][:alone])',
+        'jnp.roll(batch["label"], 1, 0)[:alone])',
         (f"{_STEPS}[cgan]",),
         "D's early steps see images with the labels of others.",
     ),
@@ -195,8 +195,8 @@ FAULTS = (
     Fault(
         "d-steps-counted-from-one",
         "gan_jax/core/update.py",
-        "early = (jnp.arange(last),",
-        "early = (jnp.arange(1, last + 1),",
+        "inputs = (jnp.arange(alone),",
+        "inputs = (jnp.arange(1, alone + 1),",
         (f"{_STEPS}[cgan]",),
         "Two D steps of a step have the same random numbers.",
     ),

@@ -10,6 +10,8 @@ from tests.faults.__main__ import outcome
 from tests.faults.fault import Fault, quick_tests
 from tests.helpers import ROOT
 
+SLOW = (ROOT / "tests/slow.txt").read_text().splitlines()
+
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_faults_text_is_there_once_and_its_tests_are_quick_ones(name: str) -> None:
@@ -20,6 +22,7 @@ def test_a_faults_text_is_there_once_and_its_tests_are_quick_ones(name: str) -> 
     for test in fault.tests:
         file, function = test.split("::")
         assert function.split("[")[0] in quick_tests(ROOT / file), test
+        assert test not in SLOW, test
     assert re.fullmatch(r"[a-z0-9-]+", fault.name)
     assert fault.breaks.endswith(".")
 
