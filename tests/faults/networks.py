@@ -331,4 +331,28 @@ FAULTS = (
         ("tests/models/test_r3gan.py::test_a_preset_has_the_published_parameters_and_numbers",),
         "A schedule of an average's half-life takes its last value for steps.",
     ),
+    Fault(
+        "bfloat16-is-rounded-before-it-is-summed",
+        "gan_jax/ops/products.py",
+        "preferred_element_type=jnp.float32",
+        "preferred_element_type=a.dtype",
+        ("tests/ops/test_products.py::test_a_product_is_rounded_once",),
+        "Convolutions in bfloat16 round each tap, and take a product six times as slow.",
+    ),
+    Fault(
+        "blocks-of-rows-in-the-wrong-place",
+        "gan_jax/ops/products.py",
+        "return written(blocks.transpose(1, 0, 2)).reshape(columns, rows)",
+        "return written(blocks.transpose(0, 1, 2)).reshape(columns, rows)",
+        ("tests/ops/test_products.py::test_a_product_is_rounded_once",),
+        "Gradients of kernels in bfloat16 are of mixed pixels.",
+    ),
+    Fault(
+        "moved-a-tap-too-far",
+        "gan_jax/ops/products.py",
+        "below = (i, side - 1 - i)",
+        "below = (side - 1 - i, i)",
+        ("tests/ops/test_products.py::test_convolutions_are_those_of_the_definition",),
+        "Transposed convolutions in bfloat16 are of a flipped kernel.",
+    ),
 )
