@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.nodeid in slow:
             item.add_marker("slow")
-    if not any("::" in argument for argument in config.args):
+    if not (config.getoption("lf", False) or any("::" in argument for argument in config.args)):
         whole = {item.nodeid.partition("::")[0] for item in items}
         unknown = {name for name in slow - {item.nodeid for item in items} if name.partition("::")[0] in whole}
         if unknown:

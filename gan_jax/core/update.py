@@ -76,7 +76,7 @@ def update(
     context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
     found = (state.discriminator, state.memory["terms"])
 
-    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
+    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array | int, Array, Array]) -> tuple[Any, Metrics]:
         substep, image, label = inputs
         shared = _made(context, Examples(image, label, substep), state.generator)[0]
         return discriminator_step(context, before, shared)
@@ -87,7 +87,7 @@ def update(
         found, each = jax.lax.scan(step_alone, found, inputs)
         d_metrics = jax.tree.map(lambda x: x[-1], each)
     elif alone:
-        found, d_metrics = step_alone(found, (jnp.zeros((), jnp.int32), batch["image"][0], batch["label"][0]))
+        found, d_metrics = step_alone(found, (0, batch["image"][0], batch["label"][0]))
 
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.

@@ -100,6 +100,7 @@ def root(covariance: np.ndarray) -> np.ndarray:
     Cholesky's takes a tenth of the time, and is there unless samples are about as few as features, or fewer. Of a
     covariance that isn't finite, no number of the root is.
     """
+    covariance = np.asarray(covariance, np.float64)
     if not np.isfinite(covariance).all():
         return np.full_like(covariance, np.nan)
     try:
@@ -131,7 +132,10 @@ def frechet_influences(root1: np.ndarray, mean1: np.ndarray, features: np.ndarra
     is that of the rest.
     """
     mean, covariance = moments(features)
-    values, vectors = np.linalg.eigh(root1.T @ covariance @ root1)
+    product = root1.T @ covariance @ root1
+    if not np.isfinite(product).all():
+        return np.full(len(features), np.nan)
+    values, vectors = np.linalg.eigh(product)
     some = values > values[-1] * len(values) * np.finfo(values.dtype).eps
     turned = root1 @ vectors * np.where(some, np.where(some, values, 1) ** -0.25, 0)
     unbiased, found = len(features) / (len(features) - 1), []
@@ -220,6 +224,8 @@ def _projected(real: np.ndarray, fake: np.ndarray, projections: int) -> Iterator
 
 def _mmd(x: Any, y: Any) -> float:
     n, d = x.shape
+    if n < 2:
+        return math.nan
     # Kernels in float32, whose rounding averages out over n^2 pairs: sums of a million change in the eleventh digit.
     (of_x, own_x), (of_y, own_y), (of_both, _) = (_cubes(of_pairs(a, b), d) for a, b in ((x, x), (y, y), (x, y)))
     return float((of_x - own_x + of_y - own_y) / (n * (n - 1)) - 2 * of_both / n**2)

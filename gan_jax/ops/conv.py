@@ -27,13 +27,12 @@ def conv(x: Array, kernel: Array) -> Array:
     Returns:
       ``[N, H, W, c]``.
     """
-    if products.narrow(x):
-        border = len(kernel) // 2
-        return products.conv(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), kernel)
     tile = _tile(x.shape, kernel.shape)
     if tile:
         out: Array = winograd.conv(winograd.whole(x, tile, border=1), kernel, tile)
         return out[:, : x.shape[1], : x.shape[2]]
+    if products.narrow(x):
+        return products.conv(_bordered(x, len(kernel) // 2), kernel)
     return conv_lax(x, kernel)
 
 
@@ -50,7 +49,7 @@ def patches_conv(x: Array, kernel: Array) -> Array:
     _, height, width, channels = x.shape
     kernel_size = kernel.shape[0]
     border = kernel_size // 2
-    whole = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
+    whole = _bordered(x, border)
     taps = [whole[:, i : i + height, j : j + width] for i in range(kernel_size) for j in range(kernel_size)]
     return products.product(jnp.concatenate(taps, -1), kernel.reshape(kernel_size**2 * channels, -1))
 
@@ -101,19 +100,23 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     if not on_cpu():
         gradient: Array = jax.linear_transpose(lambda kernel: conv_lax(x, kernel), like)(y)[0]
         return gradient
-    if products.narrow(x):
-        border = len(like) // 2
-        return products.kernel_gradient(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), y)
     tile = _tile(x.shape, like.shape)
     if tile:
         bordered, whole = winograd.whole(x, tile, border=1), winograd.whole(y, tile)
         by_tiles: Array = winograd.kernel_gradient(bordered, whole, len(like), tile)
         return by_tiles
+    if products.narrow(x):
+        return products.kernel_gradient(_bordered(x, len(like) // 2), y)
     # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
     # folding the transposes back into the convolution.
     x_t, y_t = held((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
     out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
     return out.transpose(1, 2, 0, 3)
+
+
+def _bordered(x: Array, width: int) -> Array:
+    """``x`` with a border of zeros."""
+    return jnp.pad(x, ((0, 0), (width, width), (width, width), (0, 0)))
 
 
 def _tile(shape: tuple[int, ...], kernel: tuple[int, ...]) -> int:

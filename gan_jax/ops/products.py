@@ -9,6 +9,7 @@ Elsewhere, and for other types, a `product` is what ``@`` makes, and `narrow` sa
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def narrow(x: Array) -> bool:
 
 
 def product(a: Array, b: Array, kind: str = "nn") -> Array:
-    """Multiply matrices, in their type, to any order of derivative.
+    """Multiply matrices, in their type; differentiable to any order, in reverse mode.
 
     Args:
       a: ``[..., k]``; ``[k, m]`` for kind tn.
@@ -39,7 +40,7 @@ def product(a: Array, b: Array, kind: str = "nn") -> Array:
     if not narrow(a):
         return _plain(a, b, kind)
     found: Array = _product(_rows(a), b, kind)
-    return found if kind == "tn" else found.reshape(*a.shape[:-1], -1)
+    return found if kind == "tn" else found.reshape(*a.shape[:-1], found.shape[-1])
 
 
 def unrounded(a: Array, b: Array, kind: str = "nn") -> Array:
@@ -51,27 +52,29 @@ def conv(x: Array, kernel: Array) -> Array:
     """Cross-correlation without padding: ``[N, H + r - 1, W + r - 1, f]`` and ``[r, r, f, c]`` to ``[N, H, W, c]``."""
     side = len(kernel)
     n, h, w, _ = (length - side + 1 if axis in (1, 2) else length for axis, length in enumerate(x.shape))
-    found = None
-    for i in range(side):  # a row of the kernel at a time, so that few results are in memory at once
+    found: Any = 0.0
+    for i in range(side):
+        x, found = held((x, found))  # a row of the kernel waits for the one before: few results are in memory at once
         taps = held([_rows(x[:, i : i + h, j : j + w]) for j in range(side)])
         parts = held([_sums(tap, kernel[i, j], "nn") for j, tap in enumerate(taps)])
-        found = sum(parts[1:], parts[0] if found is None else found + parts[0])
-    assert found is not None
-    return found.astype(x.dtype).reshape(n, h, w, -1)
+        found = sum(parts, found)
+    rounded: Array = found.astype(x.dtype).reshape(n, h, w, -1)
+    return rounded
 
 
 def adjoint(y: Array, kernel: Array) -> Array:
     """Return the adjoint of `conv` in its image: ``[N, H, W, c] -> [N, H + r - 1, W + r - 1, f]``."""
     n, h, w, _ = y.shape
     side, _, f, _ = kernel.shape
-    found = None
+    found: Any = 0.0
     for i in range(side):
+        y, found = held((y, found))
         parts = held([_sums(_rows(y), kernel[i, j], "nt").reshape(n, h, w, f) for j in range(side)])
         below = (i, side - 1 - i)
         moved = [jnp.pad(part, ((0, 0), below, (j, side - 1 - j), (0, 0))) for j, part in enumerate(parts)]
-        found = sum(moved[1:], moved[0] if found is None else held(found) + moved[0])
-    assert found is not None
-    return found.astype(y.dtype)
+        found = sum(moved, found)
+    rounded: Array = found.astype(y.dtype)
+    return rounded
 
 
 def kernel_gradient(x: Array, y: Array) -> Array:
@@ -79,8 +82,11 @@ def kernel_gradient(x: Array, y: Array) -> Array:
     _, h, w, _ = y.shape
     side = x.shape[1] - h + 1
     turned = _transposed(_rows(y))
-    taps = held([_rows(x[:, i : i + h, j : j + w]) for i in range(side) for j in range(side)])
-    parts = held([_sums(turned, tap, "nn").astype(x.dtype) for tap in taps])
+    parts: list[Array] = []
+    for i in range(side):
+        x, parts = held((x, parts))
+        taps = held([_rows(x[:, i : i + h, j : j + w]) for j in range(side)])
+        parts = parts + held([_sums(turned, tap, "nn").astype(x.dtype) for tap in taps])
     return jnp.stack([_transposed(part) for part in parts]).reshape(side, side, *parts[0].shape[::-1])
 
 

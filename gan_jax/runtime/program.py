@@ -27,11 +27,10 @@ from gan_jax.runtime import lockstep as logical
 from gan_jax.runtime.placement import AXIS, replicated, sharded
 from gan_jax.util import progress
 
-# Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast. Products of float32
-# neither; those of bfloat16 take up to 6 times as long by Eigen.
-_YNN = "xla_cpu_experimental_ynn_fusion_type"
+# Reductions by the YNN library, and convolutions not, for which Eigen is up to 1.5 times as fast. Products neither, but
+# where there are some of bfloat16, which take up to 6 times as long by Eigen.
+_YNN, _PRODUCTS = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
 _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
-_NARROW_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 # Of passes without reductions that matter: Inception's features take half the time without YNN's products.
 _PASS_OPTIONS: dict[str, str | bool] = {_YNN: ""}
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
@@ -94,7 +93,7 @@ class Chunk:
         arguments = (state, np.int32(steps), data, share, *self._constants)
         if self.compiled is None:
             with progress.elapsed("compiling"):
-                self.compiled = self.mapped.lower(*arguments).compile(compiler_options=self.options or None)
+                self.compiled = _compiled(self.mapped.lower(*arguments), self.options)
             distributed.barrier()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
         final: tuple[GANState, Metrics] = self.compiled(*arguments)
         return final
@@ -142,17 +141,23 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     in_axes = (None, None, None, 0, *in_axes)
     mapped = jax.pmap(run, AXIS, in_axes=in_axes, out_axes=None, devices=tuple(devices), donate_argnums=0)
     # With these options the bits depend on how many devices share the cores, as was measured: not for logical shards.
-    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(gan, devices))
+    return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(devices))
 
 
-def _options(gan: GAN, devices: Sequence[jax.Device]) -> dict[str, Any]:
+def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
+    """Compile ``lowered`` with ``options``, and YNN's products where those pay."""
+    if _YNN in options and "bf16" in lowered.as_text():
+        options = options | {_YNN: ",".join(filter(None, (options[_YNN], _PRODUCTS)))}
+    return lowered.compile(compiler_options=options or None)
+
+
+def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Compiler options that pay there (`benchmarks.train_step`). Graphs are untried on several GPUs and on AMD's.
 
     (NVIDIA's names of older cards, as Tesla T4, don't begin so; those go without.)
     """
     if devices[0].platform == "cpu":
-        narrow = jnp.bfloat16 in (getattr(network, "dtype", None) for network in (gan.generator, gan.discriminator))
-        return _known(_NARROW_OPTIONS if narrow else _CPU_OPTIONS) | _BARRIERS
+        return _known(_CPU_OPTIONS) | _BARRIERS
     return _known(_CUDA_OPTIONS) if len(devices) == 1 and "NVIDIA" in devices[0].device_kind else {}
 
 
@@ -207,7 +212,7 @@ class Population:
         run = jax.vmap(one, (0, None, None, None)) if together else one
         mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
         self.devices, self.slots, self.together = devices, slots, together
-        self.chunk = Chunk(mapped, capacity, (), _options(gan, devices))
+        self.chunk = Chunk(mapped, capacity, (), _options(devices))
 
     def put(self, states: Sequence[GANState]) -> list[Any]:
         """Put the trials' states on their devices; empty slots repeat the last."""
@@ -347,7 +352,7 @@ def map_examples(
     def compiled(*arguments: Any) -> Any:
         kinds = str(jax.tree.map(lambda x: (x.shape, x.dtype), arguments))
         if kinds not in programs:
-            programs[kinds] = mapped.lower(*arguments).compile(compiler_options=options or None)
+            programs[kinds] = _compiled(mapped.lower(*arguments), options)
         return programs[kinds](*arguments)
 
     def run(common: Any, fetch: Callable[[np.ndarray], Any], count: int) -> Any:

@@ -131,6 +131,16 @@ def test_a_samples_influence_is_the_derivative_by_its_share(count: int) -> None:
     assert ROOTED.error(fake) == pytest.approx(np.std(found) / count**0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("bad", ["data", "samples"])
+@pytest.mark.parametrize("features", [3, 20])
+def test_features_that_are_not_finite_have_no_distance_and_no_error(features: int, bad: str) -> None:
+    sets = dict(zip(("data", "samples"), np.random.default_rng(0).normal(size=(2, 50, features)), strict=True))
+    sets[bad][7, 1] = np.nan
+    known = rooted(metrics.moments(sets["data"]))
+    assert np.isnan(known.distance(sets["samples"]))
+    assert np.isnan(known.error(sets["samples"]))
+
+
 def test_the_inception_scores_error_is_the_plain_bootstraps() -> None:
     logits = features(1000, 13) @ np.random.default_rng(5).normal(size=(8, 4)) * 2
     found = errors(ROOTED, REAL, (features(20, 1), logits))["inception_score"]

@@ -68,8 +68,18 @@ def test_more_axes_than_two_and_other_types_are_multiplied_as_they_are() -> None
     full = a.astype(jnp.float32), b.astype(jnp.float32)
     assert (products.product(*full) == full[0] @ full[1]).all()
     assert not products.narrow(full[0])
+    assert products.product(a[:0], b).shape == (0, 3, 4)
     with for_any_machine():
         assert not products.narrow(a)
+
+
+def test_few_results_are_in_memory_at_once() -> None:
+    x, kernel = drawn(8, 18, 18, 16), drawn(3, 3, 16, 32, seed=1)
+    one = 8 * 16 * 16 * 32 * 4  # bytes, in float32
+    training = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    taken = jax.jit(products.conv).lower(x, kernel).compile(compiler_options=training).memory_analysis()
+    assert taken is not None
+    assert taken.temp_size_in_bytes < 7 * one  # a row's three, their sum and what they are made of, not all nine
 
 
 @pytest.mark.parametrize(("side", "height", "width"), [(1, 4, 5), (2, 3, 5), (3, 4, 4)])
@@ -96,7 +106,7 @@ def test_layers_are_made_of_products_with_float32_sums(channels: int) -> None:
         conv4.strided_conv: (fine, kernel),
         conv4.transposed_conv: (coarse, kernel),
         conv4.kernel_gradient: (fine, coarse),
-        conv.conv: (coarse, square),
+        conv.conv: (coarse, square),  # too small for tiles
         conv.kernel_gradient: (coarse, coarse, square),
         conv.patches_conv: (coarse, square),
     }

@@ -138,21 +138,23 @@ def test_no_step_on_a_gpu_has_a_loop_of_unknown_length(on_cpu: bool, monkeypatch
 
 def test_graphs_are_for_one_gpu_of_nvidia() -> None:
     nvidia, other = (mock.Mock(platform="gpu", device_kind=kind) for kind in ("NVIDIA H100 80GB HBM3", "AMD MI300X"))
-    gan = parts(small("gan"))[0]
-    graphs = program._options(gan, [nvidia])
+    graphs = program._options([nvidia])
     assert graphs in ({}, program._CUDA_OPTIONS)  # none if this XLA doesn't know them
-    assert program._options(gan, [nvidia, nvidia]) == program._options(gan, [other]) == {}
+    assert program._options([nvidia, nvidia]) == program._options([other]) == {}
     assert program._known({"xla_gpu_enable_command_buffer": "FUSION"})
     assert program._known({"xla_gpu_enable_command_buffer": "SOMETHING"}) == {}
 
 
 def test_products_of_bfloat16_are_of_the_library_that_is_fast_at_them() -> None:
-    config = small("dcgan")
-    found = []
-    for config.compute_dtype in ("float32", "bfloat16"):
-        options = program._options(parts(config)[0], jax.devices()[:1])
-        found.append("INDIVIDUAL_DOT" in str(options.get(program._YNN, "")))
-    assert found == [False, program._known(program._NARROW_OPTIONS) != {}]
+    for dtype, fast in ((jnp.float32, ""), (jnp.bfloat16, program._PRODUCTS)):
+        lowered = mock.Mock(wraps=jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4), dtype)))
+        lowered.compile = mock.Mock()
+        for before in ("", "LIBRARY_FUSION_TYPE_REDUCE"):
+            program._compiled(lowered, {program._YNN: before})
+            asked = lowered.compile.call_args.kwargs["compiler_options"][program._YNN]
+            assert asked.split(",") == ([name for name in (before, fast) if name] or [""])
+        program._compiled(lowered, {})
+        assert lowered.compile.call_args.kwargs["compiler_options"] is None
 
 
 def deepest_loop(program: Any) -> int:
