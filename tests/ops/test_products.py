@@ -76,7 +76,7 @@ def test_more_axes_than_two_and_other_types_are_multiplied_as_they_are() -> None
 def test_few_results_are_in_memory_at_once() -> None:
     x, kernel = drawn(8, 18, 18, 16), drawn(3, 3, 16, 32, seed=1)
     one = 8 * 16 * 16 * 32 * 4  # bytes, in float32
-    training = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    training: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
     taken = jax.jit(products.conv).lower(x, kernel).compile(compiler_options=training).memory_analysis()
     assert taken is not None
     assert taken.temp_size_in_bytes < 7 * one  # a row's three, their sum and what they are made of, not all nine
