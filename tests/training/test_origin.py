@@ -12,8 +12,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from gan_jax import build
-from gan_jax.core.state import GANState, init_state, named_leaves
+from gan_jax.core.state import GANState, named_leaves
 from gan_jax.runs import origin
+from gan_jax.runtime import program
 from gan_jax.sweeps.sweep import sweep
 from gan_jax.training.train import train
 from gan_jax.util.errors import UserError
@@ -36,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GANState]:
 
 def fresh(config: ConfigDict) -> GANState:
     gan, hyper = build.build_gan(config)
-    state: GANState = jax.device_get(jax.jit(lambda: init_state(gan, config.seed, hyper))())
+    state: GANState = jax.device_get(program.begun(gan, np.uint32(config.seed), hyper))
     return state
 
 
