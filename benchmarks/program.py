@@ -110,7 +110,7 @@ class Program:
         self.feed = build.build_feed(config, self.gan, self.dataset, devices)
         shards = config.parallel.logical_shards
         self.chunk = program.compile_chunk(self.gan, self.feed.fetch, self.feed.capacity, devices, shards)
-        state = jax.jit(init_state, static_argnums=0)(self.gan, config.seed, self.hyper)
+        state = program.begun(self.gan, config.seed, self.hyper)
         self.state = placement.replicated(state, devices)
 
     def run(self, steps: int) -> Metrics:

@@ -81,7 +81,7 @@ def update(
         shared = _made(context, Examples(image, label, substep), state.generator)[0]
         return discriminator_step(context, before, shared)
 
-    alone = gan.d_steps if gan.g_batches else gan.d_steps - 1
+    alone = gan.d_steps if gan.g_batches else gan.d_steps - 1  # D's steps whose fakes G's step doesn't share
     if gan.d_steps > 1:
         inputs = (jnp.arange(alone), batch["image"][:alone], batch["label"][:alone])
         found, each = jax.lax.scan(step_alone, found, inputs)

@@ -33,6 +33,8 @@ _YNN, _PRODUCTS = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_I
 _CPU_OPTIONS: dict[str, str | bool] = {_YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
 # Of passes without reductions that matter: Inception's features take half the time without YNN's products.
 _PASS_OPTIONS: dict[str, str | bool] = {_YNN: ""}
+# Of programs that run once: LLVM's effort takes twice the time to compile them, and wins milliseconds.
+_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
 # computed twice, of which it would keep the first, what ``remat`` needs.
 _BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -44,13 +46,10 @@ _CUDA_OPTIONS: dict[str, str | bool] = {
 }
 
 
-# Of programs that run once: LLVM's effort takes twice the time to compile them, and wins milliseconds.
-_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
-
-
-def begun(gan: GAN, seed: Any, hyperparams: Hyperparams) -> GANState:
+def begun(gan: GAN, seed: int, hyperparams: Hyperparams) -> GANState:
     """Return `init_state`'s, compiled: the same bits for a run alone and for a trial of a sweep."""
-    state: GANState = jax.jit(init_state, static_argnums=0, compiler_options=_known(_ONCE))(gan, seed, hyperparams)
+    compiled = jax.jit(init_state, static_argnums=0, compiler_options=_known(_ONCE))
+    state: GANState = compiled(gan, np.uint32(seed), hyperparams)
     return state
 
 

@@ -87,7 +87,7 @@ class Population:
                 )
                 place.claim(member.config)
                 kept.append(stack.enter_context(Checkpoints(place.checkpoints, config.checkpoint.keep, place.damaged)))
-            begun = [program.begun(m.gan, np.uint32(m.config.seed), m.hyperparams) for m in self.members]
+            begun = [program.begun(m.gan, m.config.seed, m.hyperparams) for m in self.members]
             states = jax.device_get(begun)
             if config.init_from and not set.intersection(*(set(checkpoints.steps()) for checkpoints in kept)):
                 states = self.inherited(states)

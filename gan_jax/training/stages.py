@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import build, sides
@@ -58,7 +57,7 @@ class Part:
 
     def first_state(self, seed: int) -> GANState:
         """Return a state before the first step."""
-        return program.begun(self.gan, np.uint32(seed), self.hyper)
+        return program.begun(self.gan, seed, self.hyper)
 
     def entered(self, state: GANState) -> tuple[GANState, str]:
         """Return the state with which it begins, ``state`` being the last of the stage before; and what fits, in words.

@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GANState]:
 
 def fresh(config: ConfigDict) -> GANState:
     gan, hyper = build.build_gan(config)
-    state: GANState = jax.device_get(program.begun(gan, np.uint32(config.seed), hyper))
+    state: GANState = jax.device_get(program.begun(gan, config.seed, hyper))
     return state
 
 
