@@ -10,7 +10,7 @@ Zhang et al. 2019, arXiv:1901.09321), and their others are scaled down with the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from gan_jax import layers
 from gan_jax.layers import Array, DiscriminatorOutput, Dtype
-from gan_jax.ops.grouped import grouped_conv
+from gan_jax.ops import grouped
 from gan_jax.ops.products import product
 from gan_jax.ops.resample import down, up
 
@@ -40,18 +40,29 @@ class _Kernel(nn.Module):
         return kernel.astype(self.dtype)
 
 
+def _by_rows(x: Array, kernel: Array) -> Array:
+    # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
+    return product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
+
+
 class Linear(_Kernel):
-    """``x W``: ``[..., in] -> [..., features]``; a 1x1 convolution of images."""
+    """``x W``: ``[..., in] -> [..., features]``; a 1x1 convolution of images.
+
+    Attributes:
+      multiply: the product; `grouped.enter` or `grouped.leave` next to a `GroupedConv`.
+      channels: which axis of ``x`` has the channels.
+    """
+
+    multiply: Callable[[Array, Array], Array] = _by_rows
+    channels: int = -1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        # As matrices: XLA:CPU takes twice as long for a product with more dimensions.
-        rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        return product(rows, self.kernel(x.shape[-1])).reshape(*x.shape[:-1], self.features)
+        return self.multiply(x.astype(self.dtype), self.kernel(x.shape[self.channels]))
 
 
 class GroupedConv(_Kernel):
-    """3x3 in ``groups`` of channels: ``[N, H, W, C] -> [N, H, W, features]``.
+    """3x3 in ``groups`` of channels, of a map as `grouped.enter` makes it.
 
     Raises:
       ValueError: the groups don't divide both numbers of channels.
@@ -61,20 +72,23 @@ class GroupedConv(_Kernel):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if x.shape[-1] % self.groups or self.features % self.groups:
-            raise ValueError(f"{self.groups} groups don't divide {x.shape[-1]} channels: change groups or widths")
-        return grouped_conv(x.astype(self.dtype), self.kernel(3, 3, x.shape[-1] // self.groups))
+        width = x.shape[grouped.channels()]
+        if width % self.groups or self.features % self.groups:
+            raise ValueError(f"{self.groups} groups don't divide {width} channels: change groups or widths")
+        return grouped.grouped_conv(x.astype(self.dtype), self.kernel(3, 3, width // self.groups))
 
 
 class Activation(nn.Module):
-    """LeakyReLU(.2) of ``x + bias``, a bias a channel, 0 at first."""
+    """LeakyReLU(.2) of ``x + bias``, a bias a channel, 0 at first; ``x`` as `grouped.enter` makes it."""
 
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        bias: Array = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
-        return layers.leaky_relu(x + bias.astype(x.dtype))
+        axis = grouped.channels()
+        bias: Array = self.param("bias", nn.initializers.zeros, x.shape[axis : axis + 1], self.param_dtype)
+        others = [i for i in range(x.ndim) if i != axis]
+        return layers.leaky_relu(x + jnp.expand_dims(bias.astype(x.dtype), others))
 
 
 class Depthwise(_Kernel):
@@ -216,11 +230,12 @@ def _types(module: Any, x: Array) -> dict[str, Any]:
 
 def _block(x: Array, module: Any, stage: int) -> Array:
     """1x1 to a wider map, 3x3 in groups, 1x1 back, added to ``x``."""
-    types, inside = _types(module, x), module.expansion * x.shape[-1]
+    types, inside, axis = _types(module, x), module.expansion * x.shape[-1], grouped.channels()
     gain = math.sqrt(2 / (1 + _SLOPE**2)) * sum(module.blocks) ** -0.25
-    y = Activation(module.param_dtype)(Linear(inside, gain=gain, **types)(x))
+    y = Activation(module.param_dtype)(Linear(inside, gain=gain, multiply=grouped.enter, **types)(x))
     y = GroupedConv(inside, gain=gain, groups=module.groups[stage], **types)(y)
-    return x + Linear(x.shape[-1], gain=0.0, **types)(Activation(module.param_dtype)(y))
+    y = Activation(module.param_dtype)(y)
+    return x + Linear(x.shape[-1], gain=0.0, multiply=grouped.leave, channels=axis, **types)(y)
 
 
 def _doubled(x: Array, module: Any, stage: int) -> Array:

@@ -13,13 +13,51 @@ Array = Any
 RNG = np.random.default_rng(0)
 
 
+def conv(x: Array, kernel: Array) -> Array:
+    """Between `grouped.enter` and `grouped.leave` with kernels of 1, so that it takes images and gives them."""
+    one = [jnp.eye(channels, dtype=x.dtype) for channels in (x.shape[-1], kernel.shape[-1])]
+    return grouped.leave(grouped.grouped_conv(grouped.enter(x, one[0]), kernel), one[1])
+
+
 def penalty(x: Array, kernel: Array) -> Array:
     """Whose gradient has second derivatives in it, with respect to both."""
-    return (jax.grad(lambda x: jnp.tanh(grouped.grouped_conv(x, kernel)).sum())(x) ** 2).sum()
+    return (jax.grad(lambda x: jnp.tanh(conv(x, kernel)).sum())(x) ** 2).sum()
 
 
 def found(x: Array, kernel: Array) -> Any:
-    return grouped.grouped_conv(x, kernel), jax.value_and_grad(penalty, (0, 1))(x, kernel)
+    return conv(x, kernel), jax.value_and_grad(penalty, (0, 1))(x, kernel)
+
+
+def block(x: Array, first: Array, last: Array) -> Any:
+    """Values and second derivatives of the convolutions of 1x1 alone."""
+
+    def value(x: Array, first: Array, last: Array) -> Array:
+        return grouped.leave(jnp.tanh(grouped.enter(x, first)), last)
+
+    def size(x: Array, first: Array, last: Array) -> Array:
+        return (jax.grad(lambda x: jnp.tanh(value(x, first, last)).sum())(x) ** 2).sum()
+
+    return value(x, first, last), jax.grad(size, (0, 1, 2))(x, first, last)
+
+
+@pytest.mark.parametrize(("pixels", "shape"), [(1, (6, 8, 1)), (40, (3, 8, 2)), (10**6, (1, 8, 6))])
+def test_convolutions_next_to_it_are_products_of_pixels(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(grouped, "_PIXELS", pixels)
+    x, first, last = RNG.normal(size=(6, 4, 5, 3)), RNG.normal(size=(3, 8)), RNG.normal(size=(8, 2))
+
+    def plain(x: Array, first: Array, last: Array) -> Array:
+        return jnp.tanh(x @ first) @ last
+
+    def size(x: Array, first: Array, last: Array) -> Array:
+        return (jax.grad(lambda x: jnp.tanh(plain(x, first, last)).sum())(x) ** 2).sum()
+
+    with jax.enable_x64(True):
+        assert jax.eval_shape(lambda *a: grouped.enter(*a), x, first).shape == (*shape, 4, 5)
+        ours = jax.jit(lambda *a: block(*a))(x, first, last)
+        theirs = jax.jit(lambda *a: (plain(*a), jax.grad(size, (0, 1, 2))(*a)))(x, first, last)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), ours, theirs)
 
 
 @pytest.mark.parametrize(("groups", "f", "c", "side"), [(3, 2, 4, 3), (1, 3, 2, 5), (4, 1, 1, 3)])
@@ -39,11 +77,13 @@ def test_values_and_two_derivatives_are_pytorchs(groups: int, f: int, c: int, si
     np.testing.assert_allclose(in_kernel, second.numpy().transpose(2, 3, 1, 0), atol=1e-11)
 
 
-def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pixels", [1, 10**6])  # parts of one image, and of all
+def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
+    monkeypatch.setattr(grouped, "_PIXELS", pixels)
     x, kernel = RNG.normal(size=(2, 4, 5, 6)), RNG.normal(size=(3, 3, 2, 6))
     with jax.enable_x64(True):
-        here = jax.device_get(jax.jit(found)(x, kernel))
-        assert "conv_general" not in str(jax.make_jaxpr(found)(x, kernel))
+        here = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
+        assert "conv_general" not in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
         monkeypatch.setattr(grouped, "on_cpu", lambda: False)
         there = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "feature_group_count=3" in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
