@@ -3,6 +3,7 @@
     python -m benchmarks.results --table=digits --seeds=1 --workdir=runs/results
     python -m benchmarks.results --table=modern             # those since 2018, half an hour of one core's time each
     python -m benchmarks.results --table=few                # 500 tiles of the Earth: what keeps D from knowing them
+    python -m benchmarks.results --table=earth64            # tiles of 64x64, 48,000 images each in batches of 16
 
 Each run is that table's own command with a seed, in a workdir of its own. Called again, it goes on where it was:
 finished runs are left alone, the others resume. The table is printed, and written as ``TABLE.md`` beside the runs.
@@ -28,6 +29,7 @@ _ADA = (
     "--config.augment.name=ada --config.schedules.augment.kind=ada --config.schedules.augment.unit=images"
     " --config.schedules.augment.length=100000"
 )
+_SMALL = "--config.batch_size=16 --config.steps=3000 --config.eval.every=1000 --config.log.every=100"
 # By table and row: the config, and flags beyond it that fit the budget.
 TABLES: dict[str, dict[str, str]] = {
     "digits": {
@@ -67,6 +69,15 @@ TABLES: dict[str, dict[str, str]] = {
         "few_sngan": "sngan.py:earth32 --config.batch_size=32 --config.d_steps=1 --config.g_batches=0"
         " --config.generator.first=96 --config.generator.widths=64,64,32 --config.discriminator.widths=32,64,96",
         "few_r3gan": "r3gan.py:earth32 --config.augment.name=none",
+    },
+    "earth64": {
+        "r3gan_64": "r3gan.py:earth64",
+        "stylegan2_64": f"stylegan2.py:earth64 {_SMALL} --config.augment.name=none",
+        "ada_64": f"stylegan2.py:earth64 {_SMALL} {_ADA}",
+        "dcgan_64": f"dcgan.py:earth64 {_SMALL} --config.generator.widths=128,96,64,32"
+        " --config.discriminator.widths=32,64,96,128",
+        "sngan_64": f"sngan.py:earth64 {_SMALL} --config.d_steps=1 --config.g_batches=0 --config.generator.first=128"
+        " --config.generator.widths=128,96,64,32 --config.discriminator.widths=32,64,96,128,128",
     },
 }
 
