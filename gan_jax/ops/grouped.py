@@ -7,16 +7,18 @@ and sums are along whole rows: with channels last it took 1.3 to 1.5 times as lo
 convolutions before and after it, turn the map about for nothing. It is cut into parts of some images, or of one:
 products of rows of very many pixels miss the cache. Elsewhere a map is as all others, and the convolution is XLA's own.
 
-All are linear in each argument, and each other's derivatives, so that they are exact to any order.
+All are linear in each argument, and each other's derivatives, so that they are exact to any order. In bfloat16 they
+compute in float32 on CPUs, which have no fast code for these products of bfloat16, and round once.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gan_jax.ops.products import product
+from gan_jax.ops.products import narrow, product
 from gan_jax.ops.xla_cpu import held, on_cpu
 
 Array = jax.Array
@@ -44,7 +46,7 @@ def enter(x: Array, kernel: Array) -> Array:
         return _by_rows(x, kernel)
     n, h, w, c = x.shape
     few = max(i for i in range(1, n + 1) if n % i == 0 and (i == 1 or i * h * w <= _PIXELS))
-    return _entered(x.reshape(n // few, few * h * w, c), kernel).reshape(n // few, -1, few, h, w)
+    return _wide(_entered, x.reshape(n // few, few * h * w, c), kernel).reshape(n // few, -1, few, h, w)
 
 
 def leave(y: Array, kernel: Array) -> Array:
@@ -59,10 +61,9 @@ def leave(y: Array, kernel: Array) -> Array:
     """
     if not on_cpu():
         return _by_rows(y, kernel)
-    return _left(y.reshape(*y.shape[:2], -1), kernel.T).reshape(-1, *y.shape[3:], kernel.shape[1])
+    return _wide(_left, y.reshape(*y.shape[:2], -1), kernel.T).reshape(-1, *y.shape[3:], kernel.shape[1])
 
 
-@jax.custom_vjp
 def grouped_conv(x: Array, kernel: Array) -> Array:
     """Cross-correlate each group of channels by itself, with zero padding to the same side.
 
@@ -73,6 +74,18 @@ def grouped_conv(x: Array, kernel: Array) -> Array:
     Returns:
       ``[N / n, G c, n, H, W]`` on CPUs, ``[N, H, W, G c]`` elsewhere.
     """
+    return _wide(_grouped, x, kernel)
+
+
+def _wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
+    """``function`` of both, on CPUs in float32 in the place of bfloat16."""
+    if not narrow(x):
+        return function(x, kernel)
+    return function(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
+
+
+@jax.custom_vjp
+def _grouped(x: Array, kernel: Array) -> Array:
     if not on_cpu():
         return _by_lax(x, kernel)
     side, _, f, _ = kernel.shape
@@ -87,8 +100,8 @@ def grouped_conv(x: Array, kernel: Array) -> Array:
 
 
 @jax.custom_vjp
-def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
-    """Return the gradient of ``<grouped_conv(x, W), y>`` with respect to ``W``, which has the shape of ``like``."""
+def _kernel_gradient(x: Array, y: Array, like: Array) -> Array:
+    """Return the gradient of ``<_grouped(x, W), y>`` with respect to ``W``, which has the shape of ``like``."""
     if not on_cpu():
         gradient: Array = jax.linear_transpose(lambda kernel: _by_lax(x, kernel), like)(y)[0]
         return gradient
@@ -101,21 +114,21 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
 
 
 def _adjoint(y: Array, kernel: Array, inputs: int) -> Array:
-    """Return the adjoint of `grouped_conv` in its image: itself a convolution in groups."""
+    """Return the adjoint of `_grouped` in its image: itself a convolution in groups."""
     side, _, f, _ = kernel.shape
     apart = kernel[::-1, ::-1].reshape(side, side, f, inputs // f, -1)
-    return grouped_conv(y, apart.swapaxes(2, 4).reshape(side, side, -1, inputs))
+    return _grouped(y, apart.swapaxes(2, 4).reshape(side, side, -1, inputs))
 
 
-grouped_conv.defvjp(
-    lambda x, kernel: (grouped_conv(x, kernel), (x, kernel)),
-    lambda saved, g: (_adjoint(g, saved[1], saved[0].shape[channels()]), kernel_gradient(saved[0], g, saved[1])),
+_grouped.defvjp(
+    lambda x, kernel: (_grouped(x, kernel), (x, kernel)),
+    lambda saved, g: (_adjoint(g, saved[1], saved[0].shape[channels()]), _kernel_gradient(saved[0], g, saved[1])),
 )
-kernel_gradient.defvjp(
-    lambda x, y, like: (kernel_gradient(x, y, like), (x, y, like)),
+_kernel_gradient.defvjp(
+    lambda x, y, like: (_kernel_gradient(x, y, like), (x, y, like)),
     lambda saved, g: (
         _adjoint(saved[1], g, saved[0].shape[channels()]),
-        grouped_conv(saved[0], g),
+        _grouped(saved[0], g),
         jnp.zeros_like(saved[2]),
     ),
 )

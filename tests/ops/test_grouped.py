@@ -88,3 +88,11 @@ def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pi
         there = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "feature_group_count=3" in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), here, there)
+
+
+def test_bfloat16_is_rounded_once() -> None:
+    narrow = [jnp.asarray(RNG.normal(size=shape), jnp.bfloat16) for shape in ((2, 4, 5, 6), (3, 3, 2, 6))]
+    ours = conv(*narrow)
+    assert ours.dtype == jnp.bfloat16
+    exact = np.asarray(conv(*(x.astype(jnp.float32) for x in narrow)))
+    np.testing.assert_array_less(np.abs(np.asarray(ours, np.float32) - exact), 2**-8 * np.abs(exact) + 1e-6)
