@@ -78,7 +78,7 @@ def grouped_conv(x: Array, kernel: Array) -> Array:
 
 
 def _wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-    """``function`` of both, on CPUs in float32 in the place of bfloat16."""
+    """Compute ``function`` of both, on CPUs in float32 in the place of bfloat16."""
     if not narrow(x):
         return function(x, kernel)
     return function(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
