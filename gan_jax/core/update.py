@@ -76,18 +76,16 @@ def update(
     context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
     found = (state.discriminator, state.memory["terms"])
 
-    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array | int, Array, Array]) -> tuple[Any, Metrics]:
+    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
         substep, image, label = inputs
         shared = _made(context, Examples(image, label, substep), state.generator)[0]
         return discriminator_step(context, before, shared)
 
     alone = gan.d_steps if gan.g_batches else gan.d_steps - 1  # D's steps whose fakes G's step doesn't share
-    if gan.d_steps > 1:
+    if alone:
         inputs = (jnp.arange(alone), batch["image"][:alone], batch["label"][:alone])
         found, each = jax.lax.scan(step_alone, found, inputs)
         d_metrics = jax.tree.map(lambda x: x[-1], each)
-    elif alone:
-        found, d_metrics = step_alone(found, (0, batch["image"][0], batch["label"][0]))
 
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
