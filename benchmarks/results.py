@@ -71,7 +71,7 @@ TABLES: dict[str, dict[str, str]] = {
         "few_r3gan": "r3gan.py:earth32 --config.augment.name=none",
     },
     "earth64": {
-        "r3gan_64": "r3gan.py:earth64",
+        "r3gan_64": f"r3gan.py:earth64 {_SMALL}",
         "stylegan2_64": f"stylegan2.py:earth64 {_SMALL} --config.augment.name=none",
         "ada_64": f"stylegan2.py:earth64 {_SMALL} {_ADA}",
         "dcgan_64": f"dcgan.py:earth64 {_SMALL} --config.generator.widths=128,96,64,32"

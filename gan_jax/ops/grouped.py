@@ -1,11 +1,13 @@
 """Convolution in groups of channels (Krizhevsky et al. 2012; "cardinality", Xie et al. 2017, arXiv:1611.05431).
 
-XLA:CPU has no fast code for it, so there it is a product of matrices for each group: of the kernel's k rows with three
-(or k) neighbours in a row, whose k results are then added a row apart. That writes k times the image where patches
-would take k² times. For it the map has channels before pixels, so that a group is one piece of memory, and shifts, pads
-and sums are along whole rows: with channels last it took 1.3 to 1.5 times as long. `enter` and `leave`, the 1x1
-convolutions before and after it, turn the map about for nothing. It is cut into parts of some images, or of one:
-products of rows of very many pixels miss the cache. Elsewhere a map is as all others, and the convolution is XLA's own.
+XLA:CPU has no fast code for it, so there it is a product of matrices for each group. The kernel's k rows are multiplied
+with three (or k) neighbours in a row, and the k results are added a row apart. That writes k times the image where
+patches would take k² times.
+
+For it the map has channels before pixels. So a group is one piece of memory, and shifts, pads and sums are along whole
+rows: with channels last it took 1.3 to 1.5 times as long. `enter` and `leave`, the 1x1 convolutions before and after
+it, turn the map about for little. The map is cut into parts of some images, or of one: products of rows of very many
+pixels miss the cache. Elsewhere a map is as all others, and the convolution is XLA's own.
 
 All are linear in each argument, and each other's derivatives, so that they are exact to any order. In bfloat16 they
 compute in float32 on CPUs, which have no fast code for these products of bfloat16, and round once.
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gan_jax.ops.products import narrow, product
+from gan_jax.ops.products import by_rows, narrow
 from gan_jax.ops.xla_cpu import held, on_cpu
 
 Array = jax.Array
@@ -43,10 +45,11 @@ def enter(x: Array, kernel: Array) -> Array:
       ``[N / n, F, n, H, W]`` on CPUs, ``[N, H, W, F]`` elsewhere.
     """
     if not on_cpu():
-        return _by_rows(x, kernel)
+        return by_rows(x, kernel)
     n, h, w, c = x.shape
-    few = max(i for i in range(1, n + 1) if n % i == 0 and (i == 1 or i * h * w <= _PIXELS))
-    return _wide(_entered, x.reshape(n // few, few * h * w, c), kernel).reshape(n // few, -1, few, h, w)
+    parts = _parts(n, h * w)
+    inside = _wide(_entered, x.reshape(parts, -1, c), kernel)
+    return inside.reshape(parts, -1, n // parts, h, w)
 
 
 def leave(y: Array, kernel: Array) -> Array:
@@ -60,7 +63,7 @@ def leave(y: Array, kernel: Array) -> Array:
       ``[N, H, W, C]``.
     """
     if not on_cpu():
-        return _by_rows(y, kernel)
+        return by_rows(y, kernel)
     return _wide(_left, y.reshape(*y.shape[:2], -1), kernel.T).reshape(-1, *y.shape[3:], kernel.shape[1])
 
 
@@ -77,6 +80,13 @@ def grouped_conv(x: Array, kernel: Array) -> Array:
     return _wide(_grouped, x, kernel)
 
 
+def _parts(images: int, pixels: int) -> int:
+    """Return into how many parts, equal ones, so many images are cut."""
+    least = math.ceil(images * pixels / _PIXELS)
+    parts = next(i for i in range(min(least, images), images + 1) if images % i == 0)
+    return parts if parts <= 4 * least else 1  # as of a prime number of images
+
+
 def _wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
     """Compute ``function`` of both, on CPUs in float32 in the place of bfloat16."""
     if not narrow(x):
@@ -86,7 +96,7 @@ def _wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) ->
 
 @jax.custom_vjp
 def _grouped(x: Array, kernel: Array) -> Array:
-    if not on_cpu():
+    if x.ndim == 4:
         return _by_lax(x, kernel)
     side, _, f, _ = kernel.shape
     groups = x.shape[1] // f
@@ -102,7 +112,7 @@ def _grouped(x: Array, kernel: Array) -> Array:
 @jax.custom_vjp
 def _kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     """Return the gradient of ``<_grouped(x, W), y>`` with respect to ``W``, which has the shape of ``like``."""
-    if not on_cpu():
+    if x.ndim == 4:
         gradient: Array = jax.linear_transpose(lambda kernel: _by_lax(x, kernel), like)(y)[0]
         return gradient
     side, _, f, _ = like.shape
@@ -113,21 +123,22 @@ def _kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     return found.transpose(3, 1, 2, 0, 4).reshape(like.shape)
 
 
-def _adjoint(y: Array, kernel: Array, inputs: int) -> Array:
-    """Return the adjoint of `_grouped` in its image: itself a convolution in groups."""
+def _adjoint(y: Array, kernel: Array, like: Array) -> Array:
+    """Return the adjoint of `_grouped` in its image, of the shape of ``like``: itself a convolution in groups."""
     side, _, f, _ = kernel.shape
+    inputs = like.shape[1 if like.ndim == 5 else 3]
     apart = kernel[::-1, ::-1].reshape(side, side, f, inputs // f, -1)
     return _grouped(y, apart.swapaxes(2, 4).reshape(side, side, -1, inputs))
 
 
 _grouped.defvjp(
     lambda x, kernel: (_grouped(x, kernel), (x, kernel)),
-    lambda saved, g: (_adjoint(g, saved[1], saved[0].shape[channels()]), _kernel_gradient(saved[0], g, saved[1])),
+    lambda saved, g: (_adjoint(g, saved[1], saved[0]), _kernel_gradient(saved[0], g, saved[1])),
 )
 _kernel_gradient.defvjp(
     lambda x, y, like: (_kernel_gradient(x, y, like), (x, y, like)),
     lambda saved, g: (
-        _adjoint(saved[1], g, saved[0].shape[channels()]),
+        _adjoint(saved[1], g, saved[0]),
         _grouped(saved[0], g),
         jnp.zeros_like(saved[2]),
     ),
@@ -155,10 +166,6 @@ def _between(x: Array, y: Array) -> Array:
 _entered.defvjp(lambda x, kernel: (_entered(x, kernel), (x, kernel)), lambda s, g: (_left(g, s[1]), _between(s[0], g)))
 _left.defvjp(lambda y, kernel: (_left(y, kernel), (y, kernel)), lambda s, g: (_entered(g, s[1]), _between(g, s[0])))
 _between.defvjp(lambda x, y: (_between(x, y), (x, y)), lambda s, g: (_left(s[1], g), _entered(s[0], g)))
-
-
-def _by_rows(x: Array, kernel: Array) -> Array:
-    return product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
 
 def _by_lax(x: Array, kernel: Array) -> Array:

@@ -40,7 +40,7 @@ def block(x: Array, first: Array, last: Array) -> Any:
     return value(x, first, last), jax.grad(size, (0, 1, 2))(x, first, last)
 
 
-@pytest.mark.parametrize(("pixels", "shape"), [(1, (6, 8, 1)), (40, (3, 8, 2)), (10**6, (1, 8, 6))])
+@pytest.mark.parametrize(("pixels", "shape"), [(20, (6, 8, 1)), (40, (3, 8, 2)), (10**6, (1, 8, 6))])
 def test_convolutions_next_to_it_are_products_of_pixels(
     monkeypatch: pytest.MonkeyPatch, pixels: int, shape: tuple[int, ...]
 ) -> None:
@@ -77,10 +77,10 @@ def test_values_and_two_derivatives_are_pytorchs(groups: int, f: int, c: int, si
     np.testing.assert_allclose(in_kernel, second.numpy().transpose(2, 3, 1, 0), atol=1e-11)
 
 
-@pytest.mark.parametrize("pixels", [1, 10**6])  # parts of one image, and of all
+@pytest.mark.parametrize("pixels", [20, 40, 10**6])  # parts of one image, of two, and of all
 def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     monkeypatch.setattr(grouped, "_PIXELS", pixels)
-    x, kernel = RNG.normal(size=(2, 4, 5, 6)), RNG.normal(size=(3, 3, 2, 6))
+    x, kernel = RNG.normal(size=(6, 4, 5, 6)), RNG.normal(size=(3, 3, 2, 6))
     with jax.enable_x64(True):
         here = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "conv_general" not in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
@@ -91,8 +91,43 @@ def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pi
 
 
 def test_bfloat16_is_rounded_once() -> None:
-    narrow = [jnp.asarray(RNG.normal(size=shape), jnp.bfloat16) for shape in ((2, 4, 5, 6), (3, 3, 2, 6))]
-    ours = conv(*narrow)
-    assert ours.dtype == jnp.bfloat16
-    exact = np.asarray(conv(*(x.astype(jnp.float32) for x in narrow)))
-    np.testing.assert_array_less(np.abs(np.asarray(ours, np.float32) - exact), 2**-8 * np.abs(exact) + 1e-6)
+    """Values and gradients are float32's, within a rounding."""
+
+    def close(function: Any, *arrays: Array) -> None:
+        def both(x: Array, kernel: Array) -> Any:
+            out, pull_back = jax.vjp(function, x, kernel)
+            return out, *pull_back(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+        narrow = [jnp.asarray(array, jnp.bfloat16) for array in arrays]
+        wide = both(*(x.astype(jnp.float32) for x in narrow))
+        for ours, exact in zip(both(*narrow), wide, strict=True):
+            assert ours.dtype == jnp.bfloat16
+            off = np.abs(np.asarray(ours, np.float32) - np.asarray(exact))
+            np.testing.assert_array_less(off, 2**-6 * np.abs(np.asarray(exact)).max())
+
+    x, first, last = RNG.normal(size=(2, 4, 5, 3)), RNG.normal(size=(3, 6)), RNG.normal(size=(6, 2))
+    inside = np.asarray(grouped.enter(jnp.asarray(x), jnp.asarray(first)))
+    close(grouped.enter, x, first)
+    close(grouped.grouped_conv, inside, RNG.normal(size=(3, 3, 2, 6)))
+    close(grouped.leave, inside, last)
+    narrow = [jnp.asarray(array, jnp.bfloat16) for array in (x, first)]
+    once = grouped.enter(*(array.astype(jnp.float32) for array in narrow)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(np.asarray(grouped.enter(*narrow), np.float32), np.asarray(once, np.float32))
+
+
+def test_a_prime_number_of_images_is_not_cut_into_single_ones() -> None:
+    def shape(n: int, side: int) -> Any:
+        return jax.eval_shape(grouped.enter, jnp.zeros((n, side, side, 2)), jnp.zeros((2, 4))).shape
+
+    assert shape(32, 32) == (2, 4, 16, 32, 32)
+    assert shape(31, 32) == (1, 4, 31, 32, 32)
+    assert shape(3, 256) == (3, 4, 1, 256, 256)
+
+
+def test_trials_beside_each_other_are_each_alone() -> None:
+    x, kernel = RNG.normal(size=(3, 2, 4, 5, 6)), RNG.normal(size=(3, 3, 3, 2, 6))
+    with jax.enable_x64(True):
+        together = jax.jit(jax.vmap(lambda *arrays: found(*arrays)))(x, kernel)
+        for i in range(3):
+            alone = jax.jit(lambda *arrays: found(*arrays))(x[i], kernel[i])
+            jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-11), together, alone)
