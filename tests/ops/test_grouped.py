@@ -1,5 +1,6 @@
 """The convolution in groups against PyTorch's, with derivatives to the second order, and against XLA's."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,25 +20,17 @@ def conv(x: Array, kernel: Array) -> Array:
     return grouped.leave(grouped.grouped_conv(grouped.enter(x, one[0]), kernel), one[1])
 
 
-def penalty(x: Array, kernel: Array) -> Array:
-    """Whose gradient has second derivatives in it, with respect to both."""
-    return (jax.grad(lambda x: jnp.tanh(conv(x, kernel)).sum())(x) ** 2).sum()
+def twice(function: Any, *arrays: Array) -> Any:
+    """The value, and a penalty with its gradients: second derivatives, with respect to all."""
+
+    def penalty(x: Array, *others: Array) -> Array:
+        return (jax.grad(lambda x: jnp.tanh(function(x, *others)).sum())(x) ** 2).sum()
+
+    return function(*arrays), jax.value_and_grad(penalty, tuple(range(len(arrays))))(*arrays)
 
 
 def found(x: Array, kernel: Array) -> Any:
-    return conv(x, kernel), jax.value_and_grad(penalty, (0, 1))(x, kernel)
-
-
-def block(x: Array, first: Array, last: Array) -> Any:
-    """Values and second derivatives of the convolutions of 1x1 alone."""
-
-    def value(x: Array, first: Array, last: Array) -> Array:
-        return grouped.leave(jnp.tanh(grouped.enter(x, first)), last)
-
-    def size(x: Array, first: Array, last: Array) -> Array:
-        return (jax.grad(lambda x: jnp.tanh(value(x, first, last)).sum())(x) ** 2).sum()
-
-    return value(x, first, last), jax.grad(size, (0, 1, 2))(x, first, last)
+    return twice(conv, x, kernel)
 
 
 @pytest.mark.parametrize(("pixels", "shape"), [(20, (6, 8, 1)), (40, (3, 8, 2)), (10**6, (1, 8, 6))])
@@ -47,16 +40,15 @@ def test_convolutions_next_to_it_are_products_of_pixels(
     monkeypatch.setattr(grouped, "_PIXELS", pixels)
     x, first, last = RNG.normal(size=(6, 4, 5, 3)), RNG.normal(size=(3, 8)), RNG.normal(size=(8, 2))
 
+    def block(x: Array, first: Array, last: Array) -> Array:
+        return grouped.leave(jnp.tanh(grouped.enter(x, first)), last)
+
     def plain(x: Array, first: Array, last: Array) -> Array:
         return jnp.tanh(x @ first) @ last
 
-    def size(x: Array, first: Array, last: Array) -> Array:
-        return (jax.grad(lambda x: jnp.tanh(plain(x, first, last)).sum())(x) ** 2).sum()
-
     with jax.enable_x64(True):
         assert jax.eval_shape(lambda *a: grouped.enter(*a), x, first).shape == (*shape, 4, 5)
-        ours = jax.jit(lambda *a: block(*a))(x, first, last)
-        theirs = jax.jit(lambda *a: (plain(*a), jax.grad(size, (0, 1, 2))(*a)))(x, first, last)
+        ours, theirs = (jax.jit(partial(twice, function))(x, first, last) for function in (block, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), ours, theirs)
 
 
