@@ -4,7 +4,7 @@ Whatever a sweep may vary (seed, rates, betas, weights of terms, label values, d
 it recompiles nothing and a population of trials is a batch of states.
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import jax
@@ -29,7 +29,9 @@ from gan_jax.core.gan import (
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.layers import DiscriminatorOutput
-from gan_jax.ops.xla_cpu import for_any_machine
+from gan_jax.ops.xla_cpu import for_any_machine, on_cpu
+
+_SMALL = 16_384  # numbers of a leaf, up to which it is copied beside others
 
 
 class Player(struct.PyTreeNode):
@@ -193,9 +195,21 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def finite(tree: Any) -> Array:
-    """Return whether no leaf holds a NaN or an infinity."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+    """Return whether no leaf holds a NaN or an infinity; leaves that aren't of floats count for nothing.
+
+    Small leaves are looked at as one, and others of a size together: each by itself would be a kernel to compile. What
+    isn't finite times 0 is NaN, and so is its sum with others.
+    """
+    alike: dict[Any, list[Array]] = {}
+    for x in jax.tree.leaves(tree):
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            alike.setdefault((0 if x.size <= _SMALL else x.size, x.dtype), []).append(x.ravel())
+    small = [jnp.concatenate(leaves) for (size, _), leaves in alike.items() if not size]
+    if on_cpu():  # else XLA looks at each of them again
+        small = jax.lax.optimization_barrier(small)
+    large = [leaves for (size, _), leaves in alike.items() if size]
+    groups = [*([x] for x in small), *large]
+    return jnp.stack([reduce(jnp.add, (0 * x for x in group)).sum() == 0 for group in groups]).all()
 
 
 def parameter_count(params: Params) -> int:

@@ -131,10 +131,8 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
             found: tuple[GANState, Metrics] = logical.lockstep(one, (state, data), (share, chosen), **places)
             return found
 
-        first = jax.tree.map(lambda x: x[0], share) if shards else share
-        metrics = jax.eval_shape(lambda: _step(gan, fetch, None, (state, data), (first, None)))[1]
         chosen = _chosen(fetch, share, state, capacity, in_shards=shards > 0)
-        return _repeat(in_shards if shards else together, metrics, chosen, capacity, state, steps, axis, halts=True)
+        return _repeat(in_shards if shards else together, chosen, capacity, state, steps, axis, halts=True)
 
     count, in_axes = ((np.asarray([each, 1], np.int32),), (None,)) if shards else ((), ())
     in_axes = (None, None, None, 0, *in_axes)
@@ -203,10 +201,9 @@ class Population:
             def step(state: GANState, chosen: Any) -> tuple[GANState, Metrics]:
                 return _step(gan, fetch, None, (state, data), (share, chosen))
 
-            metrics = jax.eval_shape(step, state, None)[1]
             chosen = _chosen(fetch, share, state, capacity)
             # Together none halts: each step would have to choose between all of the old state and of the new.
-            return _repeat(step, metrics, chosen, capacity, state, steps, None, halts=not together)
+            return _repeat(step, chosen, capacity, state, steps, None, halts=not together)
 
         run = jax.vmap(one, (0, None, None, None)) if together else one
         mapped = jax.pmap(run, AXIS, in_axes=(0, None, None, None), devices=tuple(devices), donate_argnums=0)
@@ -298,7 +295,6 @@ def _step(gan: GAN, fetch: Fetch, axis_name: str | None, common: Any, own: Any) 
 
 def _repeat(
     step: Callable[[GANState, Any], tuple[GANState, Metrics]],
-    metrics: Any,
     chosen: Any,
     capacity: int,
     state: GANState,
@@ -309,8 +305,11 @@ def _repeat(
 ) -> tuple[GANState, Metrics]:
     """Repeat ``step`` ``steps`` times, each of what is ``chosen`` for it, and return the metrics as ``[capacity]``.
 
-    ``metrics`` has their shapes. If it ``halts``, no step is made from what isn't finite.
+    If it ``halts``, no step is made from what isn't finite.
     """
+    step = jax.jit(step, inline=True)  # what is traced for the metrics' names is the loop's body: seconds of each start
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), chosen)
+    _, metrics = jax.eval_shape(step, state, first)
 
     def more(carry: tuple[Array, GANState, Array, Array]) -> Array:
         i, _, _, fine = carry

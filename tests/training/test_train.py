@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -15,7 +16,9 @@ from PIL import Image
 
 from gan_jax import build
 from gan_jax.core.state import init_state
+from gan_jax.core.update import update
 from gan_jax.runs.workdir import Workdir
+from gan_jax.runtime import program
 from gan_jax.training import train
 from gan_jax.training.dispatch import Pace, Pending, chunks
 from gan_jax.util.errors import UserError
@@ -467,13 +470,19 @@ def test_divergence_stops_the_run_names_step_and_checkpoint_and_saves_nothing_ba
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_one_run_compiles_its_training_program_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("shards", [0, 2])
+def test_one_run_traces_its_step_and_compiles_its_program_once(
+    shards: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = small("gan")
-    config.steps = 13
+    config.steps, config.parallel.logical_shards = 13, shards
+    traced = Mock(wraps=update)
+    monkeypatch.setattr(program, "update", traced)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         run(config, tmp_path)
     compiled = [r.getMessage().split()[1] for r in caplog.records if r.getMessage().startswith("Compiling ")]
     assert compiled.count("jit(_fun)") == 1, compiled  # pmap's name for what it is given
+    assert traced.call_count == 1
 
 
 @pytest.mark.parametrize("config", ["dcgan", pytest.param("gan", marks=pytest.mark.slow)], indirect=True)
