@@ -31,3 +31,8 @@ def test_one_number_that_is_not_finite_is_found_wherever_it_is(name: str, bad: f
     tree[name] = tree[name].copy()
     tree[name].reshape(-1)[-1] = bad
     assert not jax.jit(finite)(tree)
+
+
+def test_the_largest_numbers_are_finite() -> None:
+    most = np.finfo(np.float32).max
+    assert jax.jit(finite)({name: np.full(shape, most, np.float32) for name, shape in _SHAPES.items()})
