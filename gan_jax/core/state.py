@@ -29,7 +29,7 @@ from gan_jax.core.gan import (
 from gan_jax.core.networks import accepted
 from gan_jax.core.randomness import example_keys, random_key
 from gan_jax.layers import DiscriminatorOutput
-from gan_jax.ops.xla_cpu import for_any_machine, on_cpu
+from gan_jax.ops.xla_cpu import for_any_machine
 
 _SMALL = 16_384  # numbers of a leaf, up to which it is copied beside others
 
@@ -205,8 +205,7 @@ def finite(tree: Any) -> Array:
         if jnp.issubdtype(x.dtype, jnp.inexact):
             alike.setdefault((0 if x.size <= _SMALL else x.size, x.dtype), []).append(x.ravel())
     small = [jnp.concatenate(leaves) for (size, _), leaves in alike.items() if not size]
-    if on_cpu():  # else XLA looks at each of them again
-        small = jax.lax.optimization_barrier(small)
+    small = jax.lax.optimization_barrier(small)  # else XLA:CPU looks at each of them again
     large = [leaves for (size, _), leaves in alike.items() if size]
     groups = [*([x] for x in small), *large]
     return jnp.stack([reduce(jnp.add, (0 * x for x in group)).sum() == 0 for group in groups]).all()
