@@ -204,11 +204,12 @@ def finite(tree: Any) -> Array:
     for x in jax.tree.leaves(tree):
         if jnp.issubdtype(x.dtype, jnp.inexact):
             alike.setdefault((0 if x.size <= _SMALL else x.size, x.dtype), []).append(x.ravel())
-    small = [jnp.concatenate(leaves) for (size, _), leaves in alike.items() if not size]
-    small = jax.lax.optimization_barrier(small)  # else XLA:CPU looks at each of them again
-    large = [leaves for (size, _), leaves in alike.items() if size]
-    groups = [*([x] for x in small), *large]
-    return jnp.stack([reduce(jnp.add, (0 * x for x in group)).sum() == 0 for group in groups]).all()
+    found = []
+    for (size, _), leaves in alike.items():
+        if not size:  # with a barrier, as XLA:CPU would look at each of them again
+            leaves = [jax.lax.optimization_barrier(jnp.concatenate(leaves))]
+        found.append(reduce(jnp.add, (0 * x for x in leaves)).sum() == 0)
+    return jnp.stack(found).all()
 
 
 def parameter_count(params: Params) -> int:
