@@ -54,12 +54,14 @@ TABLES: dict[str, dict[str, str]] = {
         "sagan": "sagan.py",
         "biggan": "biggan.py",
         "progan": "progan.py",
+        "fastgan": "fastgan.py --config.steps=4000",
         "dcgan_earth": "dcgan.py:earth32 --config.steps=6000",
         "r3gan_earth": "r3gan.py:earth32",
         "stylegan2_earth": "stylegan2.py:earth32",
         "sagan_earth": "sagan.py:earth32",
         "biggan_earth": "biggan.py:earth32",
         "progan_earth": "progan.py:earth32",
+        "fastgan_earth": "fastgan.py:earth32 --config.steps=4000",
     },
     "few": {
         "few_stylegan2": "stylegan2.py:earth32 --config.terms.r1.weight=0.03 --config.augment.name=none",
@@ -142,13 +144,17 @@ def seconds() -> float:
 
 
 def found(name: str, workdir: Path) -> list[tuple[dict[str, Any], list[float], float]]:
-    """Summary, FID at every evaluation and CPU time of each finished run of a row."""
+    """Summary, FID at every evaluation and CPU time of each finished run of a row.
+
+    A run that grows is judged at every side, by features of that side; those of its last side count.
+    """
     runs = []
     for path in sorted(workdir.glob(f"{name}_*/summary.json")):
         if not path.parent.name.removeprefix(f"{name}_").isdecimal():
             continue
-        records = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
-        fids = [value for record in records for key, value in record.items() if key.startswith("fid[")]
+        records = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+        judged = [(key, value) for record in records for key, value in record.items() if key.startswith("fid[")]
+        fids = [value for key, value in judged if key == judged[-1][0]]
         clock = path.parent / "cpu_seconds.txt"
         runs.append((json.loads(path.read_text()), fids, float(clock.read_text()) if clock.exists() else math.nan))
     return runs

@@ -37,7 +37,13 @@ def alone(config: ConfigDict, overrides: dict[str, Any], path: Path) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    ["gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "wgan", "r3gan", "stylegan2"))],
+    [
+        "gan",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("dcgan", "wgan", "sagan", "biggan", "progan", "fastgan", "r3gan", "stylegan2")
+        ),
+    ],
 )
 def test_a_trial_of_a_population_is_the_run_alone(tmp_path: Path, name: str) -> None:
     """In float64, where rounding can't hide a fault; in float32 only the order of sums differs."""
