@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "biggan": {
         **{"generator.widths": (16, 8), "generator.first": 3, "discriminator.widths": (8, 6), "latent_dim": 6},
         **{"generator.attention": 4, "discriminator.attention": 4, "generator.embedding": 3, "data.channels": 3},
-        **{"terms.r1.weight": 0.3, "terms.r1.every": 1},
+        **{"terms.r1.weight": 0.3, "terms.r1.every": 1, "d_steps": 1, "optimizer.generator.learning_rate": 4e-4},
     },
     "biggan:cifar10_deep": {
         **{
