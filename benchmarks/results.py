@@ -61,7 +61,7 @@ TABLES: dict[str, dict[str, str]] = {
         "sagan_earth": "sagan.py:earth32",
         "biggan_earth": "biggan.py:earth32",
         "progan_earth": "progan.py:earth32",
-        "fastgan_earth": "fastgan.py:earth32 --config.steps=4000",
+        "fastgan_earth": "fastgan.py:earth32 --config.steps=2500",
     },
     "few": {
         "few_stylegan2": "stylegan2.py:earth32 --config.terms.r1.weight=0.03 --config.augment.name=none",

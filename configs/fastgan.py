@@ -13,7 +13,8 @@ weights; smaller reals are means of pixels; spectral norms make one power iterat
 one augmentation. Samples of the average are by the average's statistics, too.
 
 The small ones have an eighth of the channels, batches of 16, and half the rate for D: with twice the rate for both D
-wins, and digits are single arcs. After 1,500 steps they are closed strokes, with an FID of 177 that still falls.
+wins, and digits are single arcs. Digits stay closed strokes (an FID of 174 after 4,000 steps); tiles of the Earth reach
+11 after 2,500. Higher rates for G are worse.
 """
 
 from typing import Any
