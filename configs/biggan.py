@@ -23,8 +23,8 @@ are orthogonal; samples are of averaged weights. Figures are better by standing 
 and less varied. Orthogonal regularisation, off in that code, is ``--config.terms.orthogonal.weight=1e-4``.
 
 Unlike theirs: one power iteration a step, not one a pass; G's classes are those of the reals. Digits and the other
-embedded images have networks of 16 to 128 channels, two steps of D, as the paper, and half the rate for G. With one step
-and equal rates D was at chance after 1,000 steps, and tiles of the Earth became blocky.
+embedded images have networks of 16 to 128 channels, two steps of D, as the paper, and half the rate for G. With one
+step and equal rates D was at chance after 1,000 steps, and tiles of the Earth became blocky.
 """
 
 from typing import Any, NamedTuple

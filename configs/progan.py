@@ -13,7 +13,7 @@ Unlike theirs: images of lower sides are resized by the data's own filter; group
 are of the global batch; one batch a move of the fade, not four; other images than 1024x1024 end with the stage that
 makes them whole.
 
-The small ones have networks of up to 64 channels, 8 of 32x32 pixels, and 48,000 images a stage.
+The small ones have up to 64 channels (8 at 32x32, 4 at 64x64), and 48,000 images a stage.
 """
 
 import math
