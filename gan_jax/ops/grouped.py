@@ -15,6 +15,7 @@ compute in float32 on CPUs, which have no fast code for these products of bfloat
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -94,54 +95,38 @@ def _wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) ->
     return function(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
 
 
-@jax.custom_vjp
 def _grouped(x: Array, kernel: Array) -> Array:
     if x.ndim == 4:
         return _by_lax(x, kernel)
     side, _, f, _ = kernel.shape
     groups = x.shape[1] // f
-    rows = kernel.reshape(side, side, f, groups, -1).transpose(3, 0, 4, 1, 2).reshape(groups, -1, side * f)
-    near = _neighbours(x, groups, side, -1)
-    products = held(lax.dot_general(_repeated(rows, len(x)), near, (((3,), (2,)), ((0, 1), (0, 1)))))
-    found = products[..., : math.prod(x.shape[2:])].reshape(len(x), groups, side, -1, *x.shape[2:])
-    # Row i of the kernel gives what belongs i - k/2 rows higher.
-    added = [_moved(found[:, :, i], side // 2 - i, -2) for i in range(side)]
-    return held(sum(added[1:], added[0])).reshape(len(x), -1, *x.shape[2:])
+    rows = kernel[::-1].reshape(side, side, f, groups, -1).transpose(3, 0, 4, 1, 2).reshape(groups, -1, side * f)
+    images = x.shape[2:]
+    near = _spread(x.reshape(len(x), groups, f, *images), side, -1, images)
+    return _gathered(_product(rows, near), side, -2, images).reshape(len(x), -1, *images)
 
 
 @jax.custom_vjp
-def _kernel_gradient(x: Array, y: Array, like: Array) -> Array:
-    """Return the gradient of ``<_grouped(x, W), y>`` with respect to ``W``, which has the shape of ``like``."""
-    if x.ndim == 4:
-        gradient: Array = jax.linear_transpose(lambda kernel: _by_lax(x, kernel), like)(y)[0]
-        return gradient
-    side, _, f, _ = like.shape
-    groups = x.shape[1] // f
-    both = _neighbours(x, groups, side, -1), _neighbours(y, groups, side, -2)
-    found = lax.dot_general(*both, (((3,), (3,)), ((0, 1), (0, 1)))).sum(0)
-    found = found.reshape(groups, side, f, side, -1)[:, :, :, ::-1]  # columns, then rows, of the kernel
-    return found.transpose(3, 1, 2, 0, 4).reshape(like.shape)
+def _product(a: Array, x: Array) -> Array:
+    """``[G, M, K], [B, G, K, P] -> [B, G, M, P]``."""
+    return lax.dot_general(_repeated(a, len(x)), x, (((3,), (2,)), ((0, 1), (0, 1))))
 
 
-def _adjoint(y: Array, kernel: Array, like: Array) -> Array:
-    """Return the adjoint of `_grouped` in its image, of the shape of ``like``: itself a convolution in groups."""
-    side, _, f, _ = kernel.shape
-    inputs = like.shape[1 if like.ndim == 5 else 3]
-    apart = kernel[::-1, ::-1].reshape(side, side, f, inputs // f, -1)
-    return _grouped(y, apart.swapaxes(2, 4).reshape(side, side, -1, inputs))
+@jax.custom_vjp
+def _outer(y: Array, x: Array) -> Array:
+    """``[B, G, M, P], [B, G, K, P] -> [G, M, K]``."""
+    return lax.dot_general(y, x, (((3,), (3,)), ((0, 1), (0, 1)))).sum(0)
 
 
-_grouped.defvjp(
-    lambda x, kernel: (_grouped(x, kernel), (x, kernel)),
-    lambda saved, g: (_adjoint(g, saved[1], saved[0]), _kernel_gradient(saved[0], g, saved[1])),
+def _turned(a: Array) -> Array:
+    return a.swapaxes(1, 2)
+
+
+_product.defvjp(
+    lambda a, x: (_product(a, x), (a, x)), lambda s, g: (_outer(g, s[1]), _product(_turned(s[0]), g))
 )
-_kernel_gradient.defvjp(
-    lambda x, y, like: (_kernel_gradient(x, y, like), (x, y, like)),
-    lambda saved, g: (
-        _adjoint(saved[1], g, saved[0]),
-        _grouped(saved[0], g),
-        jnp.zeros_like(saved[2]),
-    ),
+_outer.defvjp(
+    lambda y, x: (_outer(y, x), (y, x)), lambda s, g: (_product(g, s[1]), _product(_turned(g), s[0]))
 )
 
 
@@ -174,13 +159,26 @@ def _by_lax(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, feature_group_count=groups)
 
 
-def _neighbours(x: Array, groups: int, side: int, axis: int) -> Array:
-    """``[B, G f, n, H, W] -> [B, G, k f, n H W + margin]``: each pixel with those beside it (``axis`` -1) or above and
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _spread(x: Array, side: int, axis: int, images: tuple[int, ...]) -> Array:
+    """``[B, G, f, *images] -> [B, G, k f, n H W + margin]``: each pixel with those beside it (``axis`` -1) or above and
     below it (-2), 0 beyond the border."""
-    apart = held(x).reshape(len(x), groups, -1, *x.shape[2:])
-    near = jnp.stack([_moved(apart, side // 2 - j, axis) for j in range(side)], 2)
-    rows = near.reshape(len(x), groups, -1, math.prod(x.shape[2:]))
+    x = held(x)
+    near = jnp.stack([_moved(x, side // 2 - j, axis) for j in range(side)], 2)
+    rows = near.reshape(*x.shape[:2], -1, math.prod(images))
     return held(jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, _MARGIN))))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _gathered(rows: Array, side: int, axis: int, images: tuple[int, ...]) -> Array:
+    """Return the adjoint of `_spread`."""
+    found = held(rows)[..., : math.prod(images)].reshape(*rows.shape[:2], side, -1, *images)
+    added = [_moved(found[:, :, j], j - side // 2, axis) for j in range(side)]
+    return held(sum(added[1:], added[0]))
+
+
+_spread.defvjp(lambda x, *own: (_spread(x, *own), None), lambda *own: (_gathered(own[-1], *own[:3]),))
+_gathered.defvjp(lambda rows, *own: (_gathered(rows, *own), None), lambda *own: (_spread(own[-1], *own[:3]),))
 
 
 def _moved(x: Array, by: int, axis: int) -> Array:
