@@ -18,9 +18,8 @@ from flax import linen as nn
 
 from gan_jax import layers
 from gan_jax.layers import Array, DiscriminatorOutput, Dtype
-from gan_jax.ops import grouped
+from gan_jax.ops import grouped, planes
 from gan_jax.ops.products import by_rows
-from gan_jax.ops.resample import down, up
 
 _SLOPE = 0.2
 
@@ -44,7 +43,7 @@ class Linear(_Kernel):
     """``x W``: ``[..., in] -> [..., features]``; a 1x1 convolution of images.
 
     Attributes:
-      multiply: the product; `grouped.enter` or `grouped.leave` next to a `GroupedConv`.
+      multiply: the product: one of `planes`, where a map enters, leaves or stays.
       channels: which axis of ``x`` has the channels.
     """
 
@@ -57,7 +56,7 @@ class Linear(_Kernel):
 
 
 class GroupedConv(_Kernel):
-    """3x3 in ``groups`` of channels, of a map as `grouped.enter` makes it.
+    """3x3 in ``groups`` of channels, of a map of `planes`.
 
     Raises:
       ValueError: the groups don't divide both numbers of channels.
@@ -67,20 +66,20 @@ class GroupedConv(_Kernel):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        width = x.shape[grouped.channels()]
+        width = x.shape[planes.channels()]
         if width % self.groups or self.features % self.groups:
             raise ValueError(f"{self.groups} groups don't divide {width} channels: change groups or widths")
         return grouped.grouped_conv(x.astype(self.dtype), self.kernel(3, 3, width // self.groups))
 
 
 class Activation(nn.Module):
-    """LeakyReLU(.2) of ``x + bias``, a bias a channel, 0 at first; ``x`` as `grouped.enter` makes it."""
+    """LeakyReLU(.2) of ``x + bias``, a bias a channel, 0 at first; ``x`` a map of `planes`."""
 
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        axis = grouped.channels()
+        axis = planes.channels()
         bias: Array = self.param("bias", nn.initializers.zeros, x.shape[axis : axis + 1], self.param_dtype)
         others = [i for i in range(x.ndim) if i != axis]
         return layers.leaky_relu(x + jnp.expand_dims(bias.astype(x.dtype), others))
@@ -142,13 +141,13 @@ class Generator(nn.Module):
             )
         width = self.widths[0]
         basis = self.param("basis", nn.initializers.normal(1.0), (*start, width), self.param_dtype)
-        x = basis.astype(self.dtype) * Linear(width, **types)(z)[:, None, None]
+        x = planes.laid(basis.astype(self.dtype) * Linear(width, **types)(z)[:, None, None])
         for stage in range(len(self.widths)):
             low = stage >= len(self.widths) - self.low_precision
             x = layers.rematerialized(self, _doubled, x.astype(jnp.bfloat16 if low else self.dtype), self, stage)
             for _ in range(self.blocks[stage]):
                 x = layers.rematerialized(self, _block, x, self, stage)
-        x = Linear(self.image_shape[-1], **types)(x)
+        x = Linear(self.image_shape[-1], multiply=planes.leave, channels=planes.channels(), **types)(x)
         return layers.cropped(x, *self.image_shape[:2])
 
 
@@ -188,12 +187,12 @@ class Discriminator(nn.Module):
             own = jnp.bfloat16 if stage < self.low_precision else self.dtype
             x = x.astype(own)
             if stage == 0:
-                x = Linear(self.widths[0], dtype=own, param_dtype=self.param_dtype)(x)
+                x = Linear(self.widths[0], multiply=planes.enter, dtype=own, param_dtype=self.param_dtype)(x)
             for _ in range(self.blocks[stage]):
                 x = layers.rematerialized(self, _block, x, self, stage)
             if stage < len(self.widths) - 1:
                 x = layers.rematerialized(self, _halved, x, self, stage + 1)
-        features = Depthwise(self.widths[-1], **types)(x)
+        features = Depthwise(self.widths[-1], **types)(planes.plain(x))
         wide, width = self.param_dtype, self.widths[-1]
         if self.conditional == "projection":
             own = Linear(width, **types)(features)
@@ -223,25 +222,30 @@ def _types(module: Any, x: Array) -> dict[str, Any]:
     return {"dtype": x.dtype, "param_dtype": module.param_dtype}
 
 
+def _inside(x: Array, width: int, module: Any, gain: float = 1.0) -> Array:
+    """A 1x1 convolution of a map."""
+    return Linear(width, gain=gain, multiply=planes.within, channels=planes.channels(), **_types(module, x))(x)
+
+
 def _block(x: Array, module: Any, stage: int) -> Array:
     """1x1 to a wider map, 3x3 in groups, 1x1 back, added to ``x``."""
-    types, inside, axis = _types(module, x), module.expansion * x.shape[-1], grouped.channels()
-    gain = math.sqrt(2 / (1 + _SLOPE**2)) * sum(module.blocks) ** -0.25
-    y = Activation(module.param_dtype)(Linear(inside, gain=gain, multiply=grouped.enter, **types)(x))
-    y = GroupedConv(inside, gain=gain, groups=module.groups[stage], **types)(y)
+    width = x.shape[planes.channels()]
+    inside, gain = module.expansion * width, math.sqrt(2 / (1 + _SLOPE**2)) * sum(module.blocks) ** -0.25
+    y = Activation(module.param_dtype)(_inside(x, inside, module, gain))
+    y = GroupedConv(inside, gain=gain, groups=module.groups[stage], **_types(module, x))(y)
     y = Activation(module.param_dtype)(y)
-    return x + Linear(x.shape[-1], gain=0.0, multiply=grouped.leave, channels=axis, **types)(y)
+    return x + _inside(y, width, module, gain=0.0)
 
 
 def _doubled(x: Array, module: Any, stage: int) -> Array:
     """To the width of the stage, then twice the side; the first stage has both already."""
-    return up(_widened(x, module, stage)) if stage else x
+    return planes.up(_widened(x, module, stage)) if stage else x
 
 
 def _halved(x: Array, module: Any, stage: int) -> Array:
-    return _widened(down(x), module, stage)
+    return _widened(planes.down(x), module, stage)
 
 
 def _widened(x: Array, module: Any, stage: int) -> Array:
     width = module.widths[stage]
-    return x if x.shape[-1] == width else Linear(width, **_types(module, x))(x)
+    return x if x.shape[planes.channels()] == width else _inside(x, width, module)

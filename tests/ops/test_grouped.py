@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.ops import grouped
+from gan_jax.ops import grouped, planes
 
 Array = Any
 RNG = np.random.default_rng(0)
 
 
 def conv(x: Array, kernel: Array) -> Array:
-    """Between `grouped.enter` and `grouped.leave` with kernels of 1, so that it takes images and gives them."""
+    """Between `planes.enter` and `planes.leave` with kernels of 1, so that it takes images and gives them."""
     one = [jnp.eye(channels, dtype=x.dtype) for channels in (x.shape[-1], kernel.shape[-1])]
-    return grouped.leave(grouped.grouped_conv(grouped.enter(x, one[0]), kernel), one[1])
+    return planes.leave(grouped.grouped_conv(planes.enter(x, one[0]), kernel), one[1])
 
 
 def twice(function: Any, *arrays: Array) -> Any:
@@ -37,17 +37,17 @@ def found(x: Array, kernel: Array) -> Any:
 def test_convolutions_next_to_it_are_products_of_pixels(
     monkeypatch: pytest.MonkeyPatch, pixels: int, shape: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(grouped, "_PIXELS", pixels)
+    monkeypatch.setattr(planes, "_PIXELS", pixels)
     x, first, last = RNG.normal(size=(6, 4, 5, 3)), RNG.normal(size=(3, 8)), RNG.normal(size=(8, 2))
 
     def block(x: Array, first: Array, last: Array) -> Array:
-        return grouped.leave(jnp.tanh(grouped.enter(x, first)), last)
+        return planes.leave(jnp.tanh(planes.enter(x, first)), last)
 
     def plain(x: Array, first: Array, last: Array) -> Array:
         return jnp.tanh(x @ first) @ last
 
     with jax.enable_x64(True):
-        assert jax.eval_shape(lambda *a: grouped.enter(*a), x, first).shape == (*shape, 4, 5)
+        assert jax.eval_shape(lambda *a: planes.enter(*a), x, first).shape == (*shape, 4, 5)
         ours, theirs = (jax.jit(partial(twice, function))(x, first, last) for function in (block, plain))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), ours, theirs)
 
@@ -71,12 +71,12 @@ def test_values_and_two_derivatives_are_pytorchs(groups: int, f: int, c: int, si
 
 @pytest.mark.parametrize("pixels", [20, 40, 10**6])  # parts of one image, of two, and of all
 def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
-    monkeypatch.setattr(grouped, "_PIXELS", pixels)
+    monkeypatch.setattr(planes, "_PIXELS", pixels)
     x, kernel = RNG.normal(size=(6, 4, 5, 6)), RNG.normal(size=(3, 3, 2, 6))
     with jax.enable_x64(True):
         here = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "conv_general" not in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
-        monkeypatch.setattr(grouped, "on_cpu", lambda: False)
+        monkeypatch.setattr(planes, "on_cpu", lambda: False)
         there = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "feature_group_count=3" in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), here, there)
@@ -98,18 +98,18 @@ def test_bfloat16_is_rounded_once() -> None:
             np.testing.assert_array_less(off, 2**-6 * np.abs(np.asarray(exact)).max())
 
     x, first, last = RNG.normal(size=(2, 4, 5, 3)), RNG.normal(size=(3, 6)), RNG.normal(size=(6, 2))
-    inside = np.asarray(grouped.enter(jnp.asarray(x), jnp.asarray(first)))
-    close(grouped.enter, x, first)
+    inside = np.asarray(planes.enter(jnp.asarray(x), jnp.asarray(first)))
+    close(planes.enter, x, first)
     close(grouped.grouped_conv, inside, RNG.normal(size=(3, 3, 2, 6)))
-    close(grouped.leave, inside, last)
+    close(planes.leave, inside, last)
     narrow = [jnp.asarray(array, jnp.bfloat16) for array in (x, first)]
-    once = grouped.enter(*(array.astype(jnp.float32) for array in narrow)).astype(jnp.bfloat16)
-    np.testing.assert_array_equal(np.asarray(grouped.enter(*narrow), np.float32), np.asarray(once, np.float32))
+    once = planes.enter(*(array.astype(jnp.float32) for array in narrow)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(np.asarray(planes.enter(*narrow), np.float32), np.asarray(once, np.float32))
 
 
 def test_a_prime_number_of_images_is_not_cut_into_single_ones() -> None:
     def shape(n: int, side: int) -> Any:
-        return jax.eval_shape(grouped.enter, jnp.zeros((n, side, side, 2)), jnp.zeros((2, 4))).shape
+        return jax.eval_shape(planes.enter, jnp.zeros((n, side, side, 2)), jnp.zeros((2, 4))).shape
 
     assert shape(32, 32) == (2, 4, 16, 32, 32)
     assert shape(31, 32) == (1, 4, 31, 32, 32)
