@@ -223,7 +223,7 @@ def _types(module: Any, x: Array) -> dict[str, Any]:
 
 
 def _inside(x: Array, width: int, module: Any, gain: float = 1.0) -> Array:
-    """A 1x1 convolution of a map."""
+    """Convolve a map with a kernel of 1x1."""
     return Linear(width, gain=gain, multiply=planes.within, channels=planes.channels(), **_types(module, x))(x)
 
 

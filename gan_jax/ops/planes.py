@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from gan_jax.ops import resample
@@ -181,15 +180,15 @@ _expanded.defvjp(lambda x: (_expanded(x), None), lambda _, g: (4 * _reduced(g),)
 _reduced.defvjp(lambda x: (_reduced(x), None), lambda _, g: (_expanded(g) / 4,))
 
 
-def _halving(length: int) -> np.ndarray:
+def _halving(length: int) -> Array:
     """Matrix ``[length, length / 2]`` of the filter and the leaving out: few numbers, and XLA:CPU has no fast code for
     every second number of a row."""
-    at = np.arange(length)[:, None] - 2 * np.arange(length // 2)
-    return np.select([(at == 0) | (at == 1), (at == -1) | (at == 2)], [0.375, 0.125])
+    at = jnp.arange(length)[:, None] - 2 * jnp.arange(length // 2)
+    return jnp.select([(at == 0) | (at == 1), (at == -1) | (at == 2)], [0.375, 0.125], 0.0)
 
 
-def _along(x: Array, matrix: np.ndarray) -> Array:
-    return (x.reshape(-1, len(matrix)) @ jnp.asarray(matrix, x.dtype)).reshape(*x.shape[:-1], -1)
+def _along(x: Array, matrix: Array) -> Array:
+    return (x.reshape(-1, len(matrix)) @ matrix.astype(x.dtype)).reshape(*x.shape[:-1], -1)
 
 
 def _parts(images: int, pixels: int) -> int:

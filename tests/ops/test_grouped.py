@@ -1,6 +1,5 @@
 """The convolution in groups against PyTorch's, with derivatives to the second order, and against XLA's."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -33,25 +32,6 @@ def found(x: Array, kernel: Array) -> Any:
     return twice(conv, x, kernel)
 
 
-@pytest.mark.parametrize(("pixels", "shape"), [(20, (6, 8, 1)), (40, (3, 8, 2)), (10**6, (1, 8, 6))])
-def test_convolutions_next_to_it_are_products_of_pixels(
-    monkeypatch: pytest.MonkeyPatch, pixels: int, shape: tuple[int, ...]
-) -> None:
-    monkeypatch.setattr(planes, "_PIXELS", pixels)
-    x, first, last = RNG.normal(size=(6, 4, 5, 3)), RNG.normal(size=(3, 8)), RNG.normal(size=(8, 2))
-
-    def block(x: Array, first: Array, last: Array) -> Array:
-        return planes.leave(jnp.tanh(planes.enter(x, first)), last)
-
-    def plain(x: Array, first: Array, last: Array) -> Array:
-        return jnp.tanh(x @ first) @ last
-
-    with jax.enable_x64(True):
-        assert jax.eval_shape(lambda *a: planes.enter(*a), x, first).shape == (*shape, 4, 5)
-        ours, theirs = (jax.jit(partial(twice, function))(x, first, last) for function in (block, plain))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), ours, theirs)
-
-
 @pytest.mark.parametrize(("groups", "f", "c", "side"), [(3, 2, 4, 3), (1, 3, 2, 5), (4, 1, 1, 3)])
 def test_values_and_two_derivatives_are_pytorchs(groups: int, f: int, c: int, side: int) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
@@ -80,40 +60,6 @@ def test_it_is_the_same_as_for_other_devices(monkeypatch: pytest.MonkeyPatch, pi
         there = jax.device_get(jax.jit(lambda *arrays: found(*arrays))(x, kernel))
         assert "feature_group_count=3" in str(jax.make_jaxpr(lambda *arrays: found(*arrays))(x, kernel))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), here, there)
-
-
-def test_bfloat16_is_rounded_once() -> None:
-    """Values and gradients are float32's, within a rounding."""
-
-    def close(function: Any, *arrays: Array) -> None:
-        def both(x: Array, kernel: Array) -> Any:
-            out, pull_back = jax.vjp(function, x, kernel)
-            return out, *pull_back(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
-
-        narrow = [jnp.asarray(array, jnp.bfloat16) for array in arrays]
-        wide = both(*(x.astype(jnp.float32) for x in narrow))
-        for ours, exact in zip(both(*narrow), wide, strict=True):
-            assert ours.dtype == jnp.bfloat16
-            off = np.abs(np.asarray(ours, np.float32) - np.asarray(exact))
-            np.testing.assert_array_less(off, 2**-6 * np.abs(np.asarray(exact)).max())
-
-    x, first, last = RNG.normal(size=(2, 4, 5, 3)), RNG.normal(size=(3, 6)), RNG.normal(size=(6, 2))
-    inside = np.asarray(planes.enter(jnp.asarray(x), jnp.asarray(first)))
-    close(planes.enter, x, first)
-    close(grouped.grouped_conv, inside, RNG.normal(size=(3, 3, 2, 6)))
-    close(planes.leave, inside, last)
-    narrow = [jnp.asarray(array, jnp.bfloat16) for array in (x, first)]
-    once = planes.enter(*(array.astype(jnp.float32) for array in narrow)).astype(jnp.bfloat16)
-    np.testing.assert_array_equal(np.asarray(planes.enter(*narrow), np.float32), np.asarray(once, np.float32))
-
-
-def test_a_prime_number_of_images_is_not_cut_into_single_ones() -> None:
-    def shape(n: int, side: int) -> Any:
-        return jax.eval_shape(planes.enter, jnp.zeros((n, side, side, 2)), jnp.zeros((2, 4))).shape
-
-    assert shape(32, 32) == (2, 4, 16, 32, 32)
-    assert shape(31, 32) == (1, 4, 31, 32, 32)
-    assert shape(3, 256) == (3, 4, 1, 256, 256)
 
 
 def test_trials_beside_each_other_are_each_alone() -> None:
