@@ -26,6 +26,7 @@ from gan_jax.ops.resample import halved, pooled, squared
 
 _TIMES = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}  # channels at a side, by width
 _LARGEST = 256  # side of D's first map, and twice that of the second image
+_LINEAR = (256, 512)  # sides of images that don't go through tanh
 _GATED = (4, 8, 16, 32)  # sides of maps that gate those of 16 times the side
 _SPREAD = 0.02  # of batch norm's initial gains
 
@@ -115,7 +116,8 @@ class Generator(_Network):
     """Latents ``[B, Z]`` -> images of two sides ``([B, H, W, C], [B, h, w, C])``, about [-1, 1].
 
     At 4x4 a transposed convolution, batch norm and GLU; then at each side a doubling convolution, and at every second
-    one more; noise behind these. Only images of 1024 go through tanh, as published.
+    one more; noise behind these. Images of 256 and 512 are linear, as published, those of 1024 go through tanh. So do
+    smaller ones: D tells what is black but for a little noise from what is black.
 
     Attributes:
       image_shape: (height, width, channels).
@@ -161,8 +163,8 @@ class Generator(_Network):
         height, width, channels = self.image_shape
         part = halved_by(whole)
         both = Conv(channels, **types)(x), Conv(channels, kernel_size=1, **types)(found[whole // part])
-        last = jnp.tanh if whole == 1024 else lambda image: image
-        return tuple(layers.cropped(last(y), height // n, width // n) for y, n in zip(both, (1, part), strict=True))
+        cut = (layers.cropped(y, height // n, width // n) for y, n in zip(both, (1, part), strict=True))
+        return tuple(y if whole in _LINEAR else jnp.tanh(y) for y in cut)
 
 
 def _twice(side: int) -> bool:

@@ -172,6 +172,7 @@ def test_rows_of_processes_of_their_own() -> None:
     assert not Apart.living
 
 
+@pytest.mark.slow
 def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Torch.first
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.oracle.cases import CASES, Outcome, assert_digests_agree, assert_same, digest, ours, recorded
 
-SLOW = ("stylegan2", "biggan:cifar10_deep")  # take longest to compile
+SLOW = ("stylegan2", "biggan:cifar10_deep", "biggan", "fastgan")  # take longest to compile
 EACH = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 
 

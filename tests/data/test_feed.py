@@ -196,6 +196,7 @@ def test_a_dispatch_of_a_stream_stays_within_the_devices_budget() -> None:
     assert list(fed.shares([])) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell a process's peak memory")
 def test_a_streams_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
     peaks = []

@@ -105,6 +105,7 @@ def test_outliers_are_left_out_as_stylegan_does() -> None:
     assert ppl.trimmed(np.array([1.0] * 200 + [1e9])) == 1
 
 
+@pytest.mark.slow
 def test_lpips_of_pairs_is_that_of_each_with_the_other() -> None:
     distance = perceptual.of_paths("random", Path, 32)
     assert distance.name.startswith("random:vgg16:")

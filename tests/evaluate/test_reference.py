@@ -73,6 +73,7 @@ def test_other_features_are_refused_in_one_line(tmp_path: Path) -> None:
         read(tmp_path / "one.npz").check(tmp_path / "one.npz", "random:2")
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_the_file_of_its_own_images_has_the_same_fid(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

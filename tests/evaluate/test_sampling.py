@@ -213,6 +213,7 @@ def test_evaluations_of_other_options_are_kept_beside_each_other(tmp_path: Path)
     assert (tmp_path / "evaluation_00000003_000020_auto_noise_mode=const,truncation=0.5.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_and_sampled_with_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, place = small("gan"), tmp_path / "run"
     config.update({"steps": 4})

@@ -40,6 +40,18 @@ def test_images_are_of_two_sides_and_judged_in_fifty_places(side: int, smaller: 
     assert said.extra["decoded"].shape == said.extra["target"].shape == (2, 3, decoded, decoded, 3)
 
 
+@pytest.mark.parametrize(("side", "within"), [(28, True), (64, True), (256, False), (512, False), (1024, True)])
+def test_images_of_256_and_512_alone_are_linear(side: int, within: bool) -> None:
+    generator = fastgan.Generator(1, image_shape=(side, side, 3))
+
+    def pair() -> Any:
+        keys = jax.random.split(jax.random.key(1), 2)
+        return generator.init_with_output(jax.random.key(0), jnp.zeros((2, 8)), train=True, keys=keys)[0]
+
+    assert str(jax.make_jaxpr(pair)()).count(" tanh ") == (2 if within else 0)
+
+
+@pytest.mark.slow
 def test_a_smaller_real_image_is_the_mean_of_pixels() -> None:
     """D makes it of a single image as the game does, and says the same."""
     gan, _ = build_gan(small("fastgan"))

@@ -50,7 +50,8 @@ def images(config: Any, run: Any, z: Tensor, keys: Sequence[Any]) -> tuple[Tenso
         x = _up(run, x, [noise.pop(0), noise.pop(0)] if at in noisy else [])
         x = x * _gate(run, found[at // 16]) if at >= 64 else x
         found[at] = x
-    both = run.conv(x), run.conv(found[side // 2])
+    both = [run.conv(x), run.conv(found[side // 2])]
+    both = [torch.tanh(y) for y in both] if side < 256 else both
     return both[0].permute(0, 2, 3, 1), both[1].permute(0, 2, 3, 1)
 
 

@@ -105,6 +105,7 @@ def test_an_evaluation_gives_its_figures_and_picture(
     assert files(sealed) == before
 
 
+@pytest.mark.slow
 def test_samples_and_interpolations_go_where_they_may(sealed: Path, tmp_path: Path) -> None:
     for name in ("sample", "interpolate"):
         mode(name, sealed, out=tmp_path / f"{name}.png")

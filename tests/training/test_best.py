@@ -171,7 +171,7 @@ def test_a_run_ends_where_nothing_gets_better(
     assert "ended_early" not in (Workdir(path).summary() or {})
 
 
-@pytest.mark.parametrize("dies", ["save", "finish"])
+@pytest.mark.parametrize("dies", ["save", pytest.param("finish", marks=pytest.mark.slow)])
 def test_a_run_killed_where_it_ends_early_ends_there(
     dies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

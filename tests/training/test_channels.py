@@ -44,7 +44,9 @@ def asked(kind: str, place: Path) -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("kind", ["pictures", pytest.param("seven", marks=pytest.mark.slow), "wide"])
+@pytest.mark.parametrize(
+    "kind", ["wide", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pictures", "seven"))]
+)
 def test_a_run_is_trained_judged_drawn_and_gone_on_with(kind: str, tmp_path: Path) -> None:
     config = asked(kind, tmp_path)
     state = run(config, tmp_path / "run")

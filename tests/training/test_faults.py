@@ -181,6 +181,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_the_code_75(number: signal.Si
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.send_signal(signal.SIGTERM)
@@ -423,6 +424,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(
         assert f"{what} of {tmp_path / 'cut'}: written after" in said
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_in_its_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = gan(**{"checkpoint.every": 4})
     whole = run(config, tmp_path / "whole")

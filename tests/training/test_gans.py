@@ -107,6 +107,7 @@ def test_a_class_changes_its_images_and_no_other(name: str) -> None:
     np.testing.assert_array_equal(mixed, np.stack([zeros[0], sevens[1], zeros[2]]))
 
 
+@pytest.mark.slow
 def test_an_autoencoder_shows_unseen_images_beside_their_reconstructions(tmp_path: Path) -> None:
     config = small("aae")
     config.steps, config.sample.rows = 60, 4

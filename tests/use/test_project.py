@@ -185,7 +185,7 @@ def test_what_cannot_be_is_one_line(request_of: dict[str, Any], message: str, tr
         own.project(np.zeros((8, 8), np.uint8))
 
 
-@pytest.mark.parametrize("name", ["cgan", "stylegan2"])
+@pytest.mark.parametrize("name", ["cgan", pytest.param("stylegan2", marks=pytest.mark.slow)])
 def test_what_was_found_is_drawn_moved_and_walked(name: str, trained: Trained, tmp_path: Path) -> None:
     path = trained[name][0]
     run = gan_jax.load(path)
