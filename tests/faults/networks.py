@@ -302,10 +302,18 @@ FAULTS = (
     Fault(
         "rows-of-a-grouped-kernel-upside-down",
         "gan_jax/ops/grouped.py",
-        "_moved(found[:, :, i], side // 2 - i, -2)",
-        "_moved(found[:, :, i], i - side // 2, -2)",
+        "rows = kernel[::-1].reshape(",
+        "rows = kernel.reshape(",
         ("tests/ops/test_grouped.py::test_it_is_the_same_as_for_other_devices",),
         "On CPUs convolutions in groups are mirrored top to bottom.",
+    ),
+    Fault(
+        "rows-of-a-doubled-map-change-places",
+        "gan_jax/ops/planes.py",
+        "moved(columns, by, -2) for by in (1, -1))",
+        "moved(columns, by, -2) for by in (-1, 1))",
+        ("tests/ops/test_planes.py::test_resampling_is_that_of_images",),
+        "On CPUs R3GAN's maps have every two rows in the wrong order.",
     ),
     Fault(
         "blocks-of-r3gan-begin-too-large",

@@ -51,7 +51,6 @@ def test_images_of_256_and_512_alone_are_linear(side: int, within: bool) -> None
     assert str(jax.make_jaxpr(pair)()).count(" tanh ") == (2 if within else 0)
 
 
-@pytest.mark.slow
 def test_a_smaller_real_image_is_the_mean_of_pixels() -> None:
     """D makes it of a single image as the game does, and says the same."""
     gan, _ = build_gan(small("fastgan"))

@@ -45,7 +45,6 @@ def drawn(path: Path) -> np.ndarray:
     return images
 
 
-@pytest.mark.slow
 def test_a_run_resumes_and_is_sampled_by_its_workdir_alone(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run(own(file, steps=4), path)

@@ -25,7 +25,6 @@ def last(path: Path) -> int:
     return max(int(place.name) for place in (path / "checkpoints").iterdir())
 
 
-@pytest.mark.slow
 def test_a_terminal_that_is_gone_costs_no_step(tmp_path: Path) -> None:
     """As of an ssh connection: SIGHUP to who leads the terminal's session, and any print fails."""
     ours, theirs = os.openpty()

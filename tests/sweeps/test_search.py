@@ -122,7 +122,6 @@ def test_the_seed_says_what_is_proposed(tmp_path: Path) -> None:
     assert len({str(params) for params in one + proposed(1, "three")}) == 8
 
 
-@pytest.mark.slow
 def test_a_pruned_or_diverged_trial_stops_and_spares_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

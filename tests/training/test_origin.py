@@ -70,7 +70,6 @@ def test_what_fits_is_taken_and_the_rest_is_told(source: tuple[Path, GANState], 
     assert (told["step"], told["run"], told["not_there"], told["left_over"]) == (6, str(source[0]), {}, {})
 
 
-@pytest.mark.slow
 def test_a_run_resumes_without_the_one_that_it_began_with(source: tuple[Path, GANState], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(source[0], copy)

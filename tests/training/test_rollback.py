@@ -46,7 +46,6 @@ def back(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return run(config(), tmp_path_factory.mktemp("back") / "run")
 
 
-@pytest.mark.slow
 def test_a_stream_has_the_order_of_the_rollbacks_seed_as_memory_has(
     back: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,6 @@ def test_a_stage_that_changes_nothing_is_no_stage(tmp_path: Path) -> None:
     assert_identical(run(config, tmp_path / "staged"), whole)
 
 
-@pytest.mark.slow
 def test_images_are_counted_over_stages() -> None:
     config = growing(**{"d_steps": 2, "batch_size": 4})
     config.schedules.decay = schedule("terms.adversarial.weight", "linear", unit="images", begin=48, final=0.0)

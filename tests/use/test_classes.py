@@ -56,7 +56,6 @@ def test_a_share_of_one_is_the_class_and_halves_lie_between(name: str) -> None:
     assert float(jnp.abs(half - five).max()) > 1e-4
 
 
-@pytest.mark.slow
 def test_classes_and_mixes_are_rows(trained: Trained, tmp_path: Path) -> None:
     path = trained["cgan"][0]
     run = gan_jax.load(path)
