@@ -92,19 +92,19 @@ def plain(x: Array) -> Array:
 
 def up(x: Array) -> Array:
     """`resample.up` of a map by the filter of both papers: twice the height and width."""
-    return wide(lambda x, _: _expanded(x), x, x) if on_cpu() else resample.up(x)
+    return wide(_expanded, x) if on_cpu() else resample.up(x)
 
 
 def down(x: Array) -> Array:
     """`resample.down` of a map by the filter of both papers: half the height and width."""
-    return wide(lambda x, _: _reduced(x), x, x) if on_cpu() else resample.down(x)
+    return wide(_reduced, x) if on_cpu() else resample.down(x)
 
 
-def wide(function: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-    """Compute ``function`` of both, on CPUs in float32 in the place of bfloat16."""
+def wide(function: Callable[..., Array], x: Array, *kernel: Array) -> Array:
+    """Compute ``function`` of all, on CPUs in float32 in the place of bfloat16."""
     if not narrow(x):
-        return function(x, kernel)
-    return function(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
+        return function(x, *kernel)
+    return function(*(array.astype(jnp.float32) for array in (x, *kernel))).astype(x.dtype)
 
 
 def moved(x: Array, by: int, axis: int) -> Array:
