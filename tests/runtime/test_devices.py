@@ -30,7 +30,7 @@ def float64(config: ConfigDict) -> Any:
 
 @pytest.mark.parametrize(
     ("config", "counts"),
-    [("dcgan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in FOUNDING)],
+    [("gan", (8,)), *(pytest.param(name, (2, 4, 8), marks=pytest.mark.slow) for name in FOUNDING)],
     indirect=["config"],
 )
 def test_float64_training_is_the_same_on_1_2_4_and_8_devices(float64: ConfigDict, counts: tuple[int, ...]) -> None:

@@ -113,10 +113,13 @@ def test_two_processes_train_what_one_trains(whole: Path, tmp_path: Path) -> Non
     assert_alike(whole, tmp_path / "one", 1e-10)
 
 
-def test_process_0_alone_writes(whole: Path) -> None:
-    written = [str(path.relative_to(whole)) for path in whole.rglob("*.*") if "checkpoints" not in path.parts]
+def test_process_0_alone_writes(tmp_path: Path) -> None:
+    first, second = both(*flags(), "--config.steps=4", "--config.eval.features=none", f"--workdir={tmp_path}")
+    assert "finished: 4 steps" in ended(first)
+    assert ended(second) == ""
+    written = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if "checkpoints" not in path.parts]
     assert len([name for name in written if name.startswith("tensorboard/")]) == 1
-    assert {"summary.json", "report.html", "training.gif", "samples/step_00000040.png"} <= set(written)
+    assert {"summary.json", "report.html", "training.gif", "samples/step_00000004.png"} <= set(written)
     assert not [name for name in written if name.endswith(".partial")]
 
 
