@@ -38,7 +38,10 @@ CASES: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {  # config, data, bat
     "h32wide": (sagan, "cifar10", 64, ()),  # in whose place are shapes, too
     "i32": (biggan, "shapes32", 32, ()),
     "i32wide": (biggan, "cifar10", 64, ()),
+    "g256": (stylegan2, "auto@256", 16, ()),
+    "i128": (biggan, "imagenet128", 32, ()),
 }
+FOR_GPUS = ("c1024", "g256", "i128")
 _HALF_LIFE = 10000.0  # of averages, in images, where a schedule begins at 0
 
 
@@ -56,11 +59,13 @@ def case_config(name: str) -> ConfigDict:
         average.half_life = average.half_life or _HALF_LIFE
     if config.model == "stylegan2":  # with all that its authors' networks for faces have
         config.terms.path_length.weight, config.generator.style_mixing = 2.0, 0.9
-    here = {"earth64": "shapes64", "cifar10": "shapes32"}.get(config.data.name)
-    if here:  # those pictures are in a package of their own, or TFDS's
+        config.g_batches = 0
+    side = config.data.image_size
+    here = {"earth64": "shapes64", "cifar10": "shapes32", "folder": f"shapes64@{side}"}.get(config.data.name)
+    if here:  # those pictures are in a package of their own, TFDS's, or the user's
         config.data.update({**default(here).data, "labels": bool(config.classes)})
-        config.classes = DATASETS[here][-1] if config.classes else 0
-    if data == "cifar10":  # one D step, and no fresh latents, so that a turn is short
+        config.classes = DATASETS[here.partition("@")[0]][-1] if config.classes else 0
+    if data in ("cifar10", "imagenet128"):  # one D step, and no fresh latents, so that a turn is short
         config.d_steps, config.g_batches, config.averages.ema.start = 1, 0, 0
     config.data.flip = False
     return config

@@ -139,7 +139,7 @@ class Trainer:
         d_loss, real_logits, fake_logits = self.discriminator_step(real, fake.detach())
         g_loss = self.generator_step(real, fake, path)
         if w is not None:
-            self.mean_w = torch.lerp(w.detach(), self.mean_w, self.w_decay)
+            self.mean_w = torch.lerp(w.detach().to(self.mean_w.dtype), self.mean_w, self.w_decay)
         length, ramp = self.half_life
         length = min(length, ramp * (self.steps + 1)) if ramp else length
         torch._foreach_lerp_(self.ema, [p.detach() for p in self.g_params], 1 - 0.5 ** (1 / length))

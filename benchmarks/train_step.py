@@ -50,7 +50,7 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 
-from benchmarks.program import CASES, case_config, cycle
+from benchmarks.program import CASES, FOR_GPUS, case_config, cycle
 from benchmarks.sides import (
     CHECKED,
     TYPES,
@@ -91,12 +91,12 @@ def main() -> int:
     if not set(precisions) <= set(TYPES):
         parser.error(f"--precisions are of {', '.join(TYPES)}")
     if not on_gpu():  # too slow to wait for, or not to be had
-        chosen = [name for name in chosen if name != "c1024"]
+        chosen = [name for name in chosen if name not in FOR_GPUS]
         precisions = [name for name in precisions if name != "tf32"]
     elif not torch.cuda.is_available():
         parser.error("JAX has a GPU and PyTorch has none: install PyTorch for CUDA, or set JAX_PLATFORMS=cpu")
     if not chosen or not precisions:
-        parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}, c1024 and tf32 for GPUs")
+        parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}, {', '.join(FOR_GPUS)} and tf32 for GPUs")
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "tolerance": TOLERANCE}
     roofs = {name: roof(name) for name in precisions}
     result |= {"matmul_gflop_per_second": roofs, "copy_gb_per_second": copy_rate(), "cases": {}}
