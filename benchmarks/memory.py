@@ -61,7 +61,7 @@ def of_pytorch(config: ConfigDict, precision: str) -> int:
             optimizer.zero_grad()
         with Live(_held(side)) as live:
             side.run(side.cycle)
-    return live.most
+        return int(live.most)
 
 
 class Live(TorchDispatchMode):
@@ -76,7 +76,7 @@ class Live(TorchDispatchMode):
 
     def __init__(self, held: Iterable[torch.Tensor]) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.now, self.most = 0, 0
         self._known = weakref.WeakKeyDictionary({x.untyped_storage(): None for x in held})
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

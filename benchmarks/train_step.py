@@ -96,7 +96,8 @@ def main() -> int:
     elif not torch.cuda.is_available():
         parser.error("JAX has a GPU and PyTorch has none: install PyTorch for CUDA, or set JAX_PLATFORMS=cpu")
     if not chosen or not precisions:
-        parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}, {', '.join(FOR_GPUS)} and tf32 for GPUs")
+        gpus = ", ".join((*FOR_GPUS, "tf32"))
+        parser.error(f"nothing to measure: on this machine --cases are of {', '.join(CASES)}; for GPUs are {gpus}")
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "tolerance": TOLERANCE}
     roofs = {name: roof(name) for name in precisions}
     result |= {"matmul_gflop_per_second": roofs, "copy_gb_per_second": copy_rate(), "cases": {}}
