@@ -165,7 +165,7 @@ _BATCH = 8  # counted; as many as a group of minibatch standard deviation and ha
 
 def flops_of(gan: GAN, state: GANState, hyper: Any) -> float:
     """Of an image drawn."""
-    return flops_before_compilation(gan, state_shapes(gan, hyper), _BATCH, gan.d_steps) / _BATCH
+    return flops_before_compilation(gan, state_shapes(gan, hyper), _BATCH) / _BATCH
 
 
 def kept(gan: GAN, state: GANState) -> float:

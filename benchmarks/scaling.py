@@ -134,7 +134,7 @@ def on_paper(config: ConfigDict, batch: int) -> dict[str, Any]:
     found = gpu_program.step(str(gpu_program.compiled(config, 8).as_text()))
     gan, _, state = parts(config)
     with mock.patch("jax.default_backend", return_value="gpu"):  # plain convolutions
-        flops = flops_before_compilation(gan, state, batch, gan.d_steps)
+        flops = flops_before_compilation(gan, state, batch)
     row: dict[str, Any] = {"sums": found.sums, "megabytes": round(found.summed / 1e6, 3), "gflop": flops / 1e9}
     for name, (link, peak, latency) in MACHINES.items():
         talk, work = 2 * found.summed / link + latency * found.sums, flops / (0.3 * peak)

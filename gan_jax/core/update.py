@@ -76,24 +76,28 @@ def update(
     context = Context(gan, state.seed, state.step, hyperparams, batch["index"], axis_name)
     found = (state.discriminator, state.memory["terms"])
 
-    def step_alone(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
-        substep, image, label = inputs
-        shared = _made(context, Examples(image, label, substep), state.generator)[0]
-        return discriminator_step(context, before, shared)
-
-    alone = gan.d_steps if gan.g_batches else gan.d_steps - 1  # D's steps whose fakes G's step doesn't share
-    if alone:
-        inputs = (jnp.arange(alone), batch["image"][:alone], batch["label"][:alone])
-        found, each = jax.lax.scan(step_alone, found, inputs)
-        d_metrics = jax.tree.map(lambda x: x[-1], each)
-
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
-    examples = Examples(batch["image"][gan.d_steps - 1], batch["label"][gan.d_steps - 1], gan.d_steps - 1)
-    of_g = _generators_own(context, examples) if gan.g_batches else (context, examples)
+    last, serves_both = gan.d_steps - 1, not gan.g_batches
+    examples = Examples(batch["image"][last], batch["label"][last], last)
+    of_g = (context, examples) if serves_both else _generators_own(context, examples)
     shared, pull_back, stats = _made(*of_g, state.generator)
-    if alone < gan.d_steps:
+
+    def step(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
+        substep, image, label = inputs
+        own, generator = Examples(image, label, substep), state.generator
+
+        def fresh() -> Generated:
+            return _generated(context, own, generator)[0]
+
+        made = jax.lax.cond(substep == last, lambda: shared.generated, fresh) if serves_both else fresh()
+        return discriminator_step(context, before, _seen(context, own, made, generator))
+
+    if serves_both and gan.d_steps == 1:
         found, d_metrics = discriminator_step(context, found, shared)
+    else:  # D's step is in the program once, which takes long to compile
+        found, each = jax.lax.scan(step, found, (jnp.arange(gan.d_steps), batch["image"], batch["label"]))
+        d_metrics = jax.tree.map(lambda x: x[-1], each)
     player, remembered = found
     players = (state.generator.replace(stats=stats), player)
     (generator, remembered), g_metrics = generator_step(of_g[0], (players, remembered), (shared, pull_back))
@@ -123,15 +127,28 @@ def _made(
     context: Context, examples: Examples, generator: Player
 ) -> tuple[Shared, Callable[[Generated], tuple[Params]], dict[str, Any]]:
     """Return what G makes beside ``examples``; how its gradient goes back to G's parameters; G's statistics."""
+    generated, pull_back, stats = _generated(context, examples, generator)
+    return _seen(context, examples, generated, generator), pull_back, stats
+
+
+def _generated(
+    context: Context, examples: Examples, generator: Player
+) -> tuple[Generated, Callable[[Generated], tuple[Params]], dict[str, Any]]:
+    """Return what G makes; how its gradient goes back to G's parameters; G's statistics."""
 
     def fake(params: Params) -> tuple[Generated, dict[str, Any]]:
         made, stats = context.gan.task.fake(context, {"params": params, **generator.stats}, examples)
         return made.replace(seen=presented(context, made.shown, examples, "fake")), stats
 
     generated, pull_back, stats = jax.vjp(fake, generator.params, has_aux=True)
+    return generated, pull_back, stats
+
+
+def _seen(context: Context, examples: Examples, generated: Generated, generator: Player) -> Shared:
+    """Return what both players look at."""
     real = context.gan.task.real(context, examples, generated)
     seen = presented(context, real, examples, "real")
-    return Shared(examples, real, seen, generated, generator.variables), pull_back, stats
+    return Shared(examples, real, seen, generated, generator.variables)
 
 
 def intervals(gan: GAN) -> dict[str, int]:

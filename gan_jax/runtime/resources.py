@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,15 +39,14 @@ class Cost:
 def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devices: int) -> Cost:
     """Return what XLA says of the compiled ``chunk``, its loop over steps counted once.
 
-    XLA counts the body of the loop over D's early steps once too; by as much as that is too little, by the FLOPs of
-    the update before compilation with one and two D steps, its figures are raised.
+    XLA counts the body of the loop over D's steps once too; by as much as that is too little, by the FLOPs of the
+    update before compilation, its figures are raised, where there is a CPU to count for (JAX_PLATFORMS=cuda: none).
     """
     assert chunk.compiled is not None
     found, memory = chunk.compiled.cost_analysis() or {}, chunk.compiled.memory_analysis()
     scale = float(devices)
-    if gan.d_steps > 2:
-        one, two = (flops_before_compilation(gan, state, batch_size, d_steps) for d_steps in (1, 2))
-        scale *= (one + (gan.d_steps - 1) * (two - one)) / two
+    if gan.d_steps > 1 and _host() is not None:
+        scale *= flops_before_compilation(gan, state, batch_size) / _counted(_traced(gan, state, batch_size))
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Cost(
         flops=found.get("flops", 0.0) * scale,
@@ -55,22 +55,42 @@ def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devic
     )
 
 
-def flops_before_compilation(gan: GAN, state: GANState, batch_size: int, d_steps: int) -> float:
-    """Of an update with ``d_steps``, on one device, as XLA counts them for the host's CPU; 1 if there is none."""
-    gan = dataclasses.replace(gan, d_steps=d_steps)
+def flops_before_compilation(gan: GAN, state: GANState, batch_size: int) -> float:
+    """Of an update, with all of D's steps, on one device, as XLA counts them for the host's CPU."""
+    # With one step of D, whose fakes may be those of G's step, and for each further one a turn of the loop over them.
+    one = dataclasses.replace(gan, d_steps=1)
+    found = _counted(_traced(one, state, batch_size))
+    if gan.d_steps > 1:
+        steps = _traced(gan, state, batch_size).jaxpr.eqns
+        (loop,) = (e for e in steps if e.primitive.name == "scan" and e.params["length"] == gan.d_steps)
+        found += (gan.d_steps - 1) * _counted(loop.params["jaxpr"])
+    return found
+
+
+def _traced(gan: GAN, state: GANState, batch_size: int) -> Any:
+    """Return the program of an update."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     batch = {
-        "image": jax.ShapeDtypeStruct((d_steps, batch_size, *gan.image_shape), gan.dtype),
-        "label": jax.eval_shape(partial(gan.labels, d_steps, batch_size)),
+        "image": jax.ShapeDtypeStruct((gan.d_steps, batch_size, *gan.image_shape), gan.dtype),
+        "label": jax.eval_shape(partial(gan.labels, gan.d_steps, batch_size)),
         "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     }
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS=cuda: there is none, and what XLA counts stays too little
-        return 1.0
-    with jax.default_device(host):  # XLA:GPU counts nothing before compilation
-        found: Any = jax.jit(partial(update, gan)).lower(shapes, batch).cost_analysis()
+    return jax.make_jaxpr(partial(update, gan))(shapes, batch)
+
+
+def _counted(traced: Any) -> float:
+    """Return XLA's count of a program's FLOPs, each loop's body once."""
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in traced.in_avals]
+    with jax.default_device(_host()):  # XLA:GPU counts nothing before compilation
+        found: Any = jax.jit(jax.extend.core.jaxpr_as_fun(traced)).lower(*shapes).cost_analysis()
     return float(found["flops"])
+
+
+def _host() -> jax.Device | None:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def matmul_rate(devices: Sequence[jax.Device], dtype: Any) -> float:
