@@ -60,8 +60,8 @@ def case_config(name: str) -> ConfigDict:
     if config.model == "stylegan2":  # with all that its authors' networks for faces have
         config.terms.path_length.weight, config.generator.style_mixing = 2.0, 0.9
         config.g_batches = 0
-    side = config.data.image_size
-    here = {"earth64": "shapes64", "cifar10": "shapes32", "folder": f"shapes64@{side}"}.get(config.data.name)
+    own = {"earth64": "shapes64", "cifar10": "shapes32", "folder": f"shapes64@{config.data.image_size}"}
+    here = own.get(config.data.name or config.data.source)
     if here:  # those pictures are in a package of their own, TFDS's, or the user's
         config.data.update({**default(here).data, "labels": bool(config.classes)})
         config.classes = DATASETS[here.partition("@")[0]][-1] if config.classes else 0

@@ -17,9 +17,7 @@ from tests.helpers import small
     ("d_steps", "own", "devices"),
     [(1, 0, 1), (5, 0, 1), (5, 2, 1), *(pytest.param(*of, marks=pytest.mark.slow) for of in ((1, 0, 2), (2, 0, 1)))],
 )
-def test_flops_are_those_counted_by_hand(
-    d_steps: int, own: int, devices: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flops_are_those_counted_by_hand(d_steps: int, own: int, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = jax.stages.Lowered.cost_analysis
 
     def on_the_host(lowered: jax.stages.Lowered) -> Any:  # on a GPU there is nothing to be had but there
