@@ -29,7 +29,7 @@ QUICK = ("dcgan", "wgan_gp")
 CEILINGS = {  # millions of floating-point operations, megabytes
     "aae": (1.6, 3.0),
     "acgan": (14.0, 9.1),
-    "biggan": (93.3, 51.3),
+    "biggan": (66.0, 37.1),
     "cgan": (28.0, 11.1),
     "dcgan": (44.9, 24.7),
     "dragan": (17.6, 10.8),
@@ -44,8 +44,8 @@ CEILINGS = {  # millions of floating-point operations, megabytes
     "sagan": (58.1, 33.5),
     "sngan": (42.5, 22.5),
     "stylegan2": (16.7, 11.6),
-    "wgan": (20.9, 12.5),
-    "wgan_gp": (29.9, 17.2),
+    "wgan": (14.4, 9.6),
+    "wgan_gp": (18.9, 11.7),
 }
 
 
