@@ -78,26 +78,28 @@ def update(
 
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
-    last, serves_both = gan.d_steps - 1, not gan.g_batches
+    numbers = jnp.arange(gan.d_steps)
+    *early, last = range(gan.d_steps)
     examples = Examples(batch["image"][last], batch["label"][last], last)
-    of_g = (context, examples) if serves_both else _generators_own(context, examples)
+    of_g = _generators_own(context, examples) if gan.g_batches else (context, examples)
     shared, pull_back, stats = _made(*of_g, state.generator)
 
-    def step(before: tuple[Player, Memory], inputs: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
-        substep, image, label = inputs
-        own, generator = Examples(image, label, substep), state.generator
+    def fakes(of: Examples) -> Generated:
+        return _generated(context, of, state.generator)[0]
 
-        def fresh() -> Generated:
-            return _generated(context, own, generator)[0]
+    def step(before: tuple[Player, Memory], inputs: tuple[Examples, Generated | None]) -> tuple[Any, Metrics]:
+        own, made = inputs
+        return discriminator_step(context, before, _seen(context, own, made or fakes(own), state.generator))
 
-        made = jax.lax.cond(substep == last, lambda: shared.generated, fresh) if serves_both else fresh()
-        return discriminator_step(context, before, _seen(context, own, made, generator))
-
-    if serves_both and gan.d_steps == 1:
-        found, d_metrics = discriminator_step(context, found, shared)
-    else:  # D's step is in the program once, which takes long to compile
-        found, each = jax.lax.scan(step, found, (jnp.arange(gan.d_steps), batch["image"], batch["label"]))
+    if early or gan.g_batches:  # D's step is in the program once, which takes long to compile
+        own, made = Examples(batch["image"], batch["label"], numbers), None
+        if not gan.g_batches:
+            before_last = jax.lax.map(fakes, jax.tree.map(lambda x: x[: len(early)], own))
+            made = jax.tree.map(lambda x, y: jnp.append(x, y[None], 0), before_last, shared.generated)
+        found, each = jax.lax.scan(step, found, (own, made))
         d_metrics = jax.tree.map(lambda x: x[-1], each)
+    else:
+        found, d_metrics = discriminator_step(context, found, shared)
     player, remembered = found
     players = (state.generator.replace(stats=stats), player)
     (generator, remembered), g_metrics = generator_step(of_g[0], (players, remembered), (shared, pull_back))

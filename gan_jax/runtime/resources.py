@@ -39,8 +39,9 @@ class Cost:
 def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devices: int) -> Cost:
     """Return what XLA says of the compiled ``chunk``, its loop over steps counted once.
 
-    XLA counts the body of the loop over D's steps once too; by as much as that is too little, by the FLOPs of the
-    update before compilation, its figures are raised, where there is a CPU to count for (JAX_PLATFORMS=cuda: none).
+    XLA counts the bodies of the loops over D's steps and their fakes once too. By as much as that is too little, by
+    the FLOPs of the update before compilation, its figures are raised; not with JAX_PLATFORMS=cuda, where there is no
+    CPU to count for.
     """
     assert chunk.compiled is not None
     found, memory = chunk.compiled.cost_analysis() or {}, chunk.compiled.memory_analysis()
@@ -57,14 +58,9 @@ def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devic
 
 def flops_before_compilation(gan: GAN, state: GANState, batch_size: int) -> float:
     """Of an update, with all of D's steps, on one device, as XLA counts them for the host's CPU."""
-    # With one step of D, whose fakes may be those of G's step, and for each further one a turn of the loop over them.
-    one = dataclasses.replace(gan, d_steps=1)
-    found = _counted(_traced(one, state, batch_size))
-    if gan.d_steps > 1:
-        steps = _traced(gan, state, batch_size).jaxpr.eqns
-        (loop,) = (e for e in steps if e.primitive.name == "scan" and e.params["length"] == gan.d_steps)
-        found += (gan.d_steps - 1) * _counted(loop.params["jaxpr"])
-    return found
+    traced = _traced(gan, state, batch_size)
+    loops = (equation.params for equation in traced.jaxpr.eqns if equation.primitive.name == "scan")
+    return sum((float(loop["length"] - 1) * _counted(loop["jaxpr"]) for loop in loops), _counted(traced))
 
 
 def _traced(gan: GAN, state: GANState, batch_size: int) -> Any:
