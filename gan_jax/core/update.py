@@ -89,7 +89,7 @@ def update(
 
     def step(before: tuple[Player, Memory], inputs: tuple[Examples, Generated | None]) -> tuple[Any, Metrics]:
         own, made = inputs
-        return discriminator_step(context, before, _seen(context, own, made or fakes(own), state.generator))
+        return discriminator_step(context, before, _seen(context, own, made or fakes(own), generator=state.generator))
 
     if early or gan.g_batches:  # D's step is in the program once, which takes long to compile
         own, made = Examples(batch["image"], batch["label"], numbers), None
@@ -130,7 +130,7 @@ def _made(
 ) -> tuple[Shared, Callable[[Generated], tuple[Params]], dict[str, Any]]:
     """Return what G makes beside ``examples``; how its gradient goes back to G's parameters; G's statistics."""
     generated, pull_back, stats = _generated(context, examples, generator)
-    return _seen(context, examples, generated, generator), pull_back, stats
+    return _seen(context, examples, generated, generator=generator), pull_back, stats
 
 
 def _generated(
@@ -146,7 +146,7 @@ def _generated(
     return generated, pull_back, stats
 
 
-def _seen(context: Context, examples: Examples, generated: Generated, generator: Player) -> Shared:
+def _seen(context: Context, examples: Examples, generated: Generated, *, generator: Player) -> Shared:
     """Return what both players look at."""
     real = context.gan.task.real(context, examples, generated)
     seen = presented(context, real, examples, "real")

@@ -34,10 +34,10 @@ FAULTS = (
     Fault(
         "labels-of-other-d-steps",
         "gan_jax/core/update.py",
-        'batch["label"][:alone])',
-        'jnp.roll(batch["label"], 1, 0)[:alone])',
+        'batch["label"], numbers)',
+        'jnp.roll(batch["label"], 1, 0), numbers)',
         (f"{_STEPS}[cgan]",),
-        "D's early steps see images with the labels of others.",
+        "D's steps see images with the labels of others.",
     ),
     Fault(
         "reconstruction-error-summed",
@@ -195,9 +195,17 @@ FAULTS = (
     Fault(
         "d-steps-counted-from-one",
         "gan_jax/core/update.py",
-        "inputs = (jnp.arange(alone),",
-        "inputs = (jnp.arange(1, alone + 1),",
+        "numbers = jnp.arange(gan.d_steps)",
+        "numbers = jnp.maximum(jnp.arange(gan.d_steps), 1)",
         (f"{_STEPS}[cgan]",),
         "Two D steps of a step have the same random numbers.",
+    ),
+    Fault(
+        "last-d-step-of-earlier-fakes",
+        "gan_jax/core/update.py",
+        "jnp.append(x, y[None], 0), before_last",
+        "jnp.append(x, 0 * y[None] + x[:1], 0), before_last",
+        (f"{_STEPS}[cgan]",),
+        "D's last step sees the fakes of its first.",
     ),
 )
