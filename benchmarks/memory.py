@@ -56,12 +56,17 @@ def of_pytorch(config: ConfigDict, precision: str) -> int:
     with FakeTensorMode(allow_non_fake_inputs=True):
         with mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):  # fakes can't be moved
             side = torch_side(_stands_for_ours(config), precision)
-        side.run(1)  # the optimizers' moments come with the first step
-        for optimizer in (side.trainer.g_optimizer, side.trainer.d_optimizer):
-            optimizer.zero_grad()
-        with Live(_held(side)) as live:
-            side.run(side.cycle)
-        return int(live.most)
+        return _taken(side)
+
+
+def _taken(side: Torch) -> int:
+    """Return the bytes that a cycle of steps of ``side`` takes at most, after the first."""
+    side.run(1)  # the optimizers' moments come with the first step
+    for optimizer in (side.trainer.g_optimizer, side.trainer.d_optimizer):
+        optimizer.zero_grad()
+    with Live(_held(side)) as live:
+        side.run(side.cycle)
+    return int(live.most)
 
 
 class Live(TorchDispatchMode):

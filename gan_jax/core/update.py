@@ -79,7 +79,7 @@ def update(
     # The last fakes serve D's step and G's, unless G's has some of its own: G runs forward once, and `pull_back` takes
     # the gradient of G's loss with respect to those fakes, under the D just updated, to G's parameters.
     numbers = jnp.arange(gan.d_steps)
-    *early, last = range(gan.d_steps)
+    last = gan.d_steps - 1
     examples = Examples(batch["image"][last], batch["label"][last], last)
     of_g = _generators_own(context, examples) if gan.g_batches else (context, examples)
     shared, pull_back, stats = _made(*of_g, state.generator)
@@ -91,10 +91,10 @@ def update(
         own, made = inputs
         return discriminator_step(context, before, _seen(context, own, made or fakes(own), generator=state.generator))
 
-    if early or gan.g_batches:  # D's step is in the program once, which takes long to compile
+    if last or gan.g_batches:  # D's step is in the program once, which takes long to compile
         own, made = Examples(batch["image"], batch["label"], numbers), None
         if not gan.g_batches:
-            before_last = jax.lax.map(fakes, jax.tree.map(lambda x: x[: len(early)], own))
+            before_last = jax.lax.map(fakes, jax.tree.map(lambda x: x[:last], own))
             made = jax.tree.map(lambda x, y: jnp.append(x, y[None], 0), before_last, shared.generated)
         found, each = jax.lax.scan(step, found, (own, made))
         d_metrics = jax.tree.map(lambda x: x[-1], each)

@@ -47,7 +47,8 @@ def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devic
     found, memory = chunk.compiled.cost_analysis() or {}, chunk.compiled.memory_analysis()
     scale = float(devices)
     if gan.d_steps > 1 and _host() is not None:
-        scale *= flops_before_compilation(gan, state, batch_size) / _counted(_traced(gan, state, batch_size))
+        every, once = _flops(gan, state, batch_size)
+        scale *= every / once
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Cost(
         flops=found.get("flops", 0.0) * scale,
@@ -58,9 +59,15 @@ def cost(gan: GAN, chunk: program.Chunk, state: GANState, batch_size: int, devic
 
 def flops_before_compilation(gan: GAN, state: GANState, batch_size: int) -> float:
     """Of an update, with all of D's steps, on one device, as XLA counts them for the host's CPU."""
+    return _flops(gan, state, batch_size)[0]
+
+
+def _flops(gan: GAN, state: GANState, batch_size: int) -> tuple[float, float]:
+    """Return the FLOPs of an update before compilation: of all turns of its loops, and of one turn each."""
     traced = _traced(gan, state, batch_size)
+    once = _counted(traced)
     loops = (equation.params for equation in traced.jaxpr.eqns if equation.primitive.name == "scan")
-    return sum((float(loop["length"] - 1) * _counted(loop["jaxpr"]) for loop in loops), _counted(traced))
+    return once + sum((loop["length"] - 1) * _counted(loop["jaxpr"]) for loop in loops), once
 
 
 def _traced(gan: GAN, state: GANState, batch_size: int) -> Any:
