@@ -36,8 +36,10 @@ _PASS_OPTIONS: dict[str, str | bool] = {_YNN: ""}
 # Of programs that run once: LLVM's effort takes twice the time to compile them, and wins milliseconds.
 _ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 # Else XLA:CPU takes the barriers away before it fuses, what `layers.winograd` needs, and before it looks for what is
-# computed twice, of which it would keep the first, what ``remat`` needs.
-_BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# computed twice, of which it would keep the first, what ``remat`` needs. And it takes what is the same in all steps out
+# of their loop, also the 1 of `xla_cpu.written`, as often as there is one: then it doesn't see any more that a layer
+# and its gradients spread the same tiles.
+_WITHOUT: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander,while-loop-invariant-code-motion"}
 # The loop over steps as one CUDA graph, where XLA by itself has graphs only of what is between two convolutions and
 # asks the host at each step whether there is another.
 _CUDA_OPTIONS: dict[str, str | bool] = {
@@ -154,7 +156,7 @@ def _options(devices: Sequence[jax.Device]) -> dict[str, Any]:
     (NVIDIA's names of older cards, as Tesla T4, don't begin so; those go without.)
     """
     if devices[0].platform == "cpu":
-        return _known(_CPU_OPTIONS) | _BARRIERS
+        return _known(_CPU_OPTIONS) | _WITHOUT
     return _known(_CUDA_OPTIONS) if len(devices) == 1 and "NVIDIA" in devices[0].device_kind else {}
 
 

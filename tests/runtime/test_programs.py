@@ -72,6 +72,13 @@ def slow_convolutions(text: str) -> list[str]:
     return [line for line in found if "rhs_reversal" in line or "dim_labels=b01f_01io->b01f" not in line]
 
 
+def test_a_loop_carries_its_state_and_nothing_that_is_the_same_in_all_steps() -> None:
+    _, fed, state = parts(small("dcgan"))
+    loops = [line.split(" while(")[0] for line in counted("dcgan")[0].splitlines() if " while(" in line]
+    carried = max(len(re.findall(r"\w+\[", loop)) for loop in loops)
+    assert carried <= len(jax.tree.leaves((state, fed.data))) + 5  # which step, how many, their metrics, all fine
+
+
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_a_step_is_made_of_fast_operations_and_no_more_than_recorded(name: str) -> None:
     text, flops, megabytes = counted(name)
