@@ -40,16 +40,19 @@ _PYTORCH = {  # the first that is found in an operation's name
 }
 _OURS = {  # the first that is found in the path of an operation
     "norms": r"Norm_\d",
-    "around products": r"(Conv|Dense)(_\d)?/",
     "activations": r"relu|tanh|sigmoid|logistic",
     "optimizer, average": r"adam|optimizer|average|ema",
 }
+_PLAYER = re.compile(r"[(/](Generator|Discriminator)(?:\.\w+)?\)*/")  # in a path, behind the transformations of it
 _OUTER = ("while", "call", "conditional")
 
 
 @dataclasses.dataclass
 class Operation:
-    """One of a compiled program: what it is, where it is from, and its operands' and results' bytes."""
+    """One of a compiled program: what it is, where it is from, its operands' and results' bytes, its arithmetic.
+
+    What is within a layer, and neither a norm nor an activation, is around products.
+    """
 
     code: str
     path: str
@@ -61,13 +64,20 @@ class Operation:
         """Of `KINDS`."""
         if self.gflop:
             return "products"
-        return next((kind for kind, path in _OURS.items() if re.search(path, self.path)), KINDS[-1])
+        named = next((kind for kind, path in _OURS.items() if re.search(path, self.path)), "")
+        return named or ("around products" if self.layer else KINDS[-1])
 
     @property
     def layer(self) -> str:
-        """Player and layer, and whether it is the backward pass's; empty for none."""
-        found = re.search(r"(transpose\()?(?:jvp\()?(Generator|Discriminator)\)*/(\w+_\d+|\w+(?=/))", self.path)
-        return f"{found[2]} {found[3]}{' backward' if found[1] else ''}" if found else ""
+        """Player and layer, with what is around that, and whether it is the backward pass's; empty for none."""
+        if not (found := _PLAYER.search(self.path)):
+            return ""
+        within = self.path[found.end() :].split("/")[
+            :-1
+        ]  # the last is the operation; others are methods, and functions
+        layers = ".".join(name for name in within if re.fullmatch(r"\w+", name))
+        backward = " backward" if "transpose(" in self.path[: found.end()] else ""
+        return f"{found[1]} {layers}{backward}" if layers else ""
 
 
 def main() -> int:
@@ -111,10 +121,11 @@ def _gflop(x: Instruction) -> float:
 
 
 def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
-    """Our program's operations, and a step's milliseconds of each."""
+    """Our program's operations, as often as a step makes each, and a step's milliseconds of them."""
     ours.run(steps)
     known = operations(ours.chunk.compiled.as_text())
     spent: dict[str, float] = collections.defaultdict(float)
+    times: dict[str, int] = collections.Counter()
     with tempfile.TemporaryDirectory() as place:
         with jax.profiler.trace(place):
             ours.run(steps)
@@ -124,9 +135,14 @@ def profile(ours: Ours, steps: int) -> list[tuple[Operation, float]]:
         # Convolutions and products go on in other threads when their events have ended: theirs is the time in which
         # nothing else runs.
         busy = name if known[name].gflop or not busy else busy
+        times[name] += 1
         spent[name] += min(duration, end - begin)
         spent[busy] += max(end - begin - duration, 0)
-    return [(known[name], value / 1e6 / steps) for name, value in spent.items()]
+    return [(_times(known[name], times[name] / steps), value / 1e6 / steps) for name, value in spent.items()]
+
+
+def _times(one: Operation, times: float) -> Operation:
+    return dataclasses.replace(one, bytes=round(one.bytes * times), gflop=one.gflop * times)
 
 
 def _events(place: Path) -> Iterator[tuple[float, str, float]]:

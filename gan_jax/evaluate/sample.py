@@ -79,8 +79,8 @@ def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0, **options: An
 
 def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:
     """Images ``[N, H, W, C]`` of the first samples of ``seed``, with ``labels`` ``[N]``, all in one batch."""
-    keys = fixed_keys(seed, np.arange(len(labels)))
-    return np.asarray(_generate(gan, USUAL, state.ema, (draw.latents(gan, keys), labels, keys)))
+    latents, keys = _inputs(gan, USUAL, np.repeat(np.uint32(seed), len(labels)), np.arange(len(labels)))
+    return np.asarray(_generate(gan, USUAL, state.ema, (latents, labels, keys)))
 
 
 class Batches:

@@ -73,7 +73,7 @@ class Fetch:
 
 
 class Chunk:
-    """A training program, compiled at its first call, whose arguments later ones must resemble.
+    """A training program, compiled at its first call if not before; later arguments must resemble the first.
 
     Attributes:
       mapped: the pmapped function.
@@ -89,14 +89,18 @@ class Chunk:
         self.capacity = capacity
         self.compiled: Any = None
 
-    def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
-        """Make ``steps`` steps from ``state``, which is donated."""
-        arguments = (state, np.int32(steps), data, share, *self._constants)
+    def compile(self, state: Any, data: Any, share: Any) -> None:
+        """Compile it, unless it is, for arguments like these; of ``state`` the shapes will do."""
         if self.compiled is None:
             with progress.elapsed("compiling"):
-                self.compiled = _compiled(self.mapped.lower(*arguments), self.options)
+                lowered = self.mapped.lower(state, np.int32(0), data, share, *self._constants)
+                self.compiled = _compiled(lowered, self.options)
             distributed.barrier()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
-        final: tuple[GANState, Metrics] = self.compiled(*arguments)
+
+    def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
+        """Make ``steps`` steps from ``state``, which is donated."""
+        self.compile(state, data, share)
+        final: tuple[GANState, Metrics] = self.compiled(state, np.int32(steps), data, share, *self._constants)
         return final
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 
@@ -46,8 +47,10 @@ class Alone:
         """Return the step with which the present stage ends."""
         return self.part.stage.end
 
-    def go(self, state: GANState, feed: Feed) -> tuple[GANState, dict[str, Any]]:
+    def go(self, state: GANState | Future[GANState], feed: Feed) -> tuple[GANState, dict[str, Any]]:
         """Train to the last step, from ``state``, by the ``feed`` of its stage.
+
+        One that is still to come is waited for once the program is compiled.
 
         Returns:
           The final state, and what the steps cost (`gan_jax.runtime.resources.figures`), those of the last stage.
@@ -74,12 +77,14 @@ class Alone:
         used = resources.figures(cost, run.rates, run.stage.count.per_step, self.devices, own.compute_dtype)
         return self.state, {"compile_seconds": round(self._compiling, 3)} | used
 
-    def _compile(self, state: GANState, feed: Feed) -> None:
+    def _compile(self, state: GANState | Future[GANState], feed: Feed) -> None:
         shards = self.config.parallel.logical_shards
         self.chunk = program.compile_chunk(self.part.gan, feed.fetch, feed.capacity, self.devices, shards)
         self.feed, begin = feed, time.perf_counter()
-        state = placement.replicated(state, self.devices)
-        self.state, _ = jax.block_until_ready(self.chunk(state, 0, feed.data, feed.nothing))
+        self.chunk.compile(self.part.shapes, feed.data, feed.nothing)
+        begun = state.result() if isinstance(state, Future) else state
+        placed = placement.replicated(begun, self.devices)
+        self.state, _ = jax.block_until_ready(self.chunk(placed, 0, feed.data, feed.nothing))
         self._compiling += time.perf_counter() - begin
 
     def _shares(self, pace: Pace) -> Generator[Any]:

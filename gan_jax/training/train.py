@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -190,24 +191,27 @@ def _attempt(
         part, begun = parts[0], list[str]()
         if resumed is None:
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(0)]
-            state = part.first_state(seeds[-1] if seeds else config.seed)
+            seed = int(seeds[-1] if seeds else config.seed)
+            beside = stack.enter_context(ThreadPoolExecutor(1))  # compiles while the program that trains is traced
+            state: GANState | Future[GANState] = (later := beside.submit(part.first_state, seed))
             if config.init_from:
-                state, begun = origin.begin(origin.read(config.init_from), state, workdir)
+                state, begun = origin.begin(origin.read(config.init_from), later.result(), workdir)
         else:
-            state = checkpoints.restore(lambda step: that_made(parts, step).shapes)
-            resumed = int(state.step)
+            found = checkpoints.restore(lambda step: that_made(parts, step).shapes)
+            resumed = int(found.step)
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(resumed) if rollback["to"] == resumed]
-            state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state
+            found = found.replace(seed=np.uint32(seeds[-1])) if seeds else found
             part, before = at(parts, resumed), that_made(parts, resumed)
-            state = state.replace(hyperparams=part.hyper) if part is before else part.entered(state)[0]
+            state = found.replace(hyperparams=part.hyper) if part is before else part.entered(found)[0]
+            seed = int(found.seed)
         for other in parts:
             if other is not part:
                 other.close()
         for line in told(workdir.record_changes(config, resumed)):
             print(f"{'changed':<14}{line}")
-        feed = part.feed(devices, int(state.seed))
-        print(describe(config, parts, state, feed, devices, workdir.path, resumed))
-        if heavy := too_heavy(state, devices):
+        feed = part.feed(devices, seed)
+        print(describe(config, parts, feed, devices, workdir.path, resumed))
+        if heavy := too_heavy(part.shapes, devices):
             print(f"warning: {heavy}", file=sys.stderr)
         for number, line in enumerate(begun):
             print(f"{'' if number else 'init_from':<14}{line}")
@@ -216,14 +220,14 @@ def _attempt(
         stack.enter_context(run.kept)
         if resumed:
             run.lose_patience(resumed)
-        state, used = Alone(run, parts, devices).go(state, feed)
+        final, used = Alone(run, parts, devices).go(state, feed)
     if distributed.is_first():
         print(run.finish(used))
     distributed.barrier()  # nobody leaves before all is written
     if run.over:
         print(f"ended early: {impatient(config, str(run.kept))}")
     print(f"finished: {run.over or config.steps:,} steps; see {workdir.path / 'report.html'}")
-    return state
+    return final
 
 
 def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
@@ -249,7 +253,6 @@ def go_back(config: ConfigDict, workdir: Workdir, error: DivergedError) -> None:
 def describe(
     config: ConfigDict,
     parts: Sequence[Part],
-    state: GANState,
     feed: Feed,
     devices: Sequence[jax.Device],
     path: Path,
@@ -269,7 +272,9 @@ def describe(
         for name, text in {
             **({"preset": config.note} if config.note else {}),
             "model": f"{own.model}, loss {own.loss}, {own.compute_dtype}",
-            "parameters": listed(describe_parameters(own, state, player) for player in ("generator", "discriminator")),
+            "parameters": listed(
+                describe_parameters(own, part.shapes, player) for player in ("generator", "discriminator")
+            ),
             "data": f"{dataset.name}, {images} of {size}; {place}",
             **dataset.description,
             "evaluation": part.evaluator.description,
@@ -282,9 +287,9 @@ def describe(
     )
 
 
-def too_heavy(state: GANState, devices: Sequence[jax.Device]) -> str:
+def too_heavy(shapes: GANState, devices: Sequence[jax.Device]) -> str:
     """Say that networks are too large for a CPU; nothing if they aren't, or it is none."""
-    count = sum(parameter_count(player.params) for player in (state.generator, state.discriminator))
+    count = sum(parameter_count(player.params) for player in (shapes.generator, shapes.discriminator))
     if placement.platform(devices) != "cpu" or count < _FOR_GPUS:
         return ""
     return (
@@ -293,9 +298,9 @@ def too_heavy(state: GANState, devices: Sequence[jax.Device]) -> str:
     )
 
 
-def describe_parameters(config: ConfigDict, state: GANState, player: str) -> str:
+def describe_parameters(config: ConfigDict, shapes: GANState, player: str) -> str:
     """How many parameters a player has, and how many of them stand still."""
-    leaves = named_leaves(getattr(state, player).params)
+    leaves = named_leaves(getattr(shapes, player).params)
     standing = sum(leaves[name].size for name in frozen(config, player, leaves))
     text = f"{player} {parameter_count(leaves):,}"
     return f"{text} ({standing:,} of them stand still)" if standing else text

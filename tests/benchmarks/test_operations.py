@@ -1,6 +1,7 @@
 """The profile of a step: what an optimised program's operations are, and what their arithmetic and bytes are."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from jax import lax
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[oracle]'")
 
-from benchmarks.operations import KINDS, Operation, operations, report
+from benchmarks.operations import KINDS, Operation, operations, profile, report
 
 
 def compiled(function: Callable[..., Any], *operands: Any) -> list[Operation]:
@@ -52,6 +53,39 @@ def test_operations_are_of_their_layer_and_kind() -> None:
     found = compiled(gradient, variables)
     assert {o.layer for o in found if o.gflop} == {"Generator Dense_0", "Generator Dense_0 backward"}
     assert {"products", "norms", "activations"} <= {o.kind for o in found} <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("path", "layer", "kind"),
+    [
+        ("jit(_fun)/while/body/jvp(Discriminator)/Discriminator.body/StridedConv_2/add", "StridedConv_2", "around"),
+        ("while/body/transpose(jvp(Discriminator))/D.body/Conv_7/Conv_7.kernel/div", "Conv_7 backward", "around"),
+        ("transpose(jvp())/cond/jvp(Discriminator.x)/net/conv0_32/jit(f)/mul", "net.conv0_32 backward", "around"),
+        ("while/body/jvp(Discriminator)/Discriminator.body/jit(leaky_relu)/mul", "", "activations"),
+        ("jvp(Discriminator)/conv1_8/jit(leaky_relu)/mul", "conv1_8", "activations"),
+        ("transpose(jvp(Discriminator))/Discriminator.body/BatchNorm_3/mul", "BatchNorm_3 backward", "norms"),
+        ("jvp(Discriminator)/Discriminator.body/add", "", "data"),
+        ("while/body/add", "", "data"),
+    ],
+)
+def test_a_path_tells_the_layer_whatever_lies_between(path: str, layer: str, kind: str) -> None:
+    operation = Operation("fusion", path, 1)
+    assert operation.layer == (f"Discriminator {layer}" if layer else "")
+    assert operation.kind.startswith(kind)
+
+
+def test_what_a_loop_repeats_counts_as_often() -> None:
+    def step(x: Any) -> Any:
+        return lax.fori_loop(0, 5, lambda _, y: jnp.tanh(y @ y), x)
+
+    x = jnp.eye(200)
+    program = jax.jit(step).lower(x).compile()
+    ours: Any = SimpleNamespace(
+        chunk=SimpleNamespace(compiled=program),
+        run=lambda steps: [jax.block_until_ready(program(x)) for _ in range(steps)],
+    )
+    found = [operation for operation, _ in profile(ours, 3) if operation.gflop]
+    assert sum(operation.gflop for operation in found) == pytest.approx(5 * 2e-9 * 200**3)
 
 
 def test_the_report_sums_up() -> None:

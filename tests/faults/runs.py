@@ -43,8 +43,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-resumed-run-forgets-the-rollbacks-seed",
         _TRAIN,
-        "state = state.replace(seed=np.uint32(seeds[-1])) if seeds else state",
-        "state = state.replace(seed=np.uint32(seeds[-1] if seeds else config.seed))",
+        "found = found.replace(seed=np.uint32(seeds[-1])) if seeds else found",
+        "found = found.replace(seed=np.uint32(seeds[-1] if seeds else config.seed))",
         _DIES,
         "A run that went back, and was stopped, goes on to another end than one that was not stopped.",
     ),
@@ -59,7 +59,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-streams-order-stays-that-of-the-configs-seed",
         _TRAIN,
-        "feed = part.feed(devices, int(state.seed))",
+        "feed = part.feed(devices, seed)",
         "feed = part.feed(devices, config.seed)",
         _STREAM,
         "After a rollback memory and stream train different networks.",
@@ -67,8 +67,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-run-without-checkpoints-begins-as-before",
         _TRAIN,
-        "part.first_state(seeds[-1] if seeds else config.seed)",
-        "part.first_state(config.seed)",
+        "beside.submit(part.first_state, seed)",
+        "beside.submit(part.first_state, config.seed)",
         _BEGIN,
         "A rollback to the beginning diverges again.",
     ),
