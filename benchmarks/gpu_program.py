@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
@@ -135,7 +134,7 @@ def compiled(config: ConfigDict, devices: int = 1) -> jax.stages.Compiled:
     share = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*each, *x.shape[2:]), x.dtype), share)
     with mock.patch.object(jax, "default_backend", return_value="gpu"), jax.default_matmul_precision("float32"):
         chunk = program.compile_chunk(gan, feed.fetch, feed.capacity, cards)
-        lowered = chunk.mapped.lower(state, np.int32(1), data, share)
+        lowered = chunk.lower(state, data, share)
     executable: jax.stages.Compiled = lowered.compile()
     return executable
 

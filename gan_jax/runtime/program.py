@@ -89,12 +89,15 @@ class Chunk:
         self.capacity = capacity
         self.compiled: Any = None
 
+    def lower(self, state: Any, data: Any, share: Any) -> Any:
+        """Return it traced, not yet compiled, for arguments like these; shapes will do."""
+        return self.mapped.lower(state, np.int32(0), data, share, *self._constants)
+
     def compile(self, state: Any, data: Any, share: Any) -> None:
         """Compile it, unless it is, for arguments like these; of ``state`` the shapes will do."""
         if self.compiled is None:
             with progress.elapsed("compiling"):
-                lowered = self.mapped.lower(state, np.int32(0), data, share, *self._constants)
-                self.compiled = _compiled(lowered, self.options)
+                self.compiled = compiled(self.lower(state, data, share), self.options)
             distributed.barrier()  # who compiles longer is waited for here: gloo gives a first exchange 30 s
 
     def __call__(self, state: GANState, steps: int, data: Any, share: Any) -> tuple[GANState, Metrics]:
@@ -147,7 +150,7 @@ def compile_chunk(gan: GAN, fetch: Fetch, capacity: int, devices: Sequence[jax.D
     return Chunk(mapped, capacity, count, logical.COMPILER_OPTIONS if shards else _options(devices))
 
 
-def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
+def compiled(lowered: Any, options: dict[str, Any]) -> Any:
     """Compile ``lowered`` with ``options``, and YNN's products where those pay."""
     if _YNN in options and "bf16" in lowered.as_text():
         options = options | {_YNN: ",".join(filter(None, (options[_YNN], _PRODUCTS)))}
@@ -353,10 +356,10 @@ def map_examples(
     options = _known(_PASS_OPTIONS) if devices[0].platform == "cpu" else {}
     together, programs = shard * len(devices), {}
 
-    def compiled(*arguments: Any) -> Any:
+    def compiled_for(*arguments: Any) -> Any:
         kinds = str(jax.tree.map(lambda x: (x.shape, x.dtype), arguments))
         if kinds not in programs:
-            programs[kinds] = _compiled(mapped.lower(*arguments), options)
+            programs[kinds] = compiled(mapped.lower(*arguments), options)
         return programs[kinds](*arguments)
 
     def run(common: Any, fetch: Callable[[np.ndarray], Any], count: int) -> Any:
@@ -366,7 +369,7 @@ def map_examples(
             for start in range(0, count, together):
                 numbers = np.minimum(np.arange(start, start + together), count - 1)
                 examples = jax.tree.map(lambda x: x.reshape(len(devices), shard, *x.shape[1:]), fetch(numbers))
-                parts.append(jax.tree.map(np.asarray, compiled(common, examples)))
+                parts.append(jax.tree.map(np.asarray, compiled_for(common, examples)))
                 bar.update(min(together, count - start))
         flat = [jax.tree.map(lambda x: x.reshape(together, *x.shape[2:]), part) for part in parts]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *flat)

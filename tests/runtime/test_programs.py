@@ -61,7 +61,7 @@ def compiled_step(config: ConfigDict) -> Any:
     """The program of ``config``, on one device."""
     gan, fed, state = parts(config)
     chunk = program.compile_chunk(gan, fed.fetch, fed.capacity, jax.devices()[:1])
-    lowered = chunk.mapped.lower(state, np.int32(1), fed.data, fed.nothing)
+    lowered = chunk.lower(state, fed.data, fed.nothing)
     return lowered.compile(compiler_options=chunk.options | QUICKLY)
 
 
@@ -157,10 +157,10 @@ def test_products_of_bfloat16_are_of_the_library_that_is_fast_at_them() -> None:
         lowered = mock.Mock(wraps=jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4), dtype)))
         lowered.compile = mock.Mock()
         for before in ("", "LIBRARY_FUSION_TYPE_REDUCE"):
-            program._compiled(lowered, {program._YNN: before})
+            program.compiled(lowered, {program._YNN: before})
             asked = lowered.compile.call_args.kwargs["compiler_options"][program._YNN]
             assert asked.split(",") == ([name for name in (before, fast) if name] or [""])
-        program._compiled(lowered, {})
+        program.compiled(lowered, {})
         assert lowered.compile.call_args.kwargs["compiler_options"] is None
 
 
