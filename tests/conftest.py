@@ -19,6 +19,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from gan_jax.runtime import program
+from tests.faults import EVERY
 from tests.helpers import ROOT, small
 
 ORBAX_THREADS = ("write_metadata_after_commits", "np_type_handler", "json_ch_save", "save_finalize")
@@ -40,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the cases of ``slow.txt``."""
+    """Mark the cases of ``slow.txt``; in a run of all tests these are there, and those of faults, quick."""
     lines = (ROOT / "tests/slow.txt").read_text().splitlines()
     slow = {line for line in lines if not line.startswith("#")}
     for item in items:
@@ -48,9 +49,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("slow")
     if not (config.getoption("lf", False) or any("::" in argument for argument in config.args)):
         whole = {item.nodeid.partition("::")[0] for item in items}
-        unknown = {name for name in slow - {item.nodeid for item in items} if name.partition("::")[0] in whole}
-        if unknown:
-            raise pytest.UsageError(f"tests/slow.txt names no tests: {', '.join(sorted(unknown))}")
+        quick = {item.nodeid for item in items if not item.get_closest_marker("slow")}
+        quick |= {name.partition("[")[0] for name in quick}
+        unknown = slow - {item.nodeid for item in items}
+        late = {test for fault in EVERY.values() for test in fault.tests} - quick
+        for names, what in (
+            (unknown, "tests/slow.txt names no tests"),
+            (late, "faults have no such quick tests"),
+        ):
+            if names := {name for name in names if name.partition("::")[0] in whole}:
+                raise pytest.UsageError(f"{what}: {', '.join(sorted(names))}")
 
 
 def _own_place(path: Path) -> Path:

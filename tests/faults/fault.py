@@ -1,6 +1,5 @@
 """A named fault: a slip that somebody could make, and the tests that are there to find it."""
 
-import ast
 import dataclasses
 from pathlib import Path
 
@@ -32,13 +31,3 @@ class Fault:
         if text.count(self.old) != 1 or self.old == self.new:
             raise ValueError(f"{self.name}: {self.old!r} occurs {text.count(self.old)} times in {self.file}")
         path.write_text(text.replace(self.old, self.new))
-
-
-def quick_tests(path: Path) -> set[str]:
-    """Names of the tests of a file that aren't slow, or not with all of their parameters."""
-    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-    return {
-        node.name
-        for node in functions
-        if node.name.startswith("test_") and "pytest.mark.slow" not in map(ast.unparse, node.decorator_list)
-    }

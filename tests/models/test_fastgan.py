@@ -71,6 +71,39 @@ def test_a_smaller_real_image_is_the_mean_of_pixels() -> None:
     assert images_of(pair).shape == images.shape
 
 
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_gates_multiply(player: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind gates that are shut, two examples are the same."""
+    config = small("fastgan")
+    config.data.update({"image_size": 64, "channels": 1})
+    gan, _ = build_gan(config)
+    network, keys = getattr(gan, player), jax.random.key(1)[None][jnp.zeros(2, int)]
+    shape = (2, config.latent_dim) if player == "generator" else (2, 64, 64, 1)
+    gates = fastgan._gate
+
+    def apart(opened: float) -> float:
+        def both() -> Any:
+            inputs = jax.random.normal(jax.random.key(2), shape)
+            made = network.init_with_output(jax.random.key(0), inputs, train=False, keys=keys)[0]
+            return made[0] if player == "generator" else made.logits[:, :25]  # what D says of the larger image
+
+        monkeypatch.setattr(fastgan, "_gate", lambda *of: opened * gates(*of))
+        one, other = jax.jit(both, compiler_options=QUICKLY)()
+        return float(abs(one - other).max())
+
+    assert apart(1.0) > 1e-3
+    assert apart(0.0) == 0
+
+
+def test_a_quarter_and_its_image_have_one_corner() -> None:
+    x = jnp.arange(40 * 4 * 6, dtype=jnp.float32).reshape(40, 4, 6, 1)
+    image = x.repeat(2, 1).repeat(2, 2)
+    part, target = fastgan._quarter(x, image, jax.random.split(jax.random.key(3), 40))
+    assert part.shape == (40, 2, 3, 1)
+    assert_allclose(target, part.repeat(2, 1).repeat(2, 2))
+    assert set(np.ravel(part[:, 0, 0] - x[:, 0, 0])) == {0, 3, 12, 15}  # the first number of each quarter
+
+
 def test_margins_are_drawn_for_each_logit() -> None:
     keys = jax.random.split(jax.random.key(2), 300)
     real, fake = jnp.zeros((300, 7)), jnp.full((300, 7), -2.0)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
+from numpy.testing import assert_array_equal
 
 from gan_jax import stages
 from gan_jax.build import build_gan
 from gan_jax.core.state import init_state, parameter_count
-from gan_jax.models import biggan_deep, dcgan, mlp, resnet
+from gan_jax.models import biggan, biggan_deep, dcgan, mlp, resnet
 from gan_jax.util.errors import UserError
 
 
@@ -103,6 +104,14 @@ def test_fastgan_has_its_authors_parameters(side: int, generator: int, discrimin
     state = jax.eval_shape(lambda: init_state(gan, 0, hyper))
     assert parameter_count(state.generator.params) == generator
     assert parameter_count(state.discriminator.params) == discriminator
+
+
+def test_each_block_of_biggan_is_told_a_part_of_the_latent_of_its_own() -> None:
+    """As in the paper's appendix B: the latent is cut, and the label's embedding goes with every part."""
+    z, shared = jnp.arange(8.0).reshape(1, 8), jnp.full((1, 3), 9.0)
+    start, codes = biggan.Generator((32, 32, 3), widths=(4, 4, 4)).codes(z, shared)
+    assert_array_equal(start, [[0, 1]])
+    assert_array_equal(codes, [[[9, 9, 9, 2, 3]], [[9, 9, 9, 4, 5]], [[9, 9, 9, 6, 7]]])
 
 
 def test_deep_shortcuts_keep_the_first_channels() -> None:

@@ -16,11 +16,18 @@ from gan_jax.cli.modes import MODES
 from gan_jax.cli.request import Request
 from gan_jax.core import draw
 from gan_jax.core.state import GANState, init_state
+from gan_jax.layers.head import of_label
 from gan_jax.runs import visualize
 from gan_jax.util.errors import UserError
 from tests.helpers import small
 
 Trained = dict[str, tuple[Path, GANState]]
+
+
+def test_shares_of_classes_take_the_mean_of_a_tables_rows() -> None:
+    table, shares = jnp.asarray([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]]), jnp.asarray([[0.0, 0.5, 0.5], [1, 0, 0]])
+    assert_allclose(of_label(table, shares), [[3, 30], [1, 10]])
+    assert_allclose(of_label(table, jnp.asarray([1, 0])), [[2, 20], [1, 10]])
 
 
 @pytest.mark.parametrize(
