@@ -14,6 +14,7 @@ from gan_jax.ops.xla_cpu import held, on_cpu
 
 Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_FEW = 4  # channels of images, at most
 
 
 @jax.custom_vjp
@@ -27,6 +28,8 @@ def conv(x: Array, kernel: Array) -> Array:
     Returns:
       ``[N, H, W, c]``.
     """
+    if _few(kernel):
+        return _to_few(x, kernel)
     tile = _tile(x.shape, kernel.shape)
     if tile:
         out: Array = winograd.conv(winograd.whole(x, tile, border=1), kernel, tile)
@@ -100,6 +103,8 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     if not on_cpu():
         gradient: Array = jax.linear_transpose(lambda kernel: conv_lax(x, kernel), like)(y)[0]
         return gradient
+    if _few(like):
+        return _kernel_gradient_of_few(x, y, len(like))
     tile = _tile(x.shape, like.shape)
     if tile:
         bordered, whole = winograd.whole(x, tile, border=1), winograd.whole(y, tile)
@@ -112,6 +117,33 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
     x_t, y_t = held((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
     out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
     return out.transpose(1, 2, 0, 3)
+
+
+def _few(kernel: Array) -> bool:
+    """Whether so few channels come of many that a CPU's vectors would be nearly empty: those of an image."""
+    size, _, f, c = kernel.shape
+    return size > 1 and c <= _FEW and f >= 4 * c and on_cpu()
+
+
+def _to_few(x: Array, kernel: Array) -> Array:
+    """`conv` as one product of matrices, of which each pixel then adds what its neighbours have for it."""
+    n, h, w, f = x.shape
+    size, _, _, c = kernel.shape
+    of_pixels = products.unrounded(held(x.reshape(-1, f)), kernel.transpose(2, 0, 1, 3).reshape(f, -1))
+    whole = _bordered(held(of_pixels).reshape(n, h, w, -1), size // 2).reshape(n, h + size - 1, w + size - 1, -1, c)
+    places = ((i, j) for i in range(size) for j in range(size))
+    out = sum((whole[:, i : i + h, j : j + w, size * i + j] for i, j in places), jnp.zeros((), whole.dtype))
+    return out.astype(x.dtype)
+
+
+def _kernel_gradient_of_few(x: Array, y: Array, size: int) -> Array:
+    """`kernel_gradient` as one product of matrices: of ``y``, moved to each place of the kernel, and all of ``x``."""
+    (_, h, w, f), c = x.shape, y.shape[3]
+    whole, last = _bordered(y, size // 2), size - 1
+    places = ((last - i, last - j) for i in range(size) for j in range(size))
+    moved = jnp.stack([whole[:, i : i + h, j : j + w] for i, j in places]).transpose(0, 4, 1, 2, 3)
+    found = products.unrounded(*held((moved.reshape(size**2 * c, -1), x.reshape(-1, f))))
+    return found.astype(x.dtype).reshape(size, size, c, f).swapaxes(2, 3)
 
 
 def _bordered(x: Array, width: int) -> Array:
