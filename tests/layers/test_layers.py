@@ -266,6 +266,7 @@ def one_by_one(how: str, function: Any, *operands: Any) -> Any:
 @example(2, *TILED[1:3], 2, 3, 3)
 @example(2, 5, 3, 9, 2, 3)  # few channels of many
 @example(1, 4, 6, 4, 1, 5)
+@example(2, 5, 3, 2, 9, 3)  # many of few
 @given(
     st.integers(1, 3),
     st.integers(1, 7),
