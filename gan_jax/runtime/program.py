@@ -10,6 +10,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -50,9 +51,26 @@ _CUDA_OPTIONS: dict[str, str | bool] = {
 
 def begun(gan: GAN, seed: int, hyperparams: Hyperparams) -> GANState:
     """Return `init_state`'s, compiled: the same bits for a run alone and for a trial of a sweep."""
-    compiled = jax.jit(init_state, static_argnums=0, compiler_options=_known(_ONCE))
-    state: GANState = compiled(gan, np.uint32(seed), hyperparams)
+    state: GANState = _beginning()(gan, np.uint32(seed), hyperparams)
     return state
+
+
+def beginning(gan: GAN, seed: int, hyperparams: Hyperparams) -> Callable[[], GANState]:
+    """Return what returns `begun`'s: traced here, with the caller's settings of JAX, and compiled in a thread."""
+    lowered = _beginning().lower(gan, np.uint32(seed), hyperparams)
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)
+
+    def state() -> GANState:
+        made: GANState = found.result()(np.uint32(seed), hyperparams)
+        return made
+
+    return state
+
+
+def _beginning() -> Any:
+    return jax.jit(init_state, static_argnums=0, compiler_options=_known(_ONCE))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """A run that has the devices for itself, through its stages."""
 
 import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -47,7 +46,7 @@ class Alone:
         """Return the step with which the present stage ends."""
         return self.part.stage.end
 
-    def go(self, state: GANState | Future[GANState], feed: Feed) -> tuple[GANState, dict[str, Any]]:
+    def go(self, state: GANState | Callable[[], GANState], feed: Feed) -> tuple[GANState, dict[str, Any]]:
         """Train to the last step, from ``state``, by the ``feed`` of its stage.
 
         One that is still to come is waited for once the program is compiled.
@@ -77,12 +76,13 @@ class Alone:
         used = resources.figures(cost, run.rates, run.stage.count.per_step, self.devices, own.compute_dtype)
         return self.state, {"compile_seconds": round(self._compiling, 3)} | used
 
-    def _compile(self, state: GANState | Future[GANState], feed: Feed) -> None:
+    def _compile(self, state: GANState | Callable[[], GANState], feed: Feed) -> None:
         shards = self.config.parallel.logical_shards
         self.chunk = program.compile_chunk(self.part.gan, feed.fetch, feed.capacity, self.devices, shards)
         self.feed, begin = feed, time.perf_counter()
-        self.chunk.compile(self.part.shapes, feed.data, feed.nothing)
-        begun = state.result() if isinstance(state, Future) else state
+        if not distributed.several():  # of several processes pmap wants arrays
+            self.chunk.compile(self.part.shapes, feed.data, feed.nothing)
+        begun = state() if callable(state) else state
         placed = placement.replicated(begun, self.devices)
         self.state, _ = jax.block_until_ready(self.chunk(placed, 0, feed.data, feed.nothing))
         self._compiling += time.perf_counter() - begin

@@ -1,7 +1,7 @@
 """The stages of a run with what is made of each: its GAN, its data, what judges it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -58,6 +58,10 @@ class Part:
     def first_state(self, seed: int) -> GANState:
         """Return a state before the first step."""
         return program.begun(self.gan, seed, self.hyper)
+
+    def beginning(self, seed: int) -> Callable[[], GANState]:
+        """Return what returns `first_state`'s, which is being compiled meanwhile."""
+        return program.beginning(self.gan, seed, self.hyper)
 
     def entered(self, state: GANState) -> tuple[GANState, str]:
         """Return the state with which it begins, ``state`` being the last of the stage before; and what fits, in words.

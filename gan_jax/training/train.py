@@ -1,8 +1,7 @@
 """One run, from its last checkpoint to its end."""
 
 import sys
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -192,10 +191,9 @@ def _attempt(
         if resumed is None:
             seeds = [rollback["seed"] for rollback in workdir.rollbacks(0)]
             seed = int(seeds[-1] if seeds else config.seed)
-            beside = stack.enter_context(ThreadPoolExecutor(1))  # compiles while the program that trains is traced
-            state: GANState | Future[GANState] = (later := beside.submit(part.first_state, seed))
+            state: GANState | Callable[[], GANState] = (later := part.beginning(seed))
             if config.init_from:
-                state, begun = origin.begin(origin.read(config.init_from), later.result(), workdir)
+                state, begun = origin.begin(origin.read(config.init_from), later(), workdir)
         else:
             found = checkpoints.restore(lambda step: that_made(parts, step).shapes)
             resumed = int(found.step)

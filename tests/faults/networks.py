@@ -3,6 +3,7 @@
 from tests.faults.fault import Fault
 
 _STEPS = "tests/core/test_steps.py::test_steps_give_the_numbers_that_pytorch_gave"
+_STRIDE_1 = "tests/layers/test_layers.py::test_a_conv_of_stride_1_has_the_values_and_derivatives_of_lax"
 _SEEDS = "tests/core/test_seeds.py::test"
 _STYLES = "tests/models/test_stylegan2.py::test"
 
@@ -30,6 +31,22 @@ FAULTS = (
         "images[:, :: 2**n, :: 2**n] for n in self.halvings",
         ("tests/models/test_fastgan.py::test_a_smaller_real_image_is_the_mean_of_pixels",),
         "Smaller reals are rougher than those that D makes of a whole image.",
+    ),
+    Fault(
+        "parts-of-few-channels-turned",
+        "gan_jax/ops/conv.py",
+        "whole[:, i : i + h, j : j + w, size * i + j]",
+        "whole[:, i : i + h, j : j + w, size * j + i]",
+        (_STRIDE_1,),
+        "The last layer of residual generators has its kernel turned about.",
+    ),
+    Fault(
+        "kernels-of-few-channels-mirrored",
+        "gan_jax/ops/conv.py",
+        "((last - i, last - j) for i in range(size) for j in range(size))",
+        "((i, j) for i in range(size) for j in range(size))",
+        (_STRIDE_1,),
+        "That layer's gradient is of a mirrored kernel.",
     ),
     Fault(
         "attention-divided-by-a-root",

@@ -67,8 +67,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a-run-without-checkpoints-begins-as-before",
         _TRAIN,
-        "beside.submit(part.first_state, seed)",
-        "beside.submit(part.first_state, config.seed)",
+        "part.beginning(seed)",
+        "part.beginning(config.seed)",
         _BEGIN,
         "A rollback to the beginning diverges again.",
     ),
