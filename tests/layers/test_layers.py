@@ -261,6 +261,23 @@ def one_by_one(how: str, function: Any, *operands: Any) -> Any:
     return {"vmap": lambda: jax.jit(jax.vmap(function)), "pmap": lambda: jax.pmap(function)}[how]()(*operands)
 
 
+@pytest.mark.parametrize(("f", "c", "side"), [(9, 2, 3), (4, 1, 5), (2, 9, 3)])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_layers_to_and_of_few_channels_are_those_of_lax(f: int, c: int, side: int, dtype: str) -> None:
+    """Values, and what both gradients are."""
+    draw = np.random.default_rng(0).standard_normal
+    with jax.enable_x64(True):
+        x, y, kernel = (jnp.asarray(draw(s), dtype) for s in ((2, 5, 4, f), (2, 5, 4, c), (side, side, f, c)))
+        mine, lax_s = (
+            jax.jit(lambda x, y, kernel, op=op: (op(x, kernel), *jax.vjp(op, x, kernel)[1](y)))(x, y, kernel)
+            for op in (same.conv, same.conv_lax)
+        )
+        for one, other in zip(mine, lax_s, strict=True):
+            assert one.dtype == other.dtype == dtype
+            within = 20 * float(jnp.finfo(dtype).eps) * float(abs(other).max())
+            assert float(abs(one - other).max()) <= within
+
+
 @settings(max_examples=2, deadline=None, derandomize=True)
 @example(2, 5, 3, 3, 4, 3)
 @example(2, *TILED[1:3], 2, 3, 3)
