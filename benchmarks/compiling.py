@@ -37,6 +37,7 @@ def main() -> None:
 
 def taken(name: str) -> dict[str, float]:
     """Compile the program of a case or config; return by column what it is, and what that took."""
+    jax.config.update("jax_enable_compilation_cache", False)
     gan, feed, state = parts(named_config(name))
     chunk = program.compile_chunk(gan, feed.fetch, feed.capacity, jax.devices()[:1])
     begin = time.perf_counter()

@@ -72,9 +72,7 @@ class Operation:
         """Player and layer, with what is around that, and whether it is the backward pass's; empty for none."""
         if not (found := _PLAYER.search(self.path)):
             return ""
-        within = self.path[found.end() :].split("/")[
-            :-1
-        ]  # the last is the operation; others are methods, and functions
+        *within, _ = self.path[found.end() :].split("/")  # layers, methods and functions, and the operation
         layers = ".".join(name for name in within if re.fullmatch(r"\w+", name))
         backward = " backward" if "transpose(" in self.path[: found.end()] else ""
         return f"{found[1]} {layers}{backward}" if layers else ""

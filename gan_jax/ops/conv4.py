@@ -24,9 +24,9 @@ Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PADDING = ((1, 1), (1, 1))
 # Below these sizes the matmul forms win on XLA:CPU (measured, see benchmarks/).
-_FEW_CHANNELS = 4
+FEW_CHANNELS = 4
 _SMALL_SIDE = 8
-# On GPUs all take pixels together up to `_FEW_CHANNELS`, and the input's gradient up to so many. On an H100 a step of
+# On GPUs all take pixels together up to `FEW_CHANNELS`, and the input's gradient up to so many. On an H100 a step of
 # DCGAN at 64x64, batch 1,024, in bfloat16 took 8.0 ms by that and 9.8 without (with layers' own up to 64 as well, for
 # which batch normalisation reads and writes .5 GB more than now: not timed).
 _GPU_CHANNELS = 64
@@ -45,7 +45,7 @@ def strided_conv(fine: Array, kernel: Array) -> Array:
       ``[N, H, W, c]``, with ``out[n,h,w,c] = sum_ijf pad(fine)[n,2h+i,2w+j,f] kernel[i,j,f,c]``.
     """
     n, h, w = fine.shape[0], fine.shape[1] // 2, fine.shape[2] // 2
-    if kernel.shape[2] <= _FEW_CHANNELS:
+    if kernel.shape[2] <= FEW_CHANNELS:
         if not on_cpu():
             return _valid_conv(_filled(_phases(fine)), _filled(_phase_kernel(kernel), axis=2))
         patches = _patches(fine).reshape(n * h * w, -1)
@@ -71,7 +71,7 @@ def transposed_conv(coarse: Array, kernel: Array) -> Array:
       ``[N, 2H, 2W, f]``: PyTorch's ``ConvTranspose2d(c, f, 4, 2, 1)`` with ``weight[c, f, i, j] = kernel[i, j, f, c]``.
     """
     f = kernel.shape[2]
-    if f <= _FEW_CHANNELS:
+    if f <= FEW_CHANNELS:
         return (_transposed_conv_columns if on_cpu() else _transposed_conv_subpixel)(coarse, kernel)
     if not on_cpu():
         return _transposed_conv_lax(coarse, kernel)
@@ -112,10 +112,10 @@ def kernel_gradient(fine: Array, coarse: Array) -> Array:
     if not on_cpu():
         # XLA:GPU takes it for a convolution with `coarse` if that is no larger than the kernel, and moves both into
         # other layouts; of a side that was odd it makes one of four times the products, with zeros between the pixels.
-        if f > _FEW_CHANNELS and max(coarse.shape[1:3]) > 4:
+        if f > FEW_CHANNELS and max(coarse.shape[1:3]) > 4:
             return _kernel_gradient_of(_strided_conv_lax, 4, fine, coarse)
         return _whole_kernel(_kernel_gradient_of(_valid_conv, 2, _filled(_phases(fine)), coarse)[:, :, : 4 * f])
-    if f <= _FEW_CHANNELS:
+    if f <= FEW_CHANNELS:
         patches = _patches(fine).reshape(-1, 16 * f)
         return products.product(patches, coarse.reshape(len(patches), -1), "tn").reshape(4, 4, f, -1)
     if products.narrow(fine):
@@ -196,7 +196,7 @@ def _transposed_conv_columns(coarse: Array, kernel: Array) -> Array:
 def _tile(coarse: tuple[int, ...], f: int, positions: int) -> int:
     """Of `gan_jax.ops.winograd`, or 0; ``positions``: of the 2x2 convolution that would do instead."""
     n, h, w, c = coarse
-    if not on_cpu() or f <= _FEW_CHANNELS:
+    if not on_cpu() or f <= FEW_CHANNELS:
         return 0
     return winograd.best_tile(n, (h, w), 2, (4 * f, c), 4 * positions)
 

@@ -108,11 +108,11 @@ class Chunk:
         self.compiled: Any = None
 
     def lower(self, state: Any, data: Any, share: Any) -> Any:
-        """Return it traced, not yet compiled, for arguments like these; shapes will do."""
+        """Return it traced, not yet compiled, for arguments like these; of one process shapes will do."""
         return self.mapped.lower(state, np.int32(0), data, share, *self._constants)
 
     def compile(self, state: Any, data: Any, share: Any) -> None:
-        """Compile it, unless it is, for arguments like these; of ``state`` the shapes will do."""
+        """Compile it, unless it is, for arguments like these, as of `lower`."""
         if self.compiled is None:
             with progress.elapsed("compiling"):
                 self.compiled = compiled(self.lower(state, data, share), self.options)
