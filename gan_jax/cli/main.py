@@ -1,5 +1,6 @@
 """The command line's flags, and what is done with them: ``python launch.py``, ``gan-jax``, ``python -m gan_jax``."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Do what the command line asks for."""
+    gc.set_threshold(50_000)  # to search what imports and traces leave for cycles takes a tenth of a start
     config_files.importable()
     logging.set_verbosity(logging.FATAL)  # orbax and TFDS tell their lives below; errors are raised as well
     with progress.plain_output(), command.one_line_errors():

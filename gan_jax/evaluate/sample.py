@@ -60,21 +60,33 @@ def row_labels(
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
+@partial(jax.jit, inline=True)
 def fixed_keys(seed: Any, numbers: Array | np.ndarray) -> Array:
     """Return the keys ``[N]`` of the samples ``numbers`` of ``seed``."""
-    return example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
+    keys: Array = example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
+    return keys
 
 
 def first_keys(seeds: np.ndarray) -> Array:
     """Return the key ``[N]`` of the first sample of each seed."""
-    seeds = np.asarray(seeds).astype(np.uint32)
-    return jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(jnp.asarray(seeds))
+    keys: Array = _first_keys(np.asarray(seeds).astype(np.uint32))
+    return keys
+
+
+@jax.jit
+def _first_keys(seeds: Array) -> Array:
+    keys: Array = jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(seeds)
+    return keys
 
 
 def fixed_latents(gan: GAN, seed: int, count: int, start: int = 0, **options: Any) -> Array:
     """Latents ``[count, latent_dim]`` of the samples number ``start``, ``start + 1``, ... of ``seed``; of ``options``
     the prior takes its own."""
-    return draw.latents(gan, fixed_keys(seed, start + np.arange(count)), **options)
+    numbers = start + np.arange(count)
+    if options:  # a page's slider goes through many values, none of which shall be compiled
+        return draw.latents(gan, fixed_keys(seed, numbers), **options)
+    latents: Array = _inputs(gan, USUAL, np.full(count, seed, np.uint32), numbers)[0]
+    return latents
 
 
 def grid(gan: GAN, state: GANState, seed: int, labels: np.ndarray) -> np.ndarray:

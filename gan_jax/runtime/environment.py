@@ -20,7 +20,7 @@ def prepare() -> None:
 
     asked: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     jax.config.update("jax_compilation_cache_dir", _cache(asked))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     with suppress(OSError, AttributeError, TypeError):  # glibc has it, others not
         library = ctypes.CDLL(None)

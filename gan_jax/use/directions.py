@@ -145,7 +145,7 @@ def _first_weights(run: "Trained") -> np.ndarray:
     keys, label = sample.fixed_keys(0, np.zeros(1, int)), gan.labels(1)
     told = {"train": False, **draw.told(gan, label, keys)}
 
-    def made(code: Any) -> Any:
+    def made(code: Any, params: Any) -> Any:
         outputs: list[Any] = []
 
         def listen(layer: Any, arguments: Any, options: Any, context: Any) -> Any:
@@ -159,10 +159,10 @@ def _first_weights(run: "Trained") -> np.ndarray:
         with nn.intercept_methods(listen):
             if run.has_mapping:
                 w = jnp.broadcast_to(code, (1, network.copies, len(code)))
-                call(network, run.params, w, method="synthesis", **told)
+                call(network, params, w, method="synthesis", **told)
             else:
-                call(network, run.params, code[None], **told)
+                call(network, params, code[None], **told)
         return jnp.concatenate(outputs)
 
     length = gan.generator.w_dim if run.has_mapping else gan.latent_dim
-    return np.asarray(jax.jacobian(made)(jnp.zeros(length, gan.dtype)))
+    return np.asarray(jax.jit(jax.jacobian(made))(jnp.zeros(length, gan.dtype), run.params))
