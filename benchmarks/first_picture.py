@@ -21,14 +21,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from gan_jax.util import progress
 
 _LAUNCH = (sys.executable, "launch.py")
-_QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def main() -> None:
@@ -57,23 +55,23 @@ def taken(name: str, repeats: int) -> list[float]:
     return found
 
 
-def sample(run: Path, variables: Mapping[str, str]) -> float:
+def sample(run: Path, variables: dict[str, str]) -> float:
     """Seconds to draw a picture."""
     return _ended(variables, "--mode=sample", f"--workdir={run}", "--num_samples=64")
 
 
-def evaluate(run: Path, variables: Mapping[str, str]) -> float:
+def evaluate(run: Path, variables: dict[str, str]) -> float:
     """Seconds to judge samples."""
     return _ended(variables, "--mode=evaluate", f"--workdir={run}", "--num_samples=1000")
 
 
-def play(run: Path, variables: Mapping[str, str]) -> float:
+def play(run: Path, variables: dict[str, str]) -> float:
     """Seconds until the page could show its first image."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url, begin = f"http://127.0.0.1:{port}", time.perf_counter()
     command = [*_LAUNCH, "--mode=play", f"--workdir={run}", f"--port={port}"]
-    with subprocess.Popen(command, env=dict(variables), **_QUIET) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             while True:
                 with suppress(OSError):
@@ -90,9 +88,9 @@ def play(run: Path, variables: Mapping[str, str]) -> float:
     return seconds
 
 
-def _ended(variables: Mapping[str, str], *flags: str) -> float:
+def _ended(variables: dict[str, str], *flags: str) -> float:
     begin = time.perf_counter()
-    subprocess.run([*_LAUNCH, *flags], check=True, env=dict(variables), stdout=subprocess.DEVNULL)
+    subprocess.run([*_LAUNCH, *flags], check=True, env=variables, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 

@@ -32,7 +32,7 @@ def _generate(gan: GAN, how: Sampling, variables: Variables, inputs: Inputs, shi
 @partial(jax.jit, static_argnums=(0, 1))
 def _inputs(gan: GAN, how: Sampling, seeds: Array, numbers: Array) -> tuple[Array, Array]:
     """Latents and keys of the samples ``numbers`` ``[B]``, each of its own seed ``[B]``, by one quick program."""
-    keys: Array = jax.vmap(lambda seed, number: fixed_keys(seed, number[None])[0])(seeds, numbers)
+    keys = _keys(seeds, numbers)
     return draw.latents(gan, keys, **dict(how.options)), keys
 
 
@@ -60,22 +60,27 @@ def row_labels(
     return (np.arange(count) // columns % max(gan.classes, 1)).astype(np.int32)
 
 
-@partial(jax.jit, inline=True)
-def fixed_keys(seed: Any, numbers: Array | np.ndarray) -> Array:
+def fixed_keys(seed: int, numbers: Array | np.ndarray) -> Array:
     """Return the keys ``[N]`` of the samples ``numbers`` of ``seed``."""
-    keys: Array = example_keys(random_key(jnp.uint32(seed), "samples"), jnp.asarray(numbers, jnp.int32))
+    keys: Array = _keys(np.full(len(numbers), seed, np.uint32), numbers)  # jit takes no int from 2^31 on
     return keys
 
 
 def first_keys(seeds: np.ndarray) -> Array:
     """Return the key ``[N]`` of the first sample of each seed."""
-    keys: Array = _first_keys(np.asarray(seeds).astype(np.uint32))
+    seeds = np.asarray(seeds).astype(np.uint32)
+    keys: Array = _keys(seeds, np.zeros(len(seeds), np.int32))
     return keys
 
 
-@jax.jit
-def _first_keys(seeds: Array) -> Array:
-    keys: Array = jax.vmap(lambda seed: fixed_keys(seed, jnp.zeros(1, jnp.int32))[0])(seeds)
+@partial(jax.jit, inline=True)
+def _keys(seeds: Array, numbers: Array) -> Array:
+    """Keys of the samples ``numbers`` ``[N]``, each of its own seed ``[N]``."""
+
+    def one(seed: Array, number: Array) -> Array:
+        return example_keys(random_key(seed, "samples"), number[None].astype(jnp.int32))[0]
+
+    keys: Array = jax.vmap(one)(seeds, numbers)
     return keys
 
 

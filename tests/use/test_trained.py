@@ -99,6 +99,15 @@ def test_a_generator_is_a_pure_function_of_its_weights(name: str, trained: dict[
     assert repr(own).startswith(f"<{own.config.model} of {path}, step {own.step}, images ")
 
 
+@pytest.mark.parametrize("seed", [2**31, 2**32 - 1])
+def test_all_seeds_have_samples(seed: int, trained: dict[str, tuple[Path, GANState]]) -> None:
+    own = gan_jax.load(trained["stylegan2"][0])
+    z = own.latents(2, seed=seed)
+    made = own.generate(z, seed=seed)
+    assert_allclose(np.asarray(jnp.round((made.clip(-1, 1) + 1) * 127.5)), own.sample(2, seed=seed), atol=1.01)
+    assert_allclose(own.synthesis(own.mapping(z), seed=seed), made, atol=1e-5)
+
+
 def test_a_mapping_network_has_its_halves(trained: dict[str, tuple[Path, GANState]]) -> None:
     own, other = gan_jax.load(trained["stylegan2"][0]), gan_jax.load(trained["dcgan"][0])
     z = own.latents(3, seed=5)
