@@ -15,6 +15,7 @@ from gan_jax.ops.xla_cpu import held, on_cpu
 Array = jax.Array
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _CACHED = 2**21  # numbers of patches that are kept in a cache
+_FILLED = 32  # channels with which XLA:CPU's own convolution reaches its rate
 
 
 @jax.custom_vjp
@@ -38,6 +39,8 @@ def conv(x: Array, kernel: Array) -> Array:
         return out[:, : x.shape[1], : x.shape[2]]
     if products.narrow(x):
         return products.conv(_bordered(x, len(kernel) // 2), kernel)
+    if _side_by_side(x.shape[2], kernel.shape[3]):
+        return _conv_of_pairs(x, kernel)
     return conv_lax(x, kernel)
 
 
@@ -110,11 +113,49 @@ def kernel_gradient(x: Array, y: Array, like: Array) -> Array:
         return by_tiles
     if products.narrow(x):
         return products.kernel_gradient(_bordered(x, len(like) // 2), y)
-    # A convolution in canonical layout: the batch is contracted as if it were channels. The barrier keeps XLA from
-    # folding the transposes back into the convolution.
-    x_t, y_t = held((x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)))
-    out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(like.shape[0]), dimension_numbers=_LAYOUT)
-    return out.transpose(1, 2, 0, 3)
+    f, c = like.shape[2:]
+    if c < min(f, _FILLED):  # its vectors hold the second's channels
+        return _kernel_gradient_lax(y, x, len(like))[::-1, ::-1].swapaxes(2, 3)
+    return _kernel_gradient_lax(x, y, len(like))
+
+
+def _kernel_gradient_lax(x: Array, y: Array, size: int) -> Array:
+    """`kernel_gradient` as a convolution in canonical layout: the batch is contracted as if it were channels."""
+    pairs = _side_by_side(x.shape[2], max(x.shape[3], y.shape[3] * 2))
+    by_columns = _of_pairs(y) if pairs else y
+    # The barrier keeps XLA from folding the transposes back into the convolution.
+    x_t, y_t = held((x.transpose(3, 1, 2, 0), by_columns.transpose(1, 2, 0, 3)))
+    apart = (1, 2) if pairs else (1, 1)
+    out = lax.conv_general_dilated(x_t, y_t, (1, 1), _same(size), rhs_dilation=apart, dimension_numbers=_LAYOUT)
+    found = out.transpose(1, 2, 0, 3)
+    return _together(found) if pairs else found
+
+
+def _side_by_side(columns: int, channels: int) -> bool:
+    """Whether two pixels side by side shall be as one of twice the channels, for which a CPU's vectors have room."""
+    return channels <= _FILLED // 2 and columns % 2 == 0 and on_cpu()
+
+
+def _conv_of_pairs(x: Array, kernel: Array) -> Array:
+    """`conv` with two pixels of a row as one's channels: 4/3 of the products, at up to 2.4 times the rate."""
+    size, _, _, c = kernel.shape
+    both = jnp.stack([jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in (0, 1)], 3)
+    flat = both.reshape(size, size + 1, -1, 2 * c)
+    out = lax.conv_general_dilated(x, flat, (1, 2), _same(size), dimension_numbers=_LAYOUT)
+    return out.reshape(*x.shape[:3], c)
+
+
+def _of_pairs(y: Array) -> Array:
+    """``[N, H, W, c] -> [N, H, W / 2, 2c]``, which moves nothing."""
+    n, h, w, c = y.shape
+    return y.reshape(n, h, w // 2, 2 * c)
+
+
+def _together(found: Array) -> Array:
+    """Add what the pairs' pixels have for a kernel: ``[k, k + 1, f, 2c] -> [k, k, f, c]``."""
+    size, _, f, c = found.shape
+    pixels = found.reshape(size, size + 1, f, 2, c // 2)
+    return pixels[:, :-1, :, 0] + pixels[:, 1:, :, 1]
 
 
 def _few(kernel: Array) -> bool:
