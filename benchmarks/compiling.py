@@ -15,7 +15,7 @@ import jax
 
 from benchmarks.hlo import Instruction, computations
 from benchmarks.program import named_config, parts, with_devices
-from gan_jax.runtime import program
+from gan_jax.runtime import environment, program
 
 _COLUMNS = ("fused kernels", "different ones", "traced, s", "compiled, s", "CPU, s")
 
@@ -37,6 +37,7 @@ def main() -> None:
 
 def taken(name: str) -> dict[str, float]:
     """Compile the program of a case or config; return by column what it is, and what that took."""
+    environment.prepare()
     jax.config.update("jax_enable_compilation_cache", False)
     gan, feed, state = parts(named_config(name))
     chunk = program.compile_chunk(gan, feed.fetch, feed.capacity, jax.devices()[:1])

@@ -418,4 +418,12 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/runs/test_trackers.py::test_rates_are_told_whether_a_schedule_moves_them_or_not",),
         "A tracker is told the rate of the config, whatever a schedule makes of it.",
     ),
+    Fault(
+        "llvm-leaves-a-pass-out-on-gpus",
+        "gan_jax/runtime/environment.py",
+        "if cpus_alone and _LLVM not in asked else asked",
+        "if _LLVM not in asked else asked",
+        ("tests/runtime/test_environment.py::test_llvm_leaves_out_a_slow_pass_where_there_are_cpus_alone",),
+        "Programs of GPUs are compiled with an option measured on CPUs.",
+    ),
 )

@@ -261,7 +261,7 @@ def one_by_one(how: str, function: Any, *operands: Any) -> Any:
     return {"vmap": lambda: jax.jit(jax.vmap(function)), "pmap": lambda: jax.pmap(function)}[how]()(*operands)
 
 
-@pytest.mark.parametrize(("f", "c", "side"), [(9, 2, 3), (4, 1, 5), (2, 9, 3)])
+@pytest.mark.parametrize(("f", "c", "side"), [(9, 2, 3), (4, 1, 5), (2, 9, 3), (3, 5, 3), (6, 4, 5), (20, 12, 3)])
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_layers_to_and_of_few_channels_are_those_of_lax(f: int, c: int, side: int, dtype: str) -> None:
     """Values, and what both gradients are."""

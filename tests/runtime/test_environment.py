@@ -18,6 +18,7 @@ import jax, jax.numpy as jnp
 from gan_jax.runtime import environment
 if sys.argv[1] == "prepared":
     environment.prepare()
+    assert "-disable-lsr" in os.environ["XLA_FLAGS"]
 else:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
@@ -54,6 +55,20 @@ def test_a_program_of_one_cpu_keeps_its_memory_and_is_done_when_its_call_returns
     assert kept > 95
     assert left < 50
     assert measured("inline alone")[1] < 50  # else the test would see nothing
+
+
+def test_llvm_leaves_out_a_slow_pass_where_there_are_cpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages: set[str] = set()
+    monkeypatch.setattr(environment, "find_spec", lambda name: name in packages or None)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert environment._flags("") == "--xla_backend_extra_options=-disable-lsr"
+    assert environment._flags("--one=1") == "--one=1 --xla_backend_extra_options=-disable-lsr"
+    assert environment._flags(environment._flags("")) == environment._flags("")
+    assert environment._flags("--xla_backend_extra_options=-other") == "--xla_backend_extra_options=-other"
+    packages.add("jax_plugins")
+    assert environment._flags("--one=1") == "--one=1"
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert environment._flags("") == "--xla_backend_extra_options=-disable-lsr"
 
 
 def test_programs_are_kept_at_home_or_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
